@@ -1,0 +1,103 @@
+/* ferkd info */
+#include "cli.h"
+
+typedef struct options {
+    int64_t size, classes;
+    bool params, json;
+} options;
+
+#define AT(field) offsetof(options, field)
+
+static const fk_option TABLE[] = {
+    {"size", 0, FK_OPT_INT, AT(size), "0", 0, 4096, NULL, "PX", "side of the input; 0: the usual"},
+    {"classes", 0, FK_OPT_INT, AT(classes), "0", 0, 65535, NULL, "N", "0: the usual"},
+    {"params", 0, FK_OPT_FLAG, AT(params), "false", 0, 0, NULL, NULL,
+     "list the parameters, named as in torchvision's state_dict"},
+    {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print as JSON"},
+};
+
+static const fk_option *table(size_t *n)
+{
+    *n = FK_COUNT(TABLE);
+    return TABLE;
+}
+
+static json_t *description_json(const ferkd_description *d)
+{
+    json_t *layers = json_array();
+    json_t *params = json_array();
+
+    for (uint32_t i = 0; i < d->n_layers; i++) {
+        const ferkd_layer *l = &d->layers[i];
+        (void)json_array_append_new(
+            layers, json_pack("{s:s, s:s, s:s, s:I, s:f}", "name", l->name, "kind", l->kind,
+                              "shape", l->shape, "params", (json_int_t)l->params, "macs", l->macs));
+    }
+    for (uint32_t i = 0; i < d->n_params; i++)
+        (void)json_array_append_new(params, json_string(d->params[i]));
+    return json_pack("{s:s, s:I, s:f, s:i, s:i, s:o, s:o}", "name", d->name, "params",
+                     (json_int_t)d->trained, "macs", d->macs, "size", (int)d->size_px, "classes",
+                     (int)d->classes, "layers", layers, "state_dict", params);
+}
+
+static void print_description(const ferkd_description *d, bool params)
+{
+    (void)printf("%s%s%s\n\n", d->name, d->about ? ": " : "", d->about ? d->about : "");
+    (void)printf("%-34s %-12s %-18s %12s %10s\n", "layer", "kind", "output", "parameters",
+                 "M mult-adds");
+    for (uint32_t i = 0; i < d->n_layers; i++) {
+        const ferkd_layer *l = &d->layers[i];
+        (void)printf("%-34.34s %-12s %-18s", l->name, l->kind, l->shape);
+        if (l->params)
+            (void)printf(" %12" PRIu64, l->params);
+        else
+            (void)printf(" %12s", "");
+        if (l->macs > 0)
+            (void)printf(" %10.2f", l->macs / 1e6);
+        (void)printf("\n");
+    }
+    for (uint32_t i = 0; params && i < d->n_params; i++)
+        (void)printf("  %s\n", d->params[i]);
+    (void)printf("\n%.3f M parameters, %.1f M multiply-adds an image of %u px, %u classes\n",
+                 (double)d->trained / 1e6, d->macs / 1e6, d->size_px, d->classes);
+}
+
+static ferkd_status info(const options *o, const char *what)
+{
+    ferkd_description d;
+    ferkd_status st = FERKD_OK;
+
+    TRY(ferkd_describe(&d, what, (uint32_t)o->size, (uint32_t)o->classes));
+    if (o->json)
+        st = cli_print_json(description_json(&d));
+    else
+        print_description(&d, o->params);
+    ferkd_description_fini(&d);
+    return st;
+}
+
+static ferkd_status run(int argc, char **argv)
+{
+    options o = {0};
+    int n;
+    bool help = false;
+
+    TRY(fk_options_init(TABLE, FK_COUNT(TABLE), &o));
+    TRY(cli_parse(&cli_info, argc, argv, &o, &n, &help));
+    if (help)
+        return FERKD_OK;
+    if (n == 1)
+        return info(&o, argv[1]);
+    if (n > 1)
+        return fk_fail(FERKD_USAGE, "ferkd info: one MODEL is needed");
+    for (uint32_t i = 0; ferkd_zoo_name(i); i++)
+        (void)printf("%-14s %s\n", ferkd_zoo_name(i), ferkd_zoo_about(i));
+    return FERKD_OK;
+}
+
+const cli_command cli_info = {
+    "info", "layers, shapes and parameters of a model", "[NAME|MODEL.onnx|RUN] [options]",
+    "Without a word, lists the models that ferkd builds itself.\n\n"
+    "  ferkd info resnet18\n"
+    "  ferkd info teacher.onnx",
+    table, run};

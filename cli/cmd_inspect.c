@@ -1,0 +1,214 @@
+/* ferkd inspect */
+#include "cli.h"
+
+typedef struct options {
+    bool json, verify;
+    int64_t image;
+} options;
+
+#define AT(field) offsetof(options, field)
+
+static const fk_option TABLE[] = {
+    {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print as JSON"},
+    {"verify", 0, FK_OPT_FLAG, AT(verify), "false", 0, 0, NULL, NULL,
+     "check every block; damaged images are named, exit code 5"},
+    {"image", 'i', FK_OPT_INT, AT(image), "-1", -1, 2147483647, NULL, "N",
+     "print the labels of this image's regions"},
+};
+
+static const fk_option *table(size_t *n)
+{
+    *n = FK_COUNT(TABLE);
+    return TABLE;
+}
+
+static const int QUANTILES[] = {0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100};
+
+static void hex(const uint8_t print[16], char text[33])
+{
+    for (int i = 0; i < 16; i++)
+        (void)snprintf(text + 2 * i, 3, "%02x", print[i]);
+}
+
+static json_t *quantile_json(const double q[101])
+{
+    json_t *j = json_object();
+    char key[8];
+
+    for (size_t i = 0; i < FK_COUNT(QUANTILES); i++) {
+        (void)snprintf(key, sizeof key, "%d", QUANTILES[i]);
+        (void)json_object_set_new(j, key, json_real(q[QUANTILES[i]]));
+    }
+    return j;
+}
+
+static json_t *store_json(const ferkd_store *s, const ferkd_store_stats *t)
+{
+    const ferkd_store_info *i = ferkd_store_about(s);
+    char data[33];
+    char teacher[33];
+    json_t *histogram = json_array();
+
+    hex(i->dataset_fingerprint, data);
+    hex(i->teacher_fingerprint, teacher);
+    for (size_t b = 0; b < FK_COUNT(t->histogram); b++)
+        (void)json_array_append_new(histogram, json_integer((json_int_t)t->histogram[b]));
+    return json_pack(
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:f, s:I, s:s, s:f, s:[f,f], s:[f,f], "
+        "s:f, s:b, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:o, s:o, s:o}",
+        "store", ferkd_store_path(s), "version", (int)i->version, "images", (int)i->images,
+        "labelled", (int)i->labelled, "skipped", (int)i->skipped, "regions", (int)i->regions, "topk",
+        (int)i->topk, "classes", (int)i->classes, "teacher_classes", (int)i->teacher_classes,
+        "bytes", (json_int_t)i->file_bytes, "bytes_per_region",
+        (double)i->file_bytes / ((double)i->images * i->regions), "seed",
+        (json_int_t)i->sampler.seed, "filter", ferkd_filter_name(i->filter), "temperature",
+        i->temperature, "scale", i->sampler.scale_min, i->sampler.scale_max, "ratio",
+        i->sampler.ratio_min, i->sampler.ratio_max, "flip", i->sampler.flip, "ignore_exif",
+        (int)i->ignore_exif, "teacher", i->teacher, "dataset", i->dataset, "dataset_fingerprint",
+        data, "teacher_fingerprint", teacher, "top1_agrees_with_truth", t->top1_agrees, "mean_top1",
+        t->mean_top1, "mean_entropy", t->mean_entropy, "p_quantiles", quantile_json(t->quantile),
+        "inside_quantiles", quantile_json(t->inside_quantile), "p_histogram", histogram);
+}
+
+static void print_store(const ferkd_store *s, const ferkd_store_stats *t)
+{
+    const ferkd_store_info *i = ferkd_store_about(s);
+    uint64_t most = 1;
+
+    (void)printf("%s: format %u\n", ferkd_store_path(s), i->version);
+    (void)printf("  teacher      %s (%u classes, %u px, %s)\n", i->teacher, i->teacher_classes,
+                 i->teacher_px, ferkd_filter_name(i->filter));
+    (void)printf("  data         %s (%u images, %u classes)\n", i->dataset, i->images, i->classes);
+    (void)printf("  labels       %u images x %u regions, top %u; %u images skipped\n", i->labelled,
+                 i->regions, i->topk, i->skipped);
+    (void)printf("  regions      seed %" PRIu64 ", scale %g..%g, ratio %.3g..%.3g, flip %g\n",
+                 i->sampler.seed, i->sampler.scale_min, i->sampler.scale_max, i->sampler.ratio_min,
+                 i->sampler.ratio_max, i->sampler.flip);
+    (void)printf("  size         %.2f MB, %.2f bytes a region\n", (double)i->file_bytes / 1e6,
+                 (double)i->file_bytes / ((double)i->images * i->regions));
+    (void)printf("  teacher's first class is the ground truth in %.2f%% of the regions\n",
+                 100.0 * t->top1_agrees);
+    (void)printf("  entropy %.3f nats, first class %.3f on average\n\n", t->mean_entropy,
+                 t->mean_top1);
+    (void)printf("  p, the teacher's largest probability over its own classes\n   ");
+    for (size_t k = 0; k < FK_COUNT(QUANTILES); k++)
+        (void)printf(" %6d%%", QUANTILES[k]);
+    (void)printf("\n   ");
+    for (size_t k = 0; k < FK_COUNT(QUANTILES); k++)
+        (void)printf(" %7.4f", t->quantile[QUANTILES[k]]);
+    (void)printf("\n\n");
+    for (size_t b = 0; b < FK_COUNT(t->histogram); b += 2) {
+        uint64_t n = t->histogram[b] + t->histogram[b + 1];
+        most = n > most ? n : most;
+    }
+    for (size_t b = 0; b < FK_COUNT(t->histogram); b += 2) {
+        uint64_t n = t->histogram[b] + t->histogram[b + 1];
+        int cells = (int)(60 * n / most);
+        (void)printf("  %.2f %9" PRIu64 " ", (double)b / FK_COUNT(t->histogram), n);
+        for (int c = 0; c < cells; c++)
+            (void)putchar('#');
+        (void)putchar('\n');
+    }
+}
+
+static ferkd_status print_image(const ferkd_store *s, uint32_t image, bool as_json)
+{
+    const ferkd_store_info *i = ferkd_store_about(s);
+    ferkd_label_room room = {calloc(i->topk, sizeof(uint16_t)), calloc(i->topk, sizeof(float))};
+    ferkd_soft_label l;
+    json_t *list = json_array();
+    ferkd_status st = FERKD_OK;
+
+    if (!room.index || !room.prob)
+        st = fk_fail(FERKD_MEMORY, "no memory for a label");
+    for (uint32_t r = 0; st == FERKD_OK && r < i->regions; r++) {
+        st = ferkd_store_label(s, image, r, room, &l);
+        if (st != FERKD_OK)
+            break;
+        json_t *top = json_array();
+        for (uint32_t k = 0; k < l.k; k++)
+            (void)json_array_append_new(top, json_pack("[i,f]", (int)l.index[k], (double)l.prob[k]));
+        if (!as_json) {
+            (void)printf("region %-4u p %.4f  inside %.4f ", r, (double)l.teacher_max,
+                         (double)l.inside);
+            for (uint32_t k = 0; k < l.k; k++)
+                (void)printf(" %u:%.4f", l.index[k], (double)l.prob[k]);
+            (void)printf("  rest %.4f\n", (double)l.rest);
+        }
+        (void)json_array_append_new(list, json_pack("{s:i, s:f, s:f, s:f, s:o}", "region", (int)r,
+                                                    "p", (double)l.teacher_max, "inside",
+                                                    (double)l.inside, "rest", (double)l.rest,
+                                                    "top", top));
+    }
+    free(room.index);
+    free(room.prob);
+    if (st == FERKD_OK && as_json)
+        return cli_print_json(json_pack("{s:i, s:i, s:o}", "image", (int)image, "truth",
+                                        (int)ferkd_store_truth(s, image), "labels", list));
+    json_decref(list);
+    return st;
+}
+
+static ferkd_status verify(const ferkd_store *s)
+{
+    uint32_t *bad = NULL;
+    uint32_t n = 0;
+
+    TRY(ferkd_store_verify(s, &bad, &n));
+    for (uint32_t i = 0; i < n; i++)
+        (void)printf("image %u: damaged\n", bad[i]);
+    free(bad);
+    if (n)
+        return fk_fail(FERKD_CORRUPT, "%s: %u of %u images are damaged; label again",
+                       ferkd_store_path(s), n, ferkd_store_about(s)->images);
+    (void)printf("%s: all %u images are whole\n", ferkd_store_path(s),
+                 ferkd_store_about(s)->images);
+    return FERKD_OK;
+}
+
+static ferkd_status inspect(const options *o, const char *path)
+{
+    ferkd_store *s = NULL;
+    ferkd_store_stats stats;
+    ferkd_status st = FERKD_OK;
+
+    TRY(ferkd_store_open(&s, path));
+    if (o->verify) {
+        TRY_DONE(verify(s));
+    } else if (o->image >= 0) {
+        TRY_DONE(print_image(s, (uint32_t)o->image, o->json));
+    } else {
+        TRY_DONE(ferkd_store_statistics(s, &stats));
+        if (o->json)
+            TRY_DONE(cli_print_json(store_json(s, &stats)));
+        else
+            print_store(s, &stats);
+    }
+done:
+    ferkd_store_close(&s);
+    return st;
+}
+
+static ferkd_status run(int argc, char **argv)
+{
+    options o = {0};
+    int n;
+    bool help = false;
+
+    TRY(fk_options_init(TABLE, FK_COUNT(TABLE), &o));
+    TRY(cli_parse(&cli_inspect, argc, argv, &o, &n, &help));
+    if (help)
+        return FERKD_OK;
+    if (n != 1)
+        return fk_fail(FERKD_USAGE, "ferkd inspect: one STORE is needed");
+    return inspect(&o, argv[1]);
+}
+
+const cli_command cli_inspect = {
+    "inspect", "show what a label store holds", "STORE [--json] [--verify] [--image N]",
+    "Prints how the store was made, its size, how sure the teacher was (quantiles and histogram of\n"
+    "p, its largest probability), and how often it agrees with the ground truth. Thresholds of\n"
+    "method ferkd are chosen on p.\n\n"
+    "  ferkd inspect labels.ferkd\n"
+    "  ferkd inspect labels.ferkd --image 17",
+    table, run};

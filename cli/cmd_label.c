@@ -1,0 +1,155 @@
+/* ferkd label */
+#include "cli.h"
+
+#include "base/limits.h"
+
+typedef struct options {
+    char *teacher, *output, *map, *class_names, *on_bad_image;
+    cli_teacher input;
+    int64_t regions, topk, seed, batch, threads;
+    double scale_min, scale_max, ratio_min, ratio_max, flip, temperature;
+    bool ignore_exif, overwrite, json;
+} options;
+
+#define AT(field) offsetof(options, field)
+
+static const fk_option TABLE[] = {
+    {"teacher", 't', FK_OPT_TEXT, AT(teacher), NULL, 0, 0, NULL, "MODEL",
+     "the teacher: MODEL.onnx (with MODEL.json beside it) or a run folder"},
+    {"output", 'o', FK_OPT_TEXT, AT(output), "labels.ferkd", 0, 0, NULL, "STORE",
+     "the label store to write"},
+    {"regions", 'r', FK_OPT_INT, AT(regions), "8", 1, FK_MAX_REGIONS, NULL, "N",
+     "random regions an image"},
+    {"topk", 'k', FK_OPT_INT, AT(topk), "5", 1, FK_MAX_TOPK, NULL, "K",
+     "probabilities kept a region"},
+    {"seed", 's', FK_OPT_INT, AT(seed), "0", 0, 9007199254740991.0, NULL, "N",
+     "of the regions; the only thing about them that is stored"},
+    {"scale-min", 0, FK_OPT_REAL, AT(scale_min), "0.08", 0.0001, 1, NULL, "X",
+     "smallest share of the image's area"},
+    {"scale-max", 0, FK_OPT_REAL, AT(scale_max), "1", 0.0001, 1, NULL, "X",
+     "largest share of the image's area"},
+    {"ratio-min", 0, FK_OPT_REAL, AT(ratio_min), "0.75", 0.001, 1000, NULL, "X",
+     "narrowest region, width to height"},
+    {"ratio-max", 0, FK_OPT_REAL, AT(ratio_max), "1.33333333333", 0.001, 1000, NULL, "X",
+     "widest region"},
+    {"flip", 0, FK_OPT_REAL, AT(flip), "0.5", 0, 1, NULL, "P", "probability of a mirrored region"},
+    {"temperature", 0, FK_OPT_REAL, AT(temperature), "1", 0.01, 1000, NULL, "T",
+     "of the teacher's softmax"},
+    CLI_TEACHER(options, input),
+    {"class-map", 0, FK_OPT_TEXT, AT(map), NULL, 0, 0, NULL, "FILE",
+     "lines \"class index\": the data set's classes among the teacher's; default: by name"},
+    {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",
+     "names for IDX data, one a line"},
+    {"batch", 'b', FK_OPT_INT, AT(batch), "64", 1, FK_MAX_BATCH, NULL, "N",
+     "regions the teacher sees at once"},
+    {"threads", 0, FK_OPT_INT, AT(threads), "0", 0, 1024, NULL, "N",
+     "that decode; 0: as many as cores"},
+    {"on-bad-image", 0, FK_OPT_CHOICE, AT(on_bad_image), "skip", 0, 0, "skip|stop", NULL,
+     "what to do with unreadable images"},
+    {"ignore-exif", 0, FK_OPT_FLAG, AT(ignore_exif), "false", 0, 0, NULL, NULL,
+     "leave images as stored, as torchvision does; default: turn them upright"},
+    {"overwrite", 0, FK_OPT_FLAG, AT(overwrite), "false", 0, 0, NULL, NULL,
+     "start anew where a store is there already"},
+    {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print the result as JSON"},
+};
+
+static const fk_option *table(size_t *n)
+{
+    *n = FK_COUNT(TABLE);
+    return TABLE;
+}
+
+static ferkd_label_options label_options(const options *o)
+{
+    ferkd_label_options l = ferkd_label_defaults();
+
+    l.regions = (uint32_t)o->regions;
+    l.topk = (uint32_t)o->topk;
+    l.sampler = (ferkd_sampler){(uint64_t)o->seed, o->scale_min, o->scale_max,
+                                o->ratio_min,      o->ratio_max, o->flip};
+    l.temperature = o->temperature;
+    l.batch = (uint32_t)o->batch;
+    l.threads = (uint32_t)o->threads;
+    l.stop_on_bad_image = strcmp(o->on_bad_image, "stop") == 0;
+    l.overwrite = o->overwrite;
+    l.map = o->map;
+    return l;
+}
+
+static ferkd_status print_result(const options *o, const ferkd_label_result *r)
+{
+    uint64_t regions = (uint64_t)(r->images - r->skipped) * (uint64_t)o->regions;
+
+    if (o->json)
+        return cli_print_json(json_pack(
+            "{s:s, s:i, s:i, s:I, s:f, s:I, s:f}", "store", o->output, "images", (int)r->images,
+            "skipped", (int)r->skipped, "regions", (json_int_t)regions, "seconds", r->seconds,
+            "bytes", (json_int_t)r->file_bytes, "bytes_per_region", r->bytes_per_region));
+    cli_progress_end();
+    if (r->complete_before)
+        (void)printf("%s: complete already\n", o->output);
+    if (r->resumed_at)
+        (void)printf("resumed at image %u\n", r->resumed_at);
+    (void)printf("%s: %" PRIu64 " regions of %u images in %.1f s, %.2f MB, %.2f bytes a region\n",
+                 o->output, regions, r->images - r->skipped, r->seconds,
+                 (double)r->file_bytes / 1e6, r->bytes_per_region);
+    if (r->skipped)
+        (void)printf("%u images skipped%s%s\n", r->skipped, *r->first_bad ? ", the first: " : "",
+                     r->first_bad);
+    return FERKD_OK;
+}
+
+static ferkd_status label(const options *o, const char *path)
+{
+    ferkd_dataset *data = NULL;
+    ferkd_model *teacher = NULL;
+    ferkd_label_result result;
+    ferkd_dataset_options d = {.class_names = o->class_names, .ignore_exif = o->ignore_exif};
+    ferkd_model_options m = cli_model_options(&o->input);
+    ferkd_label_options l = label_options(o);
+    ferkd_watch watch = cli_watch();
+    ferkd_status st = FERKD_OK;
+
+    TRY_DONE(ferkd_dataset_open(&data, path, &d));
+    if (l.topk > ferkd_dataset_classes(data))
+        l.topk = ferkd_dataset_classes(data);
+    TRY_DONE(ferkd_model_open(&teacher, o->teacher, &m));
+    TRY_DONE(ferkd_label(teacher, data, o->output, &l, &watch, &result));
+    TRY_DONE(print_result(o, &result));
+done:
+    ferkd_model_close(&teacher);
+    ferkd_dataset_close(&data);
+    return st;
+}
+
+static ferkd_status run(int argc, char **argv)
+{
+    options o = {0};
+    int n;
+    bool help = false;
+    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
+
+    if (st == FERKD_OK)
+        st = cli_parse(&cli_label, argc, argv, &o, &n, &help);
+    if (st == FERKD_OK && !help && (n != 1 || !o.teacher))
+        st = fk_fail(FERKD_USAGE, "ferkd label: one DATA and --teacher MODEL are needed; see ferkd "
+                                  "label --help");
+    if (st == FERKD_OK && !help)
+        st = label(&o, argv[1]);
+    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
+    return st;
+}
+
+const cli_command cli_label = {
+    "label", "let a teacher label random regions of every image, once",
+    "DATA --teacher MODEL.onnx [-o STORE] [options]",
+    "DATA is a folder of class folders, an IDX file (MNIST's format, also .gz) or a CIFAR binary\n"
+    "file or folder. Each image is decoded once; N random regions of it (torchvision's\n"
+    "RandomResizedCrop) go through the teacher, and the top K probabilities among the data set's\n"
+    "classes are stored, a few bytes a region. Interrupted with Ctrl-C or killed, the same command\n"
+    "goes on where it was, to the same bytes.\n\n"
+    "The teacher's preprocessing is never guessed: it stands in MODEL.json beside the model\n"
+    "({\"input\": {\"size\": 224, \"mean\": [..], \"std\": [..], \"resize\": \"bicubic\"},\n"
+    "\"output\": {\"classes\": \"names.txt\"}}) or is given by the --teacher options.\n\n"
+    "  ferkd label photos/train --teacher big.onnx --regions 8 --seed 1 -o labels.ferkd",
+    table, run};

@@ -1,0 +1,12 @@
+/* All of libferkd. */
+#ifndef FERKD_FERKD_H
+#define FERKD_FERKD_H
+
+#include "ferkd/data.h"
+#include "ferkd/exchange.h"
+#include "ferkd/image.h"
+#include "ferkd/label.h"
+#include "ferkd/status.h"
+#include "ferkd/train.h"
+
+#endif

@@ -1,0 +1,117 @@
+/* Soft labels: the store, what is in it, and how a label becomes a target. */
+#ifndef FERKD_LABEL_H
+#define FERKD_LABEL_H
+
+#include "ferkd/data.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ferkd_store ferkd_store;
+
+/** Everything that the header of a store says. Texts belong to the store. */
+typedef struct ferkd_store_info {
+    uint32_t version;
+    uint32_t images, regions, topk;
+    uint32_t classes;         /**< of the data set */
+    uint32_t teacher_classes; /**< of the teacher; other than classes: outside mass is stored */
+    ferkd_sampler sampler;
+    uint32_t teacher_px;  /**< side of the square that the teacher saw */
+    ferkd_filter filter;  /**< that regions were resized with */
+    double temperature;   /**< the logits were divided by it */
+    bool ignore_exif;     /**< regions are in the pixels as stored */
+    uint8_t dataset_fingerprint[16];
+    uint8_t teacher_fingerprint[16];
+    uint32_t block_bytes; /**< one image */
+    uint64_t file_bytes;
+    uint32_t labelled, skipped; /**< images with labels, images that could not be read */
+    const char *teacher;        /**< the file's name */
+    const char *dataset;        /**< the data set's path, as given */
+} ferkd_store_info;
+
+/** One region's label. */
+typedef struct ferkd_soft_label {
+    uint32_t k;
+    const uint16_t *index; /**< [k] classes of the data set, most probable first */
+    const float *prob;     /**< [k] probabilities among the data set's classes */
+    float rest;            /**< 1 - their sum: spread evenly over the other classes */
+    float inside;          /**< the teacher's probability for all the data set's classes together */
+    float teacher_max;     /**< the teacher's largest probability over all its own classes */
+} ferkd_soft_label;
+
+/** Caller's room for one label: topk entries each. */
+typedef struct ferkd_label_room {
+    uint16_t *index;
+    float *prob;
+} ferkd_label_room;
+
+/**
+ * Open a sealed store. FERKD_CORRUPT: damaged or unfinished; FERKD_UNSUPPORTED: a newer version.
+ * Read-only and mapped; any number of threads may use it.
+ */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_open(ferkd_store **out, const char *path);
+FERKD_API void ferkd_store_close(ferkd_store **store);
+FERKD_API const ferkd_store_info *ferkd_store_about(const ferkd_store *store);
+FERKD_API const char *ferkd_store_path(const ferkd_store *store);
+
+/** Did the labeller find the image readable? FERKD_CORRUPT if its block is damaged. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_has(const ferkd_store *store, uint32_t image,
+                                                   bool *has);
+
+/** The ground-truth class of an image, as it was when labelled; no check of the block. */
+FERKD_API uint32_t ferkd_store_truth(const ferkd_store *store, uint32_t image);
+
+/** Decode a label into room, which out then points into. The block's checksum is verified.
+ *  FERKD_ABSENT if the image was skipped. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_label(const ferkd_store *store, uint32_t image,
+                                                     uint32_t region, ferkd_label_room room,
+                                                     ferkd_soft_label *out);
+
+/** The same as float[classes], sum 1 within 1e-6: the mass beyond the top-k is spread evenly over
+ *  the other classes (FKD, ECCV 2022: marginal smoothing). */
+FERKD_API void ferkd_soft_label_expand(const ferkd_soft_label *label, uint32_t classes,
+                                       float *probs);
+
+/** FERKD_USAGE, with the reason, if the store was made for another data set. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_match(const ferkd_store *store,
+                                                     const ferkd_dataset *dataset);
+
+/** Check every block; the numbers of damaged images go to bad (the caller frees). */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_verify(const ferkd_store *store, uint32_t **bad,
+                                                      uint32_t *n_bad);
+
+/** Groups of FerKD (ICCV 2023, section 3): uninformative, hard, important. */
+typedef enum ferkd_group { FERKD_UR, FERKD_HR, FERKD_IR } ferkd_group;
+
+/** Thresholds on p, the teacher's largest probability: p < lower or p > upper is UR, p < middle is
+ *  HR, anything else IR. */
+typedef struct ferkd_calibration {
+    double lower, middle, upper;
+    double smoothing; /**< of the label of a hard region */
+} ferkd_calibration;
+
+FERKD_API ferkd_group ferkd_calibration_group(const ferkd_calibration *c, float p);
+
+/** What a store holds, over all labelled regions. */
+typedef struct ferkd_store_stats {
+    uint64_t regions;
+    double quantile[101];        /**< of p: minimum, 1%, ... maximum */
+    double inside_quantile[101]; /**< of the mass inside the data set's classes */
+    uint64_t histogram[50];      /**< of p over 0..1 */
+    double top1_agrees;          /**< share of regions whose first class is the ground truth */
+    double mean_top1;            /**< mean probability of the first class among the data set's */
+    double mean_entropy;         /**< of the stored label, nats */
+} ferkd_store_stats;
+
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_statistics(const ferkd_store *store,
+                                                          ferkd_store_stats *out);
+
+/** A threshold as people write it: "0.15" is a probability, "5%" that quantile of the store's p. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_threshold_parse(double *out, const char *text,
+                                                         const ferkd_store_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,210 @@
+/* The work itself: models, labelling, training, evaluation. */
+#ifndef FERKD_TRAIN_H
+#define FERKD_TRAIN_H
+
+#include "ferkd/data.h"
+#include "ferkd/exchange.h"
+#include "ferkd/label.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- models ------------------------------------------------------------------------------------ */
+
+/** A classifier from an ONNX file or a run folder, with its classes and preprocessing. */
+typedef struct ferkd_model ferkd_model;
+
+/** What the user says of an ONNX model's input; it takes the place of what the sidecar says. */
+typedef struct ferkd_model_options {
+    uint32_t size_px;     /**< 0: not said */
+    const char *mean;     /**< "0.485,0.456,0.406" on 0..1, or on 0..255 ("127,127,127"); or NULL */
+    const char *std;      /**< likewise */
+    const char *resize;   /**< "bilinear", "bicubic", "lanczos"; or NULL */
+    double crop_pct;      /**< 0: not said */
+    const char *classes;  /**< a file with the model's class names, one a line; or NULL */
+    const char *weights;  /**< run folder: "best" (default) or "last" */
+} ferkd_model_options;
+
+/**
+ * Open MODEL.onnx (preprocessing from options, from the metadata of files that ferkd wrote, or from
+ * MODEL.json beside it) or a run folder. FERKD_USAGE, with the remedy, if the preprocessing of an
+ * ONNX file is stated nowhere. options may be NULL.
+ */
+FERKD_API FERKD_CHECK ferkd_status ferkd_model_open(ferkd_model **out, const char *path,
+                                                    const ferkd_model_options *options);
+FERKD_API void ferkd_model_close(ferkd_model **model);
+FERKD_API uint32_t ferkd_model_classes(const ferkd_model *m);
+/** NULL if the model has no names. */
+FERKD_API const char *ferkd_model_class_name(const ferkd_model *m, uint32_t c);
+FERKD_API const ferkd_preprocess *ferkd_model_preprocess(const ferkd_model *m);
+
+/**
+ * Where each class of a data set is among the model's: map, uint32_t[classes of the data set]. By
+ * name; or from file: lines "name index", or one index a line in the data set's order; or, where
+ * the model has no names and the same number of classes, one to one. FERKD_USAGE names what is
+ * missing.
+ */
+FERKD_API FERKD_CHECK ferkd_status ferkd_model_map(const ferkd_model *m, const ferkd_dataset *d,
+                                                   const char *file, uint32_t *map);
+
+/** Logits for `count` images that are preprocessed already: float[count][channels][size][size] to
+ *  float[count][classes]. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_model_run(ferkd_model *m, const float *inputs,
+                                                   uint32_t count, float *logits);
+
+/** Write the model of a run folder as ONNX (opset 13, free batch), its classes and preprocessing in
+ *  the metadata and in a JSON file beside it. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_model_export(const ferkd_model *m, const char *path);
+
+/** One line of a model's description. */
+typedef struct ferkd_layer {
+    const char *name, *kind, *shape; /**< shape of the output, "1x64x56x56" */
+    uint64_t params;
+    double macs; /**< multiply-adds, one image */
+} ferkd_layer;
+
+typedef struct ferkd_description {
+    char name[64];
+    const char *about;    /**< or NULL */
+    ferkd_layer *layers;  /**< freed by ferkd_description_fini() */
+    uint32_t n_layers;
+    char **params;        /**< "name shape", as in torchvision's state_dict */
+    uint32_t n_params;
+    uint64_t trained;     /**< parameters */
+    double macs;
+    uint32_t size_px, classes;
+} ferkd_description;
+
+/** Describe a model of the zoo ("resnet18"), an ONNX file or a run folder. size_px and classes: 0
+ *  for the usual ones. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_describe(ferkd_description *out, const char *what,
+                                                  uint32_t size_px, uint32_t classes);
+FERKD_API void ferkd_description_fini(ferkd_description *d);
+/** The zoo: name and one line for i = 0, 1, ...; NULL after the last. */
+FERKD_API const char *ferkd_zoo_name(uint32_t i);
+FERKD_API const char *ferkd_zoo_about(uint32_t i);
+
+/* --- labelling --------------------------------------------------------------------------------- */
+
+typedef struct ferkd_label_options {
+    uint32_t regions;      /**< an image; 8 */
+    uint32_t topk;         /**< probabilities kept a region; 5, at most the classes */
+    ferkd_sampler sampler; /**< how regions are drawn */
+    double temperature;    /**< of the softmax; 1 */
+    uint32_t batch;        /**< regions the teacher sees at once; 64 */
+    uint32_t threads;      /**< that decode; 0: as many as cores */
+    bool stop_on_bad_image; /**< or skip it and count it */
+    bool overwrite;
+    const char *map;       /**< class map file, or NULL */
+} ferkd_label_options;
+
+typedef struct ferkd_label_result {
+    uint32_t images, skipped, resumed_at;
+    bool complete_before; /**< nothing was left to do */
+    double seconds;
+    uint64_t file_bytes;
+    double bytes_per_region;
+    char first_bad[256]; /**< why the first skipped image was skipped */
+} ferkd_label_result;
+
+FERKD_API ferkd_label_options ferkd_label_defaults(void);
+
+/** Let the teacher see every region of every image once, and store what it says. What an earlier,
+ *  interrupted call wrote is kept; the result is the same bytes. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data,
+                                               const char *store,
+                                               const ferkd_label_options *options,
+                                               const ferkd_watch *watch,
+                                               ferkd_label_result *result);
+
+/* --- evaluation -------------------------------------------------------------------------------- */
+
+typedef struct ferkd_eval_options {
+    uint32_t batch;   /**< 64 */
+    uint32_t threads; /**< that decode; 0: as many as cores */
+    bool stop_on_bad_image;
+    const char *map; /**< class map file, or NULL */
+} ferkd_eval_options;
+
+/** Top-1 and top-5 in percent; over the model's own classes, and among the data set's alone. */
+typedef struct ferkd_eval_result {
+    uint32_t images, skipped;
+    uint32_t classes;       /**< of the data set */
+    uint32_t model_classes;
+    double top1, top5;      /**< over all classes of the model */
+    double top1_mapped, top5_mapped; /**< among the data set's classes */
+    double loss;            /**< mean cross-entropy among the data set's classes */
+    double ece;             /**< expected calibration error, 15 bins, percent (Guo et al. 2017) */
+    double seconds;
+    uint32_t *confusion;    /**< [classes][classes]: truth by prediction; ferkd_eval_fini() frees */
+    char first_bad[256];
+} ferkd_eval_result;
+
+FERKD_API ferkd_eval_options ferkd_eval_defaults(void);
+FERKD_API FERKD_CHECK ferkd_status ferkd_eval(ferkd_model *model, const ferkd_dataset *data,
+                                              const ferkd_eval_options *options,
+                                              const ferkd_watch *watch, ferkd_eval_result *result);
+FERKD_API void ferkd_eval_fini(ferkd_eval_result *r);
+
+/** Probabilities of one image file: float[classes]. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_predict(ferkd_model *model, const char *path,
+                                                 bool ignore_exif, float *probs);
+
+/* --- training ---------------------------------------------------------------------------------- */
+
+/** Everything that decides a run. Fields and their texts are those of the recipe file; see
+ *  ferkd_recipe_keys(). */
+typedef struct ferkd_recipe {
+    char *data, *val, *labels, *run, *model, *method;
+    char *teacher, *teacher_mean, *teacher_std, *teacher_resize, *teacher_classes, *class_map;
+    int64_t teacher_size;
+    int64_t size, epochs, batch, seed, regions_per_image, accumulate, threads, save_every;
+    char *mean, *std, *filter, *class_names, *on_bad_image;
+    double crop_pct;
+    bool ignore_exif;
+    double scale_min, scale_max, ratio_min, ratio_max, flip;
+    char *optimizer, *schedule;
+    double lr, lr_min, momentum, beta1, beta2, weight_decay, warmup_epochs, step_gamma, clip, ema;
+    bool nesterov, decay_all;
+    int64_t step_epochs;
+    double label_smoothing, temperature, kd_alpha, kd_temperature;
+    char *lower, *middle, *upper;
+    double hard_smoothing;
+    char *mix, *mix_scope;
+    double mix_prob, mixup_alpha, cutmix_alpha;
+    int64_t mix_off_epoch;
+    char *init;
+} ferkd_recipe;
+
+struct fk_option;
+/** The table of keys (base/option.h): names, kinds, defaults, help. */
+FERKD_API const struct fk_option *ferkd_recipe_keys(size_t *n);
+FERKD_API FERKD_CHECK ferkd_status ferkd_recipe_init(ferkd_recipe *r);
+FERKD_API void ferkd_recipe_fini(ferkd_recipe *r);
+/** Set one key from text; an unknown key is an error that names the nearest known one. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_recipe_set(ferkd_recipe *r, const char *key,
+                                                    const char *text);
+/** Read a YAML file of `key: value` lines over what r holds; groups (nested maps) are allowed. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_recipe_load(ferkd_recipe *r, const char *path);
+FERKD_API FERKD_CHECK ferkd_status ferkd_recipe_save(const ferkd_recipe *r, const char *path);
+
+typedef struct ferkd_train_result {
+    uint32_t epochs;
+    double train_loss, val_top1, val_top5, best_top1, seconds, images_per_s;
+    uint32_t skipped;
+    char first_bad[256];
+} ferkd_train_result;
+
+/** Train as the recipe says, into the folder recipe->run; with resume, go on from its last
+ *  checkpoint instead (the recipe then comes from the folder). FERKD_STOPPED: stopped on request;
+ *  the checkpoint is written, and resuming gives the same bytes as never having stopped. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_train(const ferkd_recipe *recipe, const ferkd_watch *watch,
+                                               ferkd_train_result *result);
+FERKD_API FERKD_CHECK ferkd_status ferkd_train_resume(const char *run, const ferkd_watch *watch,
+                                                      ferkd_train_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,57 @@
+/* Little-endian numbers in memory, as all our files have them. */
+#ifndef FK_BYTES_H
+#define FK_BYTES_H
+
+#include "base/compat.h"
+
+static inline void fk_put_u16(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+}
+
+static inline void fk_put_u32(uint8_t *p, uint32_t v)
+{
+    fk_put_u16(p, v);
+    fk_put_u16(p + 2, v >> 16);
+}
+
+static inline void fk_put_u64(uint8_t *p, uint64_t v)
+{
+    fk_put_u32(p, (uint32_t)v);
+    fk_put_u32(p + 4, (uint32_t)(v >> 32));
+}
+
+static inline void fk_put_f64(uint8_t *p, double v)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &v, sizeof bits);
+    fk_put_u64(p, bits);
+}
+
+static inline uint32_t fk_u16le(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8;
+}
+
+static inline uint32_t fk_u32le(const uint8_t *p)
+{
+    return fk_u16le(p) | fk_u16le(p + 2) << 16;
+}
+
+static inline uint64_t fk_u64le(const uint8_t *p)
+{
+    return fk_u32le(p) | (uint64_t)fk_u32le(p + 4) << 32;
+}
+
+static inline double fk_f64le(const uint8_t *p)
+{
+    uint64_t bits = fk_u64le(p);
+    double v;
+
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+#endif

@@ -1,0 +1,115 @@
+/* oneDNN as the engine sees it. This header and the one file behind it (dnnl_v2.c for oneDNN 2.x)
+ * are all that knows oneDNN, so that another major version is another file. */
+#ifndef FK_DNNL_GLUE_H
+#define FK_DNNL_GLUE_H
+
+#include "net/graph.h"
+
+typedef struct fk_dn fk_dn;     /* engine and stream */
+typedef struct fk_md fk_md;     /* a shape and how it lies in memory */
+typedef struct fk_pd fk_pd;     /* a primitive, chosen but not made */
+typedef struct fk_prim fk_prim; /* a primitive and the memory of its arguments */
+
+/* What an argument is to a primitive. */
+typedef enum fk_slot {
+    FK_SRC,
+    FK_SRC_1,
+    FK_WEIGHTS,
+    FK_BIASES,
+    FK_DST,
+    FK_MEAN_STAT,
+    FK_VARIANCE_STAT,
+    FK_SCALE,
+    FK_SHIFT,
+    FK_WORKSPACE,
+    FK_DIFF_SRC,
+    FK_DIFF_WEIGHTS,
+    FK_DIFF_BIASES,
+    FK_DIFF_DST,
+    FK_DIFF_SCALE,
+    FK_DIFF_SHIFT,
+    FK_SLOT_COUNT
+} fk_slot;
+
+typedef enum fk_prop { FK_INFERENCE, FK_TRAINING, FK_BACKWARD_DATA, FK_BACKWARD_WEIGHTS } fk_prop;
+
+/* An activation fused behind a primitive; n is 0 or 1. */
+typedef struct fk_post {
+    int n;
+    fk_act kind;
+    float a, b;
+} fk_post;
+
+FERKD_CHECK ferkd_status fk_dn_new(fk_dn **out);
+void fk_dn_free(fk_dn **dn);
+const char *fk_dn_version(void);
+
+/* Row-major; for convolution weights with groups > 1, [O, I/g, h, w] seen as [g, O/g, I/g, h, w]. */
+FERKD_CHECK ferkd_status fk_md_plain(fk_md **out, const fk_shape *shape);
+FERKD_CHECK ferkd_status fk_md_weights(fk_md **out, const fk_shape *shape, int64_t groups);
+/* The last two dimensions swapped in memory. */
+FERKD_CHECK ferkd_status fk_md_transposed(fk_md **out, const fk_shape *shape);
+FERKD_CHECK ferkd_status fk_md_copy(fk_md **out, const fk_md *md);
+void fk_md_free(fk_md *md);
+bool fk_md_equal(const fk_md *a, const fk_md *b);
+size_t fk_md_bytes(const fk_md *md);
+
+/* Convolution. src, dst: a layout, or NULL to let oneDNN choose; shapes always. */
+typedef struct fk_conv_args {
+    fk_prop prop;
+    fk_shape src, weights, dst;
+    const fk_md *src_md, *dst_md;
+    bool bias;
+    int64_t groups;
+    fk_window window;
+    fk_post post;
+    bool winograd;
+    fk_pd *forward; /* hint for a backward one */
+} fk_conv_args;
+FERKD_CHECK ferkd_status fk_pd_conv(fk_dn *dn, fk_pd **out, const fk_conv_args *a);
+
+/* [M, in] by [out, in]; prop as with convolutions. */
+typedef struct fk_dense_args {
+    fk_prop prop;
+    fk_shape src, weights, dst;
+    bool bias;
+    fk_pd *forward;
+} fk_dense_args;
+FERKD_CHECK ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a);
+
+FERKD_CHECK ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_md *a, const fk_md *b,
+                                      const fk_md *dst);
+
+FERKD_CHECK ferkd_status fk_pd_norm(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md,
+                                    float eps, bool relu, fk_pd *forward);
+
+typedef struct fk_pool_args {
+    fk_prop prop;
+    bool max, include_pad;
+    fk_window window;
+    fk_shape dst;
+    const fk_md *src_md;
+    const fk_md *dst_md; /* NULL: as src */
+    fk_pd *forward;
+} fk_pool_args;
+FERKD_CHECK ferkd_status fk_pd_pool(fk_dn *dn, fk_pd **out, const fk_pool_args *a);
+
+FERKD_CHECK ferkd_status fk_pd_act(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md,
+                                   const fk_post *act, fk_pd *forward);
+FERKD_CHECK ferkd_status fk_pd_reorder(fk_dn *dn, fk_pd **out, const fk_md *src, const fk_md *dst);
+
+/* The layout that the primitive wants for an argument; *out is new. */
+FERKD_CHECK ferkd_status fk_pd_md(const fk_pd *pd, fk_slot slot, fk_md **out);
+size_t fk_pd_workspace_bytes(const fk_pd *pd);
+/* oneDNN's name of the implementation; one that contains "ref" is a defect. */
+const char *fk_pd_impl(const fk_pd *pd);
+void fk_pd_free(fk_pd *pd);
+
+/* Make the primitive; pd stays the caller's. what is for traces and messages. */
+FERKD_CHECK ferkd_status fk_prim_new(fk_dn *dn, fk_prim **out, const fk_pd *pd, const char *what);
+void fk_prim_free(fk_prim *p);
+/* Give an argument its memory. */
+FERKD_CHECK ferkd_status fk_prim_bind(fk_dn *dn, fk_prim *p, fk_slot slot, void *bytes);
+FERKD_CHECK ferkd_status fk_prim_run(fk_dn *dn, const fk_prim *p);
+
+#endif

@@ -1,0 +1,277 @@
+/* Convolution. In inference the BatchNorm behind it is folded into its weights and the activation
+ * fused; in training weights are copied to the layout that the kernel wants, once a step. */
+#include "base/compat.h"
+
+#include "engine/step.h"
+
+enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
+enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS };
+
+static ferkd_status forward(fk_plan *p, fk_step *s)
+{
+    return fk_run(p, s, RUN);
+}
+
+static ferkd_status backward(fk_plan *p, fk_step *s)
+{
+    TRY(fk_run(p, s, RUN_WEIGHTS));
+    if (s->prims[STORE_WEIGHTS].prim)
+        TRY(fk_run(p, s, STORE_WEIGHTS));
+    return fk_wants_din(p, s, 0) ? fk_run(p, s, RUN_DATA) : FERKD_OK;
+}
+
+/* w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta, into scratch and the bias. */
+static void fold(fk_plan *p, const fk_step *s)
+{
+    const fk_graph *g = p->g;
+    const fk_node *bn = s->folded;
+    const fk_param *wp = &g->params[s->node->param[0]];
+    const float *w = fk_graph_values(g, s->node->param[0]);
+    const float *b = s->node->param[1] >= 0 ? fk_graph_values(g, s->node->param[1]) : NULL;
+    float *bias = fk_buffer_at(p, s->buffers[BIAS]);
+    size_t out = (size_t)wp->shape.d[0];
+    size_t each = wp->count / out;
+
+    for (size_t c = 0; c < out; c++) {
+        double var = (double)fk_graph_values(g, bn->param[3])[c];
+        double k = (double)fk_graph_values(g, bn->param[0])[c] / sqrt(var + bn->u.norm.eps);
+        double b0 = b ? (double)b[c] : 0.0;
+        bias[c] = (float)((b0 - (double)fk_graph_values(g, bn->param[2])[c]) * k +
+                          (double)fk_graph_values(g, bn->param[1])[c]);
+        for (size_t i = 0; i < each; i++)
+            p->scratch[c * each + i] = (float)((double)w[c * each + i] * k);
+    }
+}
+
+static ferkd_status refresh(fk_plan *p, fk_step *s)
+{
+    const fk_param *w = &p->g->params[s->node->param[0]];
+
+    if (s->folded)
+        fold(p, s);
+    else
+        memcpy(p->scratch, fk_graph_values(p->g, s->node->param[0]), w->count * sizeof(float));
+    TRY(fk_run(p, s, LOAD_WEIGHTS));
+    return s->prims[LOAD_DATA_WEIGHTS].prim ? fk_run(p, s, LOAD_DATA_WEIGHTS) : FERKD_OK;
+}
+
+/* The convolution by Winograd's F(4x4, 3x3) where oneDNN has it for this shape (2.x, AVX-512, f32) and
+ * it pays: 3x3, stride 1, whole blocks of 16 channels. Else the direct one. */
+static ferkd_status choose(fk_plan *p, fk_pd **pd, fk_conv_args *a)
+{
+    const fk_window *w = &a->window;
+
+    a->winograd = a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 && w->stride[0] == 1 &&
+                  w->stride[1] == 1 && w->dilation[0] == 1 && w->dilation[1] == 1 &&
+                  a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
+    if (a->winograd && fk_pd_conv(p->dn, pd, a) == FERKD_OK)
+        return FERKD_OK;
+    a->winograd = false;
+    return fk_pd_conv(p->dn, pd, a);
+}
+
+/* A step-owned copy of the weights in layout md, and the primitive that fills it from scratch. */
+static ferkd_status weights_copy(fk_plan *p, fk_step *s, const fk_md *md, int buffer, int role)
+{
+    const fk_node *n = s->node;
+    fk_md *plain = NULL;
+    fk_pd *pd = NULL;
+
+    TRY(fk_step_buffer(p, s, buffer, fk_md_bytes(md), FK_LIFE_ALWAYS));
+    TRY(fk_md_weights(&plain, &p->g->params[n->param[0]].shape, n->u.conv.groups));
+    ferkd_status st = fk_pd_reorder(p->dn, &pd, plain, md);
+    fk_md_free(plain);
+    TRY(st);
+    return fk_step_prim(p, s, role, pd, "load weights",
+                        (fk_arg[]){{FK_SRC, {FK_REF_SCRATCH, 0}},
+                                   {FK_DST, {FK_REF_BUFFER, buffer}}},
+                        2);
+}
+
+static ferkd_status compile_data(fk_plan *p, fk_step *s, fk_conv_args a, const fk_md *weights)
+{
+    fk_pd *pd = NULL;
+    fk_md *md = NULL;
+    int buffer = WEIGHTS;
+
+    a.prop = FK_BACKWARD_DATA;
+    a.bias = false;
+    TRY(choose(p, &pd, &a));
+    ferkd_status st = fk_pd_md(pd, FK_WEIGHTS, &md);
+    if (st == FERKD_OK && !fk_md_equal(md, weights)) {
+        buffer = DATA_WEIGHTS;
+        st = weights_copy(p, s, md, buffer, LOAD_DATA_WEIGHTS);
+    }
+    fk_md_free(md);
+    if (st != FERKD_OK) {
+        fk_pd_free(pd);
+        return st;
+    }
+    return fk_step_prim(p, s, RUN_DATA, pd, "convolution, data gradient of",
+                        (fk_arg[]){{FK_DIFF_DST, {FK_REF_GRAD, s->out}},
+                                   {FK_WEIGHTS, {FK_REF_BUFFER, buffer}},
+                                   {FK_DIFF_SRC, {FK_REF_DIN, 0}}},
+                        3);
+}
+
+static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_conv_args a)
+{
+    const fk_node *n = s->node;
+    fk_pd *pd = NULL;
+    fk_pd *store = NULL;
+    fk_md *md = NULL;
+    fk_md *plain = NULL;
+    ferkd_status st = FERKD_OK;
+    fk_ref to = {FK_REF_GRADS, n->param[0]};
+
+    a.prop = FK_BACKWARD_WEIGHTS;
+    TRY(choose(p, &pd, &a));
+    TRY_DONE(fk_pd_md(pd, FK_DIFF_WEIGHTS, &md));
+    TRY_DONE(fk_md_weights(&plain, &p->g->params[n->param[0]].shape, n->u.conv.groups));
+    if (!fk_md_equal(md, plain)) {
+        TRY_DONE(fk_step_buffer(p, s, DIFF_WEIGHTS, fk_md_bytes(md), FK_LIFE_BACKWARD));
+        TRY_DONE(fk_pd_reorder(p->dn, &store, md, plain));
+        TRY_DONE(fk_step_prim(p, s, STORE_WEIGHTS, store, "store weight gradient",
+                              (fk_arg[]){{FK_SRC, {FK_REF_BUFFER, DIFF_WEIGHTS}}, {FK_DST, to}},
+                              2));
+        to = (fk_ref){FK_REF_BUFFER, DIFF_WEIGHTS};
+    }
+    fk_arg args[4] = {{FK_SRC, {FK_REF_DATA, s->in[0]}},
+                      {FK_DIFF_DST, {FK_REF_GRAD, s->out}},
+                      {FK_DIFF_WEIGHTS, to},
+                      {FK_DIFF_BIASES, {FK_REF_GRADS, n->param[1]}}};
+    fk_pd *mine = pd;
+    pd = NULL;
+    TRY_DONE(fk_step_prim(p, s, RUN_WEIGHTS, mine, "convolution, weight gradient of", args,
+                          a.bias ? 4 : 3));
+done:
+    fk_pd_free(pd);
+    fk_md_free(md);
+    fk_md_free(plain);
+    return st;
+}
+
+/* Inference: take the BatchNorm and the activation behind the convolution into it. Gives the node
+ * whose output this step makes. */
+static int absorb(fk_plan *p, int id, const fk_node **norm, fk_post *post)
+{
+    int user = -1;
+    const fk_node *next = p->o.train ? NULL : fk_only_user(p, id, &user);
+
+    if (next && next->op == FK_BATCHNORM) {
+        *norm = next;
+        p->absorbed[user] = true;
+        id = user;
+        next = fk_only_user(p, id, &user);
+    }
+    if (next && next->op == FK_ACT && fk_act_is_dnnl(next->u.act.kind)) {
+        *post = (fk_post){1, next->u.act.kind, next->u.act.a, next->u.act.b};
+        p->absorbed[user] = true;
+        id = user;
+    }
+    return id;
+}
+
+/* Choose the forward primitive; its weights and output get their places. */
+static ferkd_status compile_forward(fk_plan *p, fk_step *s, fk_conv_args *a, int id, fk_pd **out)
+{
+    fk_pd *pd = NULL;
+    fk_md *weights = NULL;
+    fk_md *dst = NULL;
+    ferkd_status st = FERKD_OK;
+
+    TRY(choose(p, &pd, a));
+    TRY_DONE(fk_pd_md(pd, FK_WEIGHTS, &weights));
+    TRY_DONE(fk_pd_md(pd, FK_DST, &dst));
+    TRY_DONE(weights_copy(p, s, weights, WEIGHTS, LOAD_WEIGHTS));
+    fk_md *mine = dst;
+    dst = NULL;
+    TRY_DONE(fk_step_output(p, s, mine, &a->dst, id));
+    *out = pd;
+    pd = NULL;
+done:
+    fk_pd_free(pd);
+    fk_md_free(weights);
+    fk_md_free(dst);
+    return st;
+}
+
+/* Both gradients, in the layouts that forward has chosen. */
+static ferkd_status compile_training(fk_plan *p, fk_step *s, fk_conv_args a, fk_pd *forward_pd)
+{
+    fk_md *weights = NULL;
+
+    fk_step_keep(p, s->in[0], s);
+    TRY(fk_pd_md(forward_pd, FK_WEIGHTS, &weights));
+    a.src_md = p->tensors[s->in[0]].md;
+    a.dst_md = p->tensors[s->out].md;
+    a.forward = forward_pd;
+    a.post.n = 0;
+    ferkd_status st = compile_weights(p, s, a);
+    if (st == FERKD_OK && fk_wants_din(p, s, 0))
+        st = compile_data(p, s, a, weights);
+    fk_md_free(weights);
+    return st;
+}
+
+/* Which layout does the convolution want its input in? */
+static ferkd_status wanted_input(fk_plan *p, fk_conv_args *a, int tensor, int *out)
+{
+    fk_pd *pd = NULL;
+    fk_md *src = NULL;
+    ferkd_status st = FERKD_OK;
+
+    TRY(choose(p, &pd, a));
+    TRY_DONE(fk_pd_md(pd, FK_SRC, &src));
+    TRY_DONE(fk_want(p, tensor, src, out));
+done:
+    fk_pd_free(pd);
+    fk_md_free(src);
+    return st;
+}
+
+ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
+{
+    fk_step *s = NULL;
+    fk_pd *pd = NULL;
+    const fk_node *norm = NULL;
+    fk_post post = {0};
+    int in = p->tensor_of[n->in[0]];
+    int final = absorb(p, id, &norm, &post);
+    bool bias = n->param[1] >= 0 || norm;
+    fk_conv_args a = {.prop = p->o.train ? FK_TRAINING : FK_INFERENCE,
+                      .src = p->tensors[in].shape,
+                      .weights = p->g->params[n->param[0]].shape,
+                      .dst = n->shape,
+                      .bias = bias,
+                      .groups = n->u.conv.groups,
+                      .window = n->u.conv.window,
+                      .post = post};
+
+    TRY(wanted_input(p, &a, in, &in));
+    TRY(fk_step_new(p, &s, n, 1));
+    s->in[0] = in;
+    s->forward = forward;
+    s->backward = backward;
+    s->refresh = refresh;
+    s->folded = norm;
+    s->post = post;
+    if (norm)
+        TRY(fk_step_buffer(p, s, BIAS, (size_t)n->shape.d[1] * sizeof(float), FK_LIFE_ALWAYS));
+    a.src_md = p->tensors[in].md;
+    TRY(compile_forward(p, s, &a, final, &pd));
+    fk_arg args[4] = {{FK_SRC, {FK_REF_DATA, in}},
+                      {FK_WEIGHTS, {FK_REF_BUFFER, WEIGHTS}},
+                      {FK_DST, {FK_REF_DATA, s->out}},
+                      {FK_BIASES, norm ? (fk_ref){FK_REF_BUFFER, BIAS}
+                                       : (fk_ref){FK_REF_VALUES, n->param[1]}}};
+    if (!p->o.train)
+        return fk_step_prim(p, s, RUN, pd, "convolution", args, bias ? 4 : 3);
+
+    ferkd_status st = compile_training(p, s, a, pd);
+    if (st != FERKD_OK) {
+        fk_pd_free(pd);
+        return st;
+    }
+    return fk_step_prim(p, s, RUN, pd, "convolution", args, bias ? 4 : 3);
+}

@@ -1,0 +1,187 @@
+/* Pooling, and means over axes (the global pool is oneDNN's, other axes are ours). */
+#include "base/compat.h"
+
+#include "engine/step.h"
+
+enum { RUN, RUN_BACK };
+enum { WORKSPACE };
+
+static ferkd_status forward(fk_plan *p, fk_step *s)
+{
+    return fk_run(p, s, RUN);
+}
+
+static ferkd_status backward(fk_plan *p, fk_step *s)
+{
+    return fk_run(p, s, RUN_BACK);
+}
+
+/* One pooling step from tensor `in` to the shape dst, the output belonging to node id. */
+static ferkd_status pool_step(fk_plan *p, const fk_node *n, int in, fk_pool_args a, int id,
+                              int *out)
+{
+    fk_step *s = NULL;
+    fk_pd *pd = NULL;
+    fk_pd *back = NULL;
+    fk_md *md = NULL;
+
+    TRY(fk_step_new(p, &s, n, 1));
+    s->in[0] = in;
+    s->forward = forward;
+    s->backward = backward;
+    a.prop = p->o.train ? FK_TRAINING : FK_INFERENCE;
+    a.src_md = p->tensors[in].md;
+    TRY(fk_pd_pool(p->dn, &pd, &a));
+    ferkd_status st = fk_pd_md(pd, FK_DST, &md);
+    if (st == FERKD_OK)
+        st = fk_step_output(p, s, md, &a.dst, id);
+    size_t workspace = a.max && p->o.train ? fk_pd_workspace_bytes(pd) : 0;
+    if (st == FERKD_OK && workspace)
+        st = fk_step_buffer(p, s, WORKSPACE, workspace, FK_LIFE_BOTH);
+    if (st == FERKD_OK && fk_wants_din(p, s, 0)) {
+        a.prop = FK_BACKWARD_DATA;
+        a.dst_md = p->tensors[s->out].md;
+        a.forward = pd;
+        st = fk_pd_pool(p->dn, &back, &a);
+        if (st == FERKD_OK)
+            st = fk_step_prim(p, s, RUN_BACK, back, "pooling, gradient of",
+                              (fk_arg[]){{FK_DIFF_DST, {FK_REF_GRAD, s->out}},
+                                         {FK_DIFF_SRC, {FK_REF_DIN, 0}},
+                                         {FK_WORKSPACE, {FK_REF_BUFFER, WORKSPACE}}},
+                              workspace ? 3 : 2);
+    }
+    if (st != FERKD_OK) {
+        fk_pd_free(pd);
+        return st;
+    }
+    *out = s->out;
+    return fk_step_prim(p, s, RUN, pd, "pooling",
+                        (fk_arg[]){{FK_SRC, {FK_REF_DATA, in}},
+                                   {FK_DST, {FK_REF_DATA, s->out}},
+                                   {FK_WORKSPACE, {FK_REF_BUFFER, WORKSPACE}}},
+                        workspace ? 3 : 2);
+}
+
+ferkd_status fk_compile_pool(fk_plan *p, const fk_node *n, int id)
+{
+    int out;
+    fk_pool_args a = {.max = n->u.pool.max,
+                      .include_pad = n->u.pool.include_pad,
+                      .window = n->u.pool.window,
+                      .dst = n->shape};
+
+    return pool_step(p, n, p->tensor_of[n->in[0]], a, id, &out);
+}
+
+/* For a mean: the index of the result for element i of the input. */
+static size_t target_of(const fk_shape *in, unsigned axes, size_t i)
+{
+    size_t at = 0;
+    size_t step = 1;
+
+    for (int k = in->n - 1; k >= 0; k--) {
+        size_t d = (size_t)in->d[k];
+        if (!(axes >> k & 1u)) {
+            at += i % d * step;
+            step *= d;
+        }
+        i /= d;
+    }
+    return at;
+}
+
+static ferkd_status mean_forward(fk_plan *p, fk_step *s)
+{
+    const fk_shape *in = &p->tensors[s->in[0]].shape;
+    const float *x = fk_data(p, s->in[0]);
+    float *y = fk_data(p, s->out);
+    size_t n = (size_t)fk_shape_count(in);
+    size_t m = (size_t)fk_shape_count(&s->node->shape);
+
+    memset(y, 0, m * sizeof *y);
+    for (size_t i = 0; i < n; i++)
+        y[target_of(in, s->node->u.mean.axes, i)] += x[i];
+    for (size_t i = 0; i < m; i++)
+        y[i] *= (float)m / (float)n;
+    return FERKD_OK;
+}
+
+static ferkd_status mean_backward(fk_plan *p, fk_step *s)
+{
+    const fk_shape *in = &p->tensors[s->in[0]].shape;
+    const float *dy = fk_grad(p, s->out);
+    float *dx = fk_din(p, s, 0);
+    size_t n = (size_t)fk_shape_count(in);
+    float share = (float)fk_shape_count(&s->node->shape) / (float)n;
+
+    for (size_t i = 0; i < n; i++)
+        dx[i] = dy[target_of(in, s->node->u.mean.axes, i)] * share;
+    return FERKD_OK;
+}
+
+static ferkd_status compile_plain_mean(fk_plan *p, const fk_node *n, int id)
+{
+    fk_step *s = NULL;
+    fk_md *md = NULL;
+    int in;
+
+    TRY(fk_want_plain(p, p->tensor_of[n->in[0]], &in));
+    TRY(fk_step_new(p, &s, n, 1));
+    s->in[0] = in;
+    s->forward = mean_forward;
+    s->backward = mean_backward;
+    TRY(fk_md_plain(&md, &n->shape));
+    return fk_step_output(p, s, md, &n->shape, id);
+}
+
+static ferkd_status view_forward(fk_plan *p, fk_step *s)
+{
+    memcpy(fk_data(p, s->out), fk_data(p, s->in[0]), fk_floats(p, s->out) * sizeof(float));
+    return FERKD_OK;
+}
+
+static ferkd_status view_backward(fk_plan *p, fk_step *s)
+{
+    memcpy(fk_din(p, s, 0), fk_grad(p, s->out), fk_floats(p, s->out) * sizeof(float));
+    return FERKD_OK;
+}
+
+/* The same elements under another shape. */
+static ferkd_status view_step(fk_plan *p, const fk_node *n, int in, int id)
+{
+    fk_step *s = NULL;
+    fk_md *md = NULL;
+
+    TRY(fk_want_plain(p, in, &in));
+    TRY(fk_step_new(p, &s, n, 1));
+    s->in[0] = in;
+    s->forward = view_forward;
+    s->backward = view_backward;
+    TRY(fk_md_plain(&md, &n->shape));
+    return fk_step_output(p, s, md, &n->shape, id);
+}
+
+ferkd_status fk_compile_reshape(fk_plan *p, const fk_node *n, int id)
+{
+    return view_step(p, n, p->tensor_of[n->in[0]], id);
+}
+
+ferkd_status fk_compile_mean(fk_plan *p, const fk_node *n, int id)
+{
+    int in = p->tensor_of[n->in[0]];
+    const fk_shape *s = &p->tensors[in].shape;
+    fk_pool_args a = {.include_pad = true, .dst = *s};
+    int pooled;
+
+    if (s->n != 4 || n->u.mean.axes != (1u << 2 | 1u << 3))
+        return compile_plain_mean(p, n, id);
+    for (int i = 0; i < 2; i++) {
+        a.window.kernel[i] = s->d[2 + i];
+        a.window.stride[i] = a.window.dilation[i] = 1;
+        a.dst.d[2 + i] = 1;
+    }
+    if (n->u.mean.keep)
+        return pool_step(p, n, in, a, id, &pooled);
+    TRY(pool_step(p, n, in, a, -1, &pooled));
+    return view_step(p, n, pooled, id);
+}

@@ -1,0 +1,133 @@
+/* SGD as torch.optim.SGD, AdamW as torch.optim.AdamW; clipping as clip_grad_norm_; the average of
+ * weights (EMA) in the same pass. */
+#include "engine/optim.h"
+
+#include "base/mem.h"
+
+ferkd_status fk_optim_init(fk_optim *s, const fk_graph *g, const fk_optim_options *o)
+{
+    *s = (fk_optim){.o = *o, .n = g->n_trained};
+    TRY(fk_calloc_aligned(&s->m, s->n * sizeof *s->m, "the optimiser"));
+    if (o->kind == FK_ADAMW)
+        TRY(fk_calloc_aligned(&s->v, s->n * sizeof *s->v, "the optimiser"));
+    if (o->ema > 0) {
+        TRY(fk_calloc_aligned(&s->ema, g->n_values * sizeof *s->ema, "the average of weights"));
+        memcpy(s->ema, g->values, g->n_values * sizeof *s->ema);
+    }
+    return FERKD_OK;
+}
+
+void fk_optim_fini(fk_optim *s)
+{
+    free(s->m);
+    free(s->v);
+    free(s->ema);
+    *s = (fk_optim){0};
+}
+
+/* Summed in fixed pieces, so that the result does not depend on the number of threads. */
+static double norm_of(const float *g, size_t n)
+{
+    enum { PIECE = 65536 };
+    double sum = 0.0;
+    size_t pieces = (n + PIECE - 1) / PIECE;
+    double *part = calloc(pieces + 1, sizeof *part);
+
+    if (!part)
+        return 0.0;
+#pragma omp parallel for schedule(static)
+    for (size_t k = 0; k < pieces; k++) {
+        size_t end = fk_min_size(n, (k + 1) * PIECE);
+        double s = 0.0;
+        for (size_t i = k * PIECE; i < end; i++)
+            s += (double)g[i] * (double)g[i];
+        part[k] = s;
+    }
+    for (size_t k = 0; k < pieces; k++)
+        sum += part[k];
+    free(part);
+    return sqrt(sum);
+}
+
+typedef struct rates {
+    float lr, scale, decay;
+    float first, second; /* AdamW: 1 / (1 - beta^t) */
+    bool start;          /* first step: momentum is the gradient itself */
+} rates;
+
+/* d = g + decay w; m = momentum m + d; w -= lr (nesterov ? d + momentum m : m) */
+static void sgd(fk_optim *s, float *w, const float *g, size_t at, size_t n, rates r)
+{
+    float *m = s->m + at;
+    float momentum = r.start ? 0.0f : (float)s->o.momentum;
+    float ahead = (float)s->o.momentum;
+    bool nesterov = s->o.nesterov;
+
+#pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        float d = g[i] * r.scale + r.decay * w[i];
+        m[i] = momentum * m[i] + d;
+        w[i] -= r.lr * (nesterov ? d + ahead * m[i] : m[i]);
+    }
+}
+
+static void adamw(fk_optim *s, float *w, const float *g, size_t at, size_t n, rates r)
+{
+    float *m = s->m + at;
+    float *v = s->v + at;
+    float b1 = (float)s->o.beta1;
+    float b2 = (float)s->o.beta2;
+    float eps = (float)s->o.eps;
+
+#pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        float d = g[i] * r.scale;
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        float root = sqrtf(v[i] * r.second) + eps;
+        w[i] -= r.lr * (r.decay * w[i] + m[i] * r.first / root);
+    }
+}
+
+/* The average warms up as in timm and TensorFlow: decay is at most (1 + t) / (10 + t). */
+static void average(fk_optim *s, const fk_graph *g)
+{
+    double t = (double)s->step;
+    float keep = (float)fmin(s->o.ema, (1.0 + t) / (10.0 + t));
+    size_t n = g->n_values;
+    float *e = s->ema;
+    const float *w = g->values;
+
+#pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < n; i++)
+        e[i] = keep * e[i] + (1.0f - keep) * w[i];
+}
+
+double fk_optim_step(fk_optim *s, fk_graph *g, float *grads, double lr, double scale)
+{
+    double norm = s->o.clip > 0 ? norm_of(grads, s->n) * scale : 0.0;
+    double t = (double)++s->step;
+    rates r = {.lr = (float)lr,
+               .scale = (float)scale,
+               .first = (float)(1.0 / (1.0 - pow(s->o.beta1, t))),
+               .second = (float)(1.0 / (1.0 - pow(s->o.beta2, t))),
+               .start = s->step == 1};
+
+    if (s->o.clip > 0 && norm > s->o.clip)
+        r.scale = (float)(scale * s->o.clip / (norm + 1e-6));
+    for (size_t i = 0; i < g->n_params; i++) {
+        const fk_param *p = &g->params[i];
+        if (p->kind == FK_BUFFER)
+            continue;
+        r.decay = p->kind == FK_WEIGHT || s->o.decay_all ? (float)s->o.decay : 0.0f;
+        float *w = g->values + p->offset;
+        const float *d = grads + p->offset;
+        if (s->o.kind == FK_SGD)
+            sgd(s, w, d, p->offset, p->count, r);
+        else
+            adamw(s, w, d, p->offset, p->count, r);
+    }
+    if (s->ema)
+        average(s, g);
+    return norm;
+}

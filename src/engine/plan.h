@@ -1,0 +1,38 @@
+/* A graph compiled for this processor: a flat list of steps over one arena. Forward runs the steps in
+ * order, backward in reverse. Everything is created once; running allocates nothing. */
+#ifndef FK_PLAN_H
+#define FK_PLAN_H
+
+#include "net/graph.h"
+
+typedef struct fk_plan fk_plan;
+
+typedef struct fk_plan_options {
+    bool train;    /* keep what backward needs; BatchNorm by batch statistics; dropout */
+    uint64_t seed; /* of dropout */
+} fk_plan_options;
+
+/* g is borrowed: its values are read, and in training its running statistics written. */
+FERKD_CHECK ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o);
+void fk_plan_free(fk_plan **plan);
+
+/* Row-major float of the graph's input and output shape; the plan's memory. */
+float *fk_plan_input(fk_plan *p);
+const float *fk_plan_output(const fk_plan *p);
+float *fk_plan_output_grad(fk_plan *p);
+
+/* Gradients of the trained parameters, laid out as fk_graph.values. */
+float *fk_plan_grads(fk_plan *p);
+
+/* To be called when the graph's values have changed since the plan was made. */
+FERKD_CHECK ferkd_status fk_plan_refresh(fk_plan *p);
+
+/* step: number of the training step, for dropout; with 0 in inference. */
+FERKD_CHECK ferkd_status fk_plan_forward(fk_plan *p, uint64_t step);
+/* From the output's gradient to the parameters' (written, not added). */
+FERKD_CHECK ferkd_status fk_plan_backward(fk_plan *p);
+
+/* Bytes of the arena: activations, gradients and workspaces. */
+size_t fk_plan_bytes(const fk_plan *p);
+
+#endif

@@ -1,0 +1,157 @@
+/* What the ops share with the plan: tensors, buffers, steps. */
+#ifndef FK_STEP_H
+#define FK_STEP_H
+
+#include "engine/dnnl_glue.h"
+#include "engine/plan.h"
+
+/* A stretch of the arena, needed from time `first` to time `last`. With S steps, step s runs forward
+ * at time s and backward at time 2S - 1 - s. */
+typedef struct fk_buffer {
+    size_t bytes;
+    int first, last; /* first > last: not used */
+    size_t offset;
+} fk_buffer;
+
+/* A value in one layout. A node's output may have several, joined by reorder steps. */
+typedef struct fk_tensor {
+    fk_md *md;
+    fk_shape shape;
+    int node;
+    int step;   /* that makes it */
+    int data;   /* buffer, or -1: param */
+    int param;  /* a constant's values */
+    bool plain; /* row-major without gaps */
+    bool needs_grad;
+    int grad_step, grad_input; /* the step (and which of its inputs) whose backward writes the
+                                  gradient first; -1: the caller does (the output) */
+} fk_tensor;
+
+/* What a pointer in a step refers to; it is looked up when the arena has its place. */
+typedef enum fk_ref_kind {
+    FK_REF_BUFFER,  /* of the step */
+    FK_REF_DATA,    /* of a tensor */
+    FK_REF_GRAD,    /* of a tensor */
+    FK_REF_VALUES,  /* of a parameter */
+    FK_REF_GRADS,   /* of a parameter */
+    FK_REF_DIN,     /* gradient of an input of the step */
+    FK_REF_SCRATCH  /* the plan's, for weights on their way */
+} fk_ref_kind;
+
+typedef struct fk_ref {
+    fk_ref_kind kind;
+    int i;
+} fk_ref;
+
+typedef struct fk_step fk_step;
+typedef ferkd_status fk_step_fn(fk_plan *p, fk_step *s);
+
+typedef struct fk_arg {
+    fk_slot slot;
+    fk_ref ref;
+} fk_arg;
+
+#define FK_MAX_ARGS  10
+#define FK_MAX_PRIMS 8
+
+typedef struct fk_bound_prim {
+    fk_prim *prim;
+    fk_arg args[FK_MAX_ARGS];
+    int n_args;
+} fk_bound_prim;
+
+struct fk_step {
+    const fk_node *node; /* NULL: a reorder */
+    int number;
+    int *in; /* tensors */
+    int n_in;
+    int out;
+    int *din; /* buffers of the gradients by input, -1: none wanted */
+    bool *add_din; /* the buffer is then added to the gradient that is there already */
+    fk_step_fn *forward, *backward, *refresh;
+    fk_bound_prim prims[FK_MAX_PRIMS]; /* their roles are each op's own */
+    int buffers[6];                    /* the op's own: statistics, masks, weights */
+    const fk_node *folded;             /* inference: the BatchNorm inside this convolution */
+    fk_post post;                      /* activation inside this step */
+};
+
+struct fk_plan {
+    fk_graph *g;
+    fk_plan_options o;
+    fk_dn *dn;
+    fk_tensor *tensors;
+    size_t n_tensors, cap_tensors;
+    fk_buffer *buffers;
+    size_t n_buffers, cap_buffers;
+    fk_step **steps;
+    size_t n_steps, cap_steps;
+    int *tensor_of; /* [nodes]: the first tensor of each node's output, -1: none yet */
+    int *uses;      /* [nodes] */
+    bool *absorbed; /* [nodes]: done by another node's step */
+    int output;     /* tensor, plain */
+    int out_grad;   /* buffer */
+    float *grads;
+    float *scratch; /* folded weights on their way to a step */
+    uint8_t *arena;
+    size_t arena_bytes;
+    uint64_t step; /* of training, for dropout */
+};
+
+/* --- used while compiling ------------------------------------------------------------------- */
+
+#define FK_ALWAYS INT_MAX
+
+/* A new step for a node, appended when fk_step_done() is called. */
+FERKD_CHECK ferkd_status fk_step_new(fk_plan *p, fk_step **out, const fk_node *node, int n_in);
+/* Its output tensor; md is taken over (also on failure). */
+FERKD_CHECK ferkd_status fk_step_output(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape,
+                                        int node);
+/* A buffer of its own: live while the step runs forward (fk_step_forward_only), from forward to
+ * backward, or always. */
+typedef enum fk_life { FK_LIFE_FORWARD, FK_LIFE_BOTH, FK_LIFE_BACKWARD, FK_LIFE_ALWAYS } fk_life;
+FERKD_CHECK ferkd_status fk_step_buffer(fk_plan *p, fk_step *s, int slot, size_t bytes,
+                                        fk_life life);
+/* In training, input i (or the output) is read again by backward. */
+void fk_step_keep(fk_plan *p, int tensor, const fk_step *s);
+
+/* Make the primitive and note what its arguments are. role: index into s->prims; pd is taken over
+ * (also on failure). */
+FERKD_CHECK ferkd_status fk_step_prim(fk_plan *p, fk_step *s, int role, fk_pd *pd, const char *what,
+                                      const fk_arg *args, int n_args);
+
+/* The tensor of a node in the layout md, or row-major; a reorder step is added where needed. */
+FERKD_CHECK ferkd_status fk_want(fk_plan *p, int tensor, const fk_md *md, int *out);
+FERKD_CHECK ferkd_status fk_want_plain(fk_plan *p, int tensor, int *out);
+
+/* Is a gradient wanted for this input? */
+bool fk_wants_din(const fk_plan *p, const fk_step *s, int i);
+
+/* --- used while running --------------------------------------------------------------------- */
+
+void *fk_ref_pointer(const fk_plan *p, const fk_step *s, fk_ref r);
+float *fk_data(const fk_plan *p, int tensor);
+float *fk_grad(const fk_plan *p, int tensor);
+float *fk_din(const fk_plan *p, const fk_step *s, int i);
+void *fk_buffer_at(const fk_plan *p, int buffer);
+FERKD_CHECK ferkd_status fk_run(fk_plan *p, const fk_step *s, int role);
+/* Floats in a tensor, padding of its layout included. */
+size_t fk_floats(const fk_plan *p, int tensor);
+
+/* --- the ops: each makes the steps of one node ---------------------------------------------- */
+
+typedef ferkd_status fk_compile_fn(fk_plan *p, const fk_node *n, int id);
+fk_compile_fn fk_compile_conv, fk_compile_norm, fk_compile_act, fk_compile_binary, fk_compile_pool,
+    fk_compile_mean, fk_compile_dense, fk_compile_matmul, fk_compile_reshape, fk_compile_transpose,
+    fk_compile_concat, fk_compile_slice, fk_compile_pad, fk_compile_softmax, fk_compile_dropout,
+    fk_compile_const;
+
+/* The node that alone uses node id's output, or NULL. */
+const fk_node *fk_only_user(const fk_plan *p, int id, int *user);
+
+/* Does oneDNN have this activation? */
+bool fk_act_is_dnnl(fk_act kind);
+
+/* Place the buffers in the arena (memory.c). */
+void fk_place_buffers(fk_buffer *buffers, size_t n, size_t *arena_bytes);
+
+#endif

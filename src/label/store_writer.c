@@ -1,0 +1,220 @@
+/* A store grows as PATH.part and appears whole: the footer is written last, then the file is synced
+ * and renamed. kill -9 at any instant loses at most the chunk under way. */
+#include "base/compat.h"
+
+#include "label/store_writer.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "label/store_format.h"
+
+struct fk_store_writer {
+    int fd;
+    char *path;
+    char *part;
+    ferkd_store_info info;
+    fk_codec codec;
+    uint32_t next;
+    uint64_t blocks_hash;
+};
+
+static void count_block(fk_store_writer *w, const uint8_t *block)
+{
+    w->blocks_hash = fk_store_roll(w->blocks_hash, &w->codec, block);
+    if (block[0] == FK_BLOCK_LABELLED)
+        w->info.labelled++;
+    else
+        w->info.skipped++;
+    w->next++;
+}
+
+/* In what does the header found differ from the one wanted? */
+static ferkd_status refuse(const char *path, const ferkd_store_info *found,
+                           const ferkd_store_info *want)
+{
+    const char *what = "sampler or teacher settings";
+
+    if (memcmp(found->dataset_fingerprint, want->dataset_fingerprint, 16) != 0)
+        what = "data set";
+    else if (memcmp(found->teacher_fingerprint, want->teacher_fingerprint, 16) != 0)
+        what = "teacher";
+    else if (found->sampler.seed != want->sampler.seed)
+        what = "seed";
+    else if (found->regions != want->regions)
+        what = "number of regions";
+    else if (found->topk != want->topk)
+        what = "top-k";
+    return fk_fail(FERKD_USAGE,
+                   "%s: was begun with another %s; give another name, or --overwrite to start anew",
+                   path, what);
+}
+
+/* Compare an existing file's header with ours, names apart. */
+static ferkd_status compare_header(const uint8_t *bytes, size_t n, const char *path,
+                                   const ferkd_store_info *want)
+{
+    ferkd_store_info found;
+    fk_codec codec;
+    uint8_t a[FK_STORE_HEADER_BYTES];
+    uint8_t b[FK_STORE_HEADER_BYTES];
+
+    TRY(fk_store_header_read(bytes, n, &found, &codec, path));
+    ferkd_store_info ours = *want;
+    ours.dataset = found.dataset; /* the folder may have moved; the fingerprint decides */
+    ours.teacher = found.teacher;
+    fk_store_header_write(a, &found);
+    fk_store_header_write(b, &ours);
+    return memcmp(a, b, sizeof a) == 0 ? FERKD_OK : refuse(path, &found, want);
+}
+
+/* Count the whole, undamaged blocks of the part file, in whole chunks, and cut off the rest. */
+static ferkd_status resume(fk_store_writer *w, uint32_t chunk)
+{
+    fk_map map = {0};
+    ferkd_status st = FERKD_OK;
+    size_t block_bytes = w->codec.block_bytes;
+
+    TRY(fk_map_open(&map, w->part));
+    TRY_DONE(compare_header(map.bytes, map.size_bytes, w->part, &w->info));
+    uint32_t whole = 0;
+    const uint8_t *blocks = map.bytes + FK_STORE_HEADER_BYTES;
+    size_t have = (map.size_bytes - FK_STORE_HEADER_BYTES) / block_bytes;
+    while (whole < have && whole < w->info.images &&
+           fk_codec_check(&w->codec, blocks + whole * block_bytes, whole))
+        whole++;
+    if (whole < w->info.images)
+        whole -= whole % chunk;
+    while (w->next < whole)
+        count_block(w, blocks + w->next * block_bytes);
+    off_t end = (off_t)(FK_STORE_HEADER_BYTES + (size_t)whole * block_bytes);
+    if (ftruncate(w->fd, end) != 0 || lseek(w->fd, end, SEEK_SET) < 0)
+        st = fk_fail_errno(FERKD_IO, "%s: cannot be cut back to its last whole block", w->part);
+done:
+    fk_map_close(&map);
+    return st;
+}
+
+static ferkd_status begin(fk_store_writer *w)
+{
+    uint8_t header[FK_STORE_HEADER_BYTES];
+
+    if (ftruncate(w->fd, 0) != 0 || lseek(w->fd, 0, SEEK_SET) < 0)
+        return fk_fail_errno(FERKD_IO, "%s: cannot be emptied", w->part);
+    fk_store_header_write(header, &w->info);
+    return fk_write_all(w->fd, header, sizeof header, w->part);
+}
+
+static ferkd_status open_part(fk_store_writer *w, uint32_t chunk, bool overwrite)
+{
+    struct stat info;
+
+    w->fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (w->fd < 0)
+        return fk_fail_errno(FERKD_IO, "%s: cannot be created", w->part);
+    if (flock(w->fd, LOCK_EX | LOCK_NB) != 0)
+        return fk_fail(FERKD_USAGE, "%s: another ferkd is writing this store; wait for it to end",
+                       w->part);
+    if (fstat(w->fd, &info) != 0)
+        return fk_fail_errno(FERKD_IO, "%s: cannot be read", w->part);
+    if (overwrite || info.st_size < FK_STORE_HEADER_BYTES) /* nothing in it yet to lose */
+        return begin(w);
+    return resume(w, chunk);
+}
+
+/* Is there a sealed store already? *done says whether it is ours. */
+static ferkd_status look_at_sealed(const char *path, const ferkd_store_info *want, bool *done)
+{
+    ferkd_store *sealed = NULL;
+    uint8_t header[FK_STORE_HEADER_BYTES];
+
+    TRY(ferkd_store_open(&sealed, path));
+    fk_store_header_write(header, ferkd_store_about(sealed));
+    ferkd_status st = compare_header(header, sizeof header, path, want);
+    *done = st == FERKD_OK;
+    ferkd_store_close(&sealed);
+    return st;
+}
+
+ferkd_status fk_store_writer_open(fk_store_writer **out, const char *path,
+                                  const ferkd_store_info *info, uint32_t chunk, bool overwrite)
+{
+    ferkd_status st = FERKD_OK;
+    fk_store_writer *w = NULL;
+    bool done = false;
+
+    *out = NULL;
+    TRY(fk_calloc(&w, 1, sizeof *w, path));
+    w->fd = -1;
+    w->info = *info;
+    TRY_DONE(fk_codec_init(&w->codec, info->regions, info->topk, info->classes,
+                           info->teacher_classes != info->classes));
+    w->info.block_bytes = w->codec.block_bytes;
+    if (fk_is_file(path) && !overwrite)
+        TRY_DONE(look_at_sealed(path, &w->info, &done));
+    if (done)
+        goto done;
+    TRY_DONE(fk_strdup(&w->path, path));
+    TRY_DONE(fk_asprintf(&w->part, "%s.part", path));
+    TRY_DONE(open_part(w, chunk, overwrite));
+    *out = w;
+    w = NULL;
+done:
+    fk_store_writer_close(&w);
+    return st;
+}
+
+const fk_codec *fk_store_writer_codec(const fk_store_writer *w)
+{
+    return &w->codec;
+}
+
+uint32_t fk_store_writer_next(const fk_store_writer *w)
+{
+    return w->next;
+}
+
+uint32_t fk_store_writer_skipped(const fk_store_writer *w)
+{
+    return w->info.skipped;
+}
+
+ferkd_status fk_store_writer_append(fk_store_writer *w, const uint8_t *blocks, uint32_t n)
+{
+    TRY(fk_write_all(w->fd, blocks, (size_t)n * w->codec.block_bytes, w->part));
+    for (uint32_t i = 0; i < n; i++)
+        count_block(w, blocks + (size_t)i * w->codec.block_bytes);
+    return FERKD_OK;
+}
+
+ferkd_status fk_store_writer_commit(fk_store_writer *w)
+{
+    uint8_t footer[FK_STORE_FOOTER_BYTES];
+
+    if (w->next != w->info.images)
+        return fk_fail(FERKD_BUG, "%s: sealed with %u of %u images", w->part, w->next,
+                       w->info.images);
+    w->info.file_bytes = FK_STORE_HEADER_BYTES + (uint64_t)w->next * w->codec.block_bytes +
+                         FK_STORE_FOOTER_BYTES;
+    fk_store_footer_write(footer, &w->info, w->blocks_hash);
+    TRY(fk_write_all(w->fd, footer, sizeof footer, w->part));
+    return fk_file_publish(w->fd, w->part, w->path);
+}
+
+void fk_store_writer_close(fk_store_writer **writer)
+{
+    fk_store_writer *w = *writer;
+
+    if (!w)
+        return;
+    if (w->fd >= 0)
+        (void)close(w->fd);
+    free(w->path);
+    free(w->part);
+    free(w);
+    *writer = NULL;
+}

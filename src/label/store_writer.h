@@ -1,0 +1,35 @@
+/* Writing a label store: blocks appended in image order to PATH.part, which is synced and renamed
+ * when the last is there. What an interrupted run wrote is found again. */
+#ifndef FK_STORE_WRITER_H
+#define FK_STORE_WRITER_H
+
+#include "label/codec.h"
+
+typedef struct fk_store_writer fk_store_writer;
+
+/* info: all but version, block_bytes, file_bytes, labelled, skipped. Resumes PATH.part where its
+ * header is the same. chunk: blocks are kept in whole multiples of so many, so that the work
+ * resumes at the border of a chunk.
+ * FERKD_USAGE: PATH.part or PATH belongs to other settings (overwrite: start anew instead), or
+ * another process is writing it. If PATH is complete already, *out is NULL and FERKD_OK returned. */
+FERKD_CHECK ferkd_status fk_store_writer_open(fk_store_writer **out, const char *path,
+                                              const ferkd_store_info *info, uint32_t chunk,
+                                              bool overwrite);
+
+const fk_codec *fk_store_writer_codec(const fk_store_writer *w);
+
+/* The image whose block comes next. */
+uint32_t fk_store_writer_next(const fk_store_writer *w);
+uint32_t fk_store_writer_skipped(const fk_store_writer *w);
+
+/* Append n sealed blocks. */
+FERKD_CHECK ferkd_status fk_store_writer_append(fk_store_writer *w, const uint8_t *blocks,
+                                                uint32_t n);
+
+/* Footer, sync, rename. */
+FERKD_CHECK ferkd_status fk_store_writer_commit(fk_store_writer *w);
+
+/* Without commit, the part file stays for a later run. */
+void fk_store_writer_close(fk_store_writer **w);
+
+#endif

@@ -1,0 +1,167 @@
+/* The words that the zoo is written in. */
+#include "net/builder.h"
+
+static int add(fk_builder *b, fk_node *n)
+{
+    int id = -1;
+
+    if (b->st == FERKD_OK)
+        b->st = fk_graph_add(b->g, n, &id);
+    return id;
+}
+
+static int param(fk_builder *b, const char *layer, const char *tail, fk_shape shape,
+                 fk_param_kind kind, fk_init init, double scale)
+{
+    char name[256];
+    int id = -1;
+
+    (void)snprintf(name, sizeof name, "%s%s.%s", b->prefix, layer, tail);
+    if (b->st == FERKD_OK)
+        b->st = fk_graph_param(b->g, name, shape, kind, NULL, &id);
+    if (b->st == FERKD_OK) {
+        b->g->params[id].init = init;
+        b->g->params[id].scale = scale;
+    }
+    return id;
+}
+
+static char *full_name(fk_builder *b, const char *name, char *text, size_t size)
+{
+    (void)snprintf(text, size, "%s%s", b->prefix, name);
+    return text;
+}
+
+int64_t fk_build_channels(const fk_builder *b, int x)
+{
+    return b->st == FERKD_OK ? b->g->nodes[x].shape.d[1] : 1;
+}
+
+int fk_build_conv(fk_builder *b, int x, const char *name, int64_t out, int64_t k, int64_t s,
+                  int64_t p, int64_t groups)
+{
+    char text[256];
+    fk_shape shape = fk_shape_of(4, out, fk_build_channels(b, x) / groups, k, k);
+    double fan_out = (double)(out * k * k) / (double)groups;
+    fk_node n = {.op = FK_CONV,
+                 .name = full_name(b, name, text, sizeof text),
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {param(b, name, "weight", shape, FK_WEIGHT, FK_INIT_NORMAL,
+                                 sqrt(2.0 / fan_out)),
+                           -1, -1, -1},
+                 .u.conv = {.window = {.kernel = {k, k},
+                                       .stride = {s, s},
+                                       .dilation = {1, 1},
+                                       .begin = {p, p},
+                                       .end = {p, p}},
+                            .groups = groups}};
+
+    return add(b, &n);
+}
+
+int fk_build_norm(fk_builder *b, int x, const char *name)
+{
+    char text[256];
+    fk_shape c = fk_shape_of(1, fk_build_channels(b, x));
+    fk_node n = {.op = FK_BATCHNORM,
+                 .name = full_name(b, name, text, sizeof text),
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {param(b, name, "weight", c, FK_NORM_WEIGHT, FK_INIT_ONE, 0),
+                           param(b, name, "bias", c, FK_BIAS, FK_INIT_ZERO, 0),
+                           param(b, name, "running_mean", c, FK_BUFFER, FK_INIT_ZERO, 0),
+                           param(b, name, "running_var", c, FK_BUFFER, FK_INIT_ONE, 0)},
+                 .u.norm = {.eps = 1e-5, .momentum = 0.1}};
+
+    return add(b, &n);
+}
+
+int fk_build_act(fk_builder *b, int x, fk_act kind, float a, float c)
+{
+    char text[256];
+    fk_node n = {.op = FK_ACT,
+                 .name = full_name(b, fk_act_name(kind), text, sizeof text),
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {-1, -1, -1, -1},
+                 .u.act = {kind, a, c}};
+
+    return add(b, &n);
+}
+
+int fk_build_add(fk_builder *b, int x, int y)
+{
+    char text[256];
+    int in[2] = {x, y};
+    fk_node n = {.op = FK_BINARY,
+                 .name = full_name(b, "add", text, sizeof text),
+                 .in = in,
+                 .n_in = 2,
+                 .param = {-1, -1, -1, -1},
+                 .u.binary = {FK_ADD}};
+
+    return add(b, &n);
+}
+
+int fk_build_pool(fk_builder *b, int x, bool max, int64_t k, int64_t s, int64_t p)
+{
+    char text[256];
+    fk_node n = {.op = FK_POOL,
+                 .name = full_name(b, "pool", text, sizeof text),
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {-1, -1, -1, -1},
+                 .u.pool = {.window = {.kernel = {k, k},
+                                       .stride = {s, s},
+                                       .dilation = {1, 1},
+                                       .begin = {p, p},
+                                       .end = {p, p}},
+                            .max = max,
+                            .include_pad = true}};
+
+    return add(b, &n);
+}
+
+int fk_build_global_pool(fk_builder *b, int x)
+{
+    fk_node n = {.op = FK_MEAN,
+                 .name = "avgpool",
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {-1, -1, -1, -1},
+                 .u.mean = {.axes = 1u << 2 | 1u << 3, .keep = false}};
+
+    return add(b, &n);
+}
+
+int fk_build_dropout(fk_builder *b, int x, double ratio)
+{
+    fk_node n = {.op = FK_DROPOUT,
+                 .name = "dropout",
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {-1, -1, -1, -1},
+                 .u.dropout = {ratio}};
+
+    return add(b, &n);
+}
+
+int fk_build_dense(fk_builder *b, int x, const char *name, int64_t out, double std)
+{
+    char text[256];
+    int64_t in = fk_build_channels(b, x);
+    double bound = 1.0 / sqrt((double)in);
+    fk_init init = std > 0 ? FK_INIT_NORMAL : FK_INIT_UNIFORM;
+    fk_node n = {.op = FK_DENSE,
+                 .name = full_name(b, name, text, sizeof text),
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {param(b, name, "weight", fk_shape_of(2, out, in), FK_WEIGHT, init,
+                                 std > 0 ? std : bound),
+                           param(b, name, "bias", fk_shape_of(1, out), FK_BIAS,
+                                 std > 0 ? FK_INIT_ZERO : FK_INIT_UNIFORM, bound),
+                           -1, -1}};
+
+    return add(b, &n);
+}

@@ -1,0 +1,180 @@
+/* The network as a graph: nodes in topological order, each with one output of known shape, and the
+ * parameters they use. The zoo, ONNX and run folders all become this; the engine compiles it. */
+#ifndef FK_GRAPH_H
+#define FK_GRAPH_H
+
+#include "base/compat.h"
+#include "base/limits.h"
+
+typedef struct fk_shape {
+    int n;
+    int64_t d[FK_MAX_DIMS]; /* row-major; 4 dimensions are N C H W */
+} fk_shape;
+
+typedef enum fk_op {
+    FK_INPUT,
+    FK_CONST, /* a parameter as a value */
+    FK_CONV,
+    FK_BATCHNORM,
+    FK_ACT,
+    FK_BINARY, /* with broadcasting */
+    FK_POOL,
+    FK_MEAN, /* over some axes */
+    FK_DENSE,  /* x[..., in] w[out, in] + b */
+    FK_MATMUL, /* of two values */
+    FK_RESHAPE,
+    FK_TRANSPOSE,
+    FK_CONCAT,
+    FK_SLICE,
+    FK_PAD,
+    FK_SOFTMAX,
+    FK_DROPOUT,
+    FK_OP_COUNT
+} fk_op;
+
+typedef enum fk_act {
+    FK_RELU,
+    FK_CLIP, /* a = low, b = high */
+    FK_SIGMOID,
+    FK_SILU,
+    FK_HARDSWISH,
+    FK_HARDSIGMOID, /* clip(a x + b, 0, 1) */
+    FK_LEAKY,       /* a = slope */
+    FK_ELU,         /* a = alpha */
+    FK_GELU,        /* erf */
+    FK_GELU_TANH,
+    FK_TANH,
+    FK_ERF,
+    FK_ACT_COUNT
+} fk_act;
+
+typedef enum fk_binary { FK_ADD, FK_SUB, FK_MUL, FK_DIV } fk_binary;
+
+#define FK_MAX_PARAMS 4 /* of one node */
+
+typedef struct fk_window {
+    int64_t kernel[2], stride[2], dilation[2], begin[2], end[2]; /* H, W; padding before, after */
+} fk_window;
+
+typedef struct fk_node {
+    fk_op op;
+    const char *name;
+    int *in; /* numbers of nodes before this one */
+    int n_in;
+    int param[FK_MAX_PARAMS]; /* numbers of parameters, -1: none */
+    fk_shape shape;           /* of the output */
+    union {
+        struct {
+            fk_window window;
+            int64_t groups;
+        } conv; /* param: weight [O, I/groups, kh, kw], bias [O] or none */
+        struct {
+            double eps, momentum; /* running = (1 - momentum) running + momentum batch */
+        } norm;                   /* param: weight, bias, running_mean, running_var */
+        struct {
+            fk_act kind;
+            float a, b;
+        } act;
+        struct {
+            fk_binary kind;
+        } binary;
+        struct {
+            fk_window window;
+            bool max;         /* or average */
+            bool include_pad; /* average: padding counts */
+        } pool;
+        struct {
+            unsigned axes; /* bit i: dimension i */
+            bool keep;
+        } mean;
+        struct {
+            int perm[FK_MAX_DIMS];
+        } transpose;
+        struct {
+            int axis;
+            int64_t start, step; /* of a slice: element i is start + i step */
+        } axis;                  /* concat, slice, softmax */
+        struct {
+            int64_t begin[FK_MAX_DIMS], end[FK_MAX_DIMS];
+            float value;
+        } pad;
+        struct {
+            double ratio;
+        } dropout;
+    } u;
+} fk_node;
+
+typedef enum fk_param_kind {
+    FK_WEIGHT,      /* trained, decays */
+    FK_BIAS,        /* trained */
+    FK_NORM_WEIGHT, /* trained */
+    FK_BUFFER       /* running statistics, constants: not trained */
+} fk_param_kind;
+
+typedef enum fk_init { FK_INIT_ZERO, FK_INIT_ONE, FK_INIT_NORMAL, FK_INIT_UNIFORM } fk_init;
+
+typedef struct fk_param {
+    char *name;
+    fk_shape shape;
+    fk_param_kind kind;
+    fk_init init;
+    double scale;  /* standard deviation, or bound */
+    size_t offset; /* of its first value in fk_graph.values */
+    size_t count;
+    float *given; /* values from a file, until fk_graph_finish() */
+} fk_param;
+
+typedef struct fk_graph {
+    char *name;
+    fk_node *nodes;
+    size_t n_nodes, cap_nodes;
+    fk_param *params;
+    size_t n_params, cap_params;
+    int input, output;
+    float *values;   /* all parameters: the trained ones first */
+    size_t n_values; /* including padding between parameters */
+    size_t n_trained;
+} fk_graph;
+
+FERKD_CHECK ferkd_status fk_graph_new(fk_graph **out, const char *name);
+void fk_graph_free(fk_graph **g);
+
+/* Add a copy of proto (name, in are copied); its output shape is worked out and checked here, but
+ * for FK_INPUT, FK_CONST and FK_RESHAPE, which state theirs. */
+FERKD_CHECK ferkd_status fk_graph_add(fk_graph *g, const fk_node *proto, int *id);
+
+/* Add a parameter; given (or NULL) is copied. */
+FERKD_CHECK ferkd_status fk_graph_param(fk_graph *g, const char *name, fk_shape shape,
+                                        fk_param_kind kind, const float *given, int *id);
+
+/* The graph is complete: lay the parameters out in one array. */
+FERKD_CHECK ferkd_status fk_graph_finish(fk_graph *g, int output);
+
+/* Draw all parameters that were not given (seed, number of the parameter). */
+void fk_graph_init(fk_graph *g, uint64_t seed);
+
+float *fk_graph_values(const fk_graph *g, int param);
+int fk_graph_find_param(const fk_graph *g, const char *name); /* -1: none */
+
+/* How many living nodes use each node's output; out: int[n_nodes]. A node without a way to the
+ * graph's output is dead and has 0. */
+void fk_graph_uses(const fk_graph *g, int *out);
+
+/* Multiply-adds of one node, for the whole batch. */
+double fk_node_macs(const fk_graph *g, const fk_node *n);
+
+/* Parameters that are trained. */
+size_t fk_graph_trained(const fk_graph *g);
+
+int64_t fk_shape_count(const fk_shape *s);
+bool fk_shape_equal(const fk_shape *a, const fk_shape *b);
+fk_shape fk_shape_of(int n, ...); /* int64_t each */
+/* "2x3x224x224" in text. */
+void fk_shape_text(const fk_shape *s, char *text, size_t size);
+const char *fk_op_name(fk_op op);
+const char *fk_act_name(fk_act act);
+
+/* The output shape of a node (shape.c). */
+FERKD_CHECK ferkd_status fk_shape_infer(const fk_graph *g, fk_node *n);
+
+#endif

@@ -1,0 +1,128 @@
+/* ResNets: torchvision's, with its parameter names, and the CIFAR form of the paper (He, Zhang, Ren,
+ * Sun, "Deep residual learning for image recognition", 2015). */
+#include "net/zoo/zoo.h"
+
+static int conv_norm_relu(fk_builder *b, int x, const char *conv, const char *norm, int64_t out,
+                          int64_t k, int64_t s)
+{
+    x = fk_build_conv(b, x, conv, out, k, s, k / 2, 1);
+    x = fk_build_norm(b, x, norm);
+    return fk_build_act(b, x, FK_RELU, 0, 0);
+}
+
+/* 1x1 and BatchNorm where shape changes, else the input itself. */
+static int shortcut(fk_builder *b, int x, int64_t out, int64_t s)
+{
+    if (s == 1 && fk_build_channels(b, x) == out)
+        return x;
+    x = fk_build_conv(b, x, "downsample.0", out, 1, s, 0, 1);
+    return fk_build_norm(b, x, "downsample.1");
+}
+
+static int basic_block(fk_builder *b, int x, int64_t width, int64_t s)
+{
+    int y = conv_norm_relu(b, x, "conv1", "bn1", width, 3, s);
+
+    y = fk_build_conv(b, y, "conv2", width, 3, 1, 1, 1);
+    y = fk_build_norm(b, y, "bn2");
+    y = fk_build_add(b, y, shortcut(b, x, width, s));
+    return fk_build_act(b, y, FK_RELU, 0, 0);
+}
+
+static int bottleneck(fk_builder *b, int x, int64_t width, int64_t s)
+{
+    int y = conv_norm_relu(b, x, "conv1", "bn1", width, 1, 1);
+
+    y = conv_norm_relu(b, y, "conv2", "bn2", width, 3, s);
+    y = fk_build_conv(b, y, "conv3", 4 * width, 1, 1, 0, 1);
+    y = fk_build_norm(b, y, "bn3");
+    y = fk_build_add(b, y, shortcut(b, x, 4 * width, s));
+    return fk_build_act(b, y, FK_RELU, 0, 0);
+}
+
+static const int *depths_of(int variant)
+{
+    static const struct {
+        int variant, depths[4];
+    } ALL[] = {{18, {2, 2, 2, 2}},
+               {34, {3, 4, 6, 3}},
+               {50, {3, 4, 6, 3}},
+               {101, {3, 4, 23, 3}},
+               {152, {3, 8, 36, 3}}};
+
+    for (size_t i = 0; i < FK_COUNT(ALL); i++) {
+        if (ALL[i].variant == variant)
+            return ALL[i].depths;
+    }
+    return ALL[0].depths;
+}
+
+int fk_build_resnet(fk_builder *b, int x, const fk_zoo_options *o, int variant)
+{
+    const int *depths = depths_of(variant);
+
+    x = conv_norm_relu(b, x, "conv1", "bn1", 64, 7, 2);
+    x = fk_build_pool(b, x, true, 3, 2, 1);
+    for (int stage = 0; stage < 4; stage++) {
+        for (int i = 0; i < depths[stage]; i++) {
+            int64_t width = (int64_t)64 << stage;
+            int64_t s = stage > 0 && i == 0 ? 2 : 1;
+            (void)snprintf(b->prefix, sizeof b->prefix, "layer%d.%d.", stage + 1, i);
+            x = variant < 50 ? basic_block(b, x, width, s) : bottleneck(b, x, width, s);
+        }
+    }
+    b->prefix[0] = '\0';
+    x = fk_build_global_pool(b, x);
+    return fk_build_dense(b, x, "fc", o->classes, 0);
+}
+
+/* Shortcut A: every second pixel, and zeros for the new channels; it has no parameters. */
+static int shortcut_a(fk_builder *b, int x, int64_t out)
+{
+    for (int axis = 2; axis < 4 && b->st == FERKD_OK; axis++) {
+        fk_node n = {.op = FK_SLICE,
+                     .name = "shortcut.slice",
+                     .in = &x,
+                     .n_in = 1,
+                     .param = {-1, -1, -1, -1},
+                     .shape = fk_shape_of(1, (b->g->nodes[x].shape.d[axis] + 1) / 2),
+                     .u.axis = {.axis = axis, .start = 0, .step = 2}};
+        b->st = fk_graph_add(b->g, &n, &x);
+    }
+    int64_t more = out - fk_build_channels(b, x);
+    fk_node pad = {.op = FK_PAD,
+                   .name = "shortcut.pad",
+                   .in = &x,
+                   .n_in = 1,
+                   .param = {-1, -1, -1, -1},
+                   .u.pad = {.begin = {0, more / 2}, .end = {0, more - more / 2}}};
+    if (b->st == FERKD_OK)
+        b->st = fk_graph_add(b->g, &pad, &x);
+    return x;
+}
+
+static int cifar_block(fk_builder *b, int x, int64_t width, int64_t s)
+{
+    int y = conv_norm_relu(b, x, "conv1", "bn1", width, 3, s);
+
+    y = fk_build_conv(b, y, "conv2", width, 3, 1, 1, 1);
+    y = fk_build_norm(b, y, "bn2");
+    y = fk_build_add(b, y, s == 2 ? shortcut_a(b, x, width) : x);
+    return fk_build_act(b, y, FK_RELU, 0, 0);
+}
+
+int fk_build_resnet_cifar(fk_builder *b, int x, const fk_zoo_options *o, int variant)
+{
+    int depth = (variant - 2) / 6;
+
+    x = conv_norm_relu(b, x, "conv1", "bn1", 16, 3, 1);
+    for (int stage = 0; stage < 3; stage++) {
+        for (int i = 0; i < depth; i++) {
+            (void)snprintf(b->prefix, sizeof b->prefix, "layer%d.%d.", stage + 1, i);
+            x = cifar_block(b, x, (int64_t)16 << stage, stage > 0 && i == 0 ? 2 : 1);
+        }
+    }
+    b->prefix[0] = '\0';
+    x = fk_build_global_pool(b, x);
+    return fk_build_dense(b, x, "linear", o->classes, 0);
+}

@@ -1,0 +1,69 @@
+/* The list of architectures. */
+#include "net/zoo/zoo.h"
+
+#include "base/option.h"
+
+const fk_zoo_entry fk_zoo[] = {
+    {"resnet18", "ResNet-18 (He et al. 2015), as torchvision", 224, fk_build_resnet, 18},
+    {"resnet34", "ResNet-34, as torchvision", 224, fk_build_resnet, 34},
+    {"resnet50", "ResNet-50 (v1.5: stride in the 3x3), as torchvision", 224, fk_build_resnet, 50},
+    {"resnet101", "ResNet-101, as torchvision", 224, fk_build_resnet, 101},
+    {"resnet152", "ResNet-152, as torchvision", 224, fk_build_resnet, 152},
+    {"resnet20", "ResNet-20 for CIFAR (He et al. 2015, section 4.2; shortcut A)", 32,
+     fk_build_resnet_cifar, 20},
+    {"resnet32", "ResNet-32 for CIFAR", 32, fk_build_resnet_cifar, 32},
+    {"resnet56", "ResNet-56 for CIFAR", 32, fk_build_resnet_cifar, 56},
+    {"mobilenet_v2", "MobileNetV2 (Sandler et al. 2018), as torchvision", 224,
+     fk_build_mobilenet_v2, 100},
+    {"small28", "a small network for 28x28 images: four 3x3 convolutions", 28, fk_build_small28, 1},
+    {"small28_wide", "small28 with eight times the channels: a teacher for it", 28,
+     fk_build_small28, 8},
+};
+const size_t fk_zoo_count = FK_COUNT(fk_zoo);
+
+const fk_zoo_entry *fk_zoo_find(const char *name)
+{
+    for (size_t i = 0; i < fk_zoo_count; i++) {
+        if (strcmp(fk_zoo[i].name, name) == 0)
+            return &fk_zoo[i];
+    }
+    return NULL;
+}
+
+static ferkd_status no_such_model(const char *name)
+{
+    const char *near = fk_zoo[0].name;
+
+    for (size_t i = 1; i < fk_zoo_count; i++) {
+        if (fk_word_distance(fk_zoo[i].name, name) < fk_word_distance(near, name))
+            near = fk_zoo[i].name;
+    }
+    return fk_fail(FERKD_ABSENT,
+                   "%s: no model of this name; did you mean %s? (\"ferkd info\" lists them)", name,
+                   near);
+}
+
+ferkd_status fk_zoo_build(fk_graph **out, const char *name, const fk_zoo_options *o)
+{
+    const fk_zoo_entry *e = fk_zoo_find(name);
+    fk_builder b = {.st = FERKD_OK};
+    int x = -1;
+
+    if (!e)
+        return no_such_model(name);
+    TRY(fk_graph_new(&b.g, name));
+    fk_node input = {.op = FK_INPUT,
+                     .name = "input",
+                     .param = {-1, -1, -1, -1},
+                     .shape = fk_shape_of(4, o->batch, o->channels, o->size, o->size)};
+    b.st = fk_graph_add(b.g, &input, &x);
+    x = e->build(&b, x, o, e->variant);
+    if (b.st == FERKD_OK)
+        b.st = fk_graph_finish(b.g, x);
+    if (b.st != FERKD_OK) {
+        fk_graph_free(&b.g);
+        return b.st;
+    }
+    *out = b.g;
+    return FERKD_OK;
+}

@@ -1,0 +1,43 @@
+/* Training batches: which image, which of its regions, which target. All of it follows from the seed
+ * and the number of the batch, so any batch can be made again alone. */
+#ifndef FK_FEED_H
+#define FK_FEED_H
+
+#include "ferkd/train.h"
+#include "train/pixels.h"
+
+typedef struct fk_feed fk_feed;
+
+typedef struct fk_feed_options {
+    const ferkd_recipe *recipe;
+    const ferkd_dataset *data;
+    const ferkd_store *store; /* fkd, ferkd; else NULL */
+    ferkd_calibration calibration;
+    ferkd_preprocess how;
+    const ferkd_preprocess *teacher_how; /* kd; else NULL */
+    bool teacher_channels_last;
+    uint32_t batch, threads;
+    uint64_t first, end, batches_per_epoch;
+} fk_feed_options;
+
+/* What went into a batch. */
+typedef struct fk_feed_counts {
+    uint32_t hard, important; /* regions trained on, by group */
+    uint32_t dropped;         /* uninformative regions of the images seen */
+    uint32_t bad;             /* images that could not be read */
+} fk_feed_counts;
+
+typedef struct fk_feed_batch {
+    float *inputs;  /* [batch][channels][size][size] */
+    float *teacher; /* kd: [batch][...] as the teacher wants it */
+    float *targets; /* [batch][classes] */
+    fk_feed_counts counts;
+    char bad[256]; /* why one of the bad images is bad */
+} fk_feed_batch;
+
+FERKD_CHECK ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o);
+/* Valid until the next call. */
+FERKD_CHECK ferkd_status fk_feed_next(fk_feed *f, fk_feed_batch **batch);
+void fk_feed_free(fk_feed **f);
+
+#endif

@@ -1,0 +1,340 @@
+/* Labelling: decode an image once, cut its regions, let the teacher see them, store what it says. The
+ * work goes in chunks of whole images; what the teacher says of a region depends on its chunk
+ * alone, so an interrupted and resumed store is the same bytes. */
+#include "base/compat.h"
+
+#include "ferkd/train.h"
+
+#include <unistd.h>
+
+#include "base/conveyor.h"
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "label/store_writer.h"
+#include "train/model.h"
+
+#define CHUNK_REGIONS 256 /* about so many regions a chunk */
+#define SLOTS         3
+
+typedef struct worker {
+    ferkd_image image, crop;
+    uint8_t *file;
+    size_t file_cap;
+} worker;
+
+typedef struct slot {
+    uint8_t *crops;  /* [images][regions][bytes of a crop] */
+    fk_fault *fault; /* [images]: why an image could not be read */
+} slot;
+
+typedef struct job {
+    const ferkd_dataset *data;
+    const ferkd_label_options *o;
+    ferkd_model *teacher;
+    fk_pixels pixels;
+    uint32_t *map; /* [classes] */
+    uint32_t classes, chunk, threads;
+    size_t crop_bytes;
+    worker *workers;
+    slot slots[SLOTS];
+    float *probs;       /* teacher's; [teacher classes] */
+    float *mine;        /* among the data set's; [classes] */
+    uint8_t *blocks;    /* [chunk][block bytes] */
+    float *logits;      /* [chunk x regions][teacher classes] */
+} job;
+
+ferkd_label_options ferkd_label_defaults(void)
+{
+    return (ferkd_label_options){.regions = 8,
+                                 .topk = 5,
+                                 .sampler = ferkd_sampler_defaults(),
+                                 .temperature = 1.0,
+                                 .batch = 64};
+}
+
+uint32_t fk_threads(uint32_t asked)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return asked ? asked : cores > 0 ? (uint32_t)cores : 1;
+}
+
+/* One image: all its regions, cut and resized. */
+static ferkd_status cut_image(job *j, worker *w, uint32_t image, uint8_t *crops)
+{
+    const ferkd_preprocess *how = &j->teacher->how;
+
+    TRY(ferkd_dataset_image(j->data, image, &w->image, &w->file, &w->file_cap, NULL));
+    for (uint32_t r = 0; r < j->o->regions; r++) {
+        ferkd_region region =
+            ferkd_region_at(&j->o->sampler, image, r, w->image.width, w->image.height);
+        TRY(ferkd_image_crop_resize(&w->crop, &w->image, region.box, how->size_px, how->size_px,
+                                    how->filter, region.flip));
+        memcpy(crops + r * j->crop_bytes, w->crop.px, j->crop_bytes);
+    }
+    return FERKD_OK;
+}
+
+static ferkd_status fill(void *ctx, int worker_number, uint64_t batch, uint32_t i, int s)
+{
+    job *j = ctx;
+    uint64_t image = batch * j->chunk + i;
+    slot *to = &j->slots[s];
+
+    to->fault[i] = (fk_fault){0};
+    if (image >= ferkd_dataset_images(j->data))
+        return FERKD_OK;
+    ferkd_status st = cut_image(j, &j->workers[worker_number], (uint32_t)image,
+                                to->crops + i * j->o->regions * j->crop_bytes);
+    if (st == FERKD_OK)
+        return FERKD_OK;
+    if (j->o->stop_on_bad_image || st == FERKD_MEMORY)
+        return st;
+    fk_fault_take(&to->fault[i], st);
+    return FERKD_OK;
+}
+
+/* The teacher over n regions of a slot. */
+static ferkd_status run_teacher(job *j, const slot *s, uint32_t n)
+{
+    ferkd_model *t = j->teacher;
+    size_t each = (size_t)t->how.channels * t->how.size_px * t->how.size_px;
+    float *input = fk_plan_input(t->plan);
+
+    for (uint32_t at = 0; at < n; at += t->batch) {
+        uint32_t count = (uint32_t)fk_min_size(t->batch, n - at);
+#pragma omp parallel for schedule(static)
+        for (uint32_t i = 0; i < count; i++) {
+            ferkd_image view = {.px = s->crops + (at + i) * j->crop_bytes,
+                                .width = t->how.size_px,
+                                .height = t->how.size_px,
+                                .channels = ferkd_dataset_channels(j->data)};
+            fk_pixels_fill(&j->pixels, &view, input + i * each);
+        }
+        TRY(fk_plan_forward(t->plan, 0));
+        memcpy(j->logits + (size_t)at * t->classes, fk_plan_output(t->plan),
+               (size_t)count * t->classes * sizeof(float));
+    }
+    return FERKD_OK;
+}
+
+/* The teacher's word on one region, among the data set's classes. */
+static ferkd_status judge(job *j, const float *logits, fk_verdict *v)
+{
+    uint32_t all = j->teacher->classes;
+    double inside = 0.0;
+    float top = 0.0f;
+
+    for (uint32_t c = 0; c < all; c++) {
+        if (!isfinite(logits[c]))
+            return fk_fail(FERKD_CORRUPT, "%s: the teacher says NaN or infinity", j->teacher->path);
+    }
+    fk_softmax(logits, all, j->o->temperature, j->probs);
+    for (uint32_t c = 0; c < all; c++)
+        top = fmaxf(top, j->probs[c]);
+    for (uint32_t c = 0; c < j->classes; c++)
+        inside += (double)j->probs[j->map[c]];
+    for (uint32_t c = 0; c < j->classes; c++)
+        j->mine[c] = inside > 0 ? (float)((double)j->probs[j->map[c]] / inside)
+                                : 1.0f / (float)j->classes;
+    *v = (fk_verdict){j->mine, (float)fmin(inside, 1.0), top};
+    return FERKD_OK;
+}
+
+static ferkd_status encode_chunk(job *j, const fk_codec *codec, const slot *s, uint32_t first,
+                                 uint32_t n)
+{
+    memset(j->blocks, 0, (size_t)n * codec->block_bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t *block = j->blocks + (size_t)i * codec->block_bytes;
+        bool bad = s->fault[i].status != FERKD_OK;
+        for (uint32_t r = 0; !bad && r < j->o->regions; r++) {
+            fk_verdict v;
+            TRY(judge(j, j->logits + ((size_t)i * j->o->regions + r) * j->teacher->classes, &v));
+            fk_codec_put(codec, block, r, &v);
+        }
+        fk_codec_seal(codec, block, first + i, bad ? FK_BLOCK_SKIPPED : FK_BLOCK_LABELLED,
+                      ferkd_dataset_label(j->data, first + i));
+    }
+    return FERKD_OK;
+}
+
+static void note_bad(const job *j, const slot *s, uint32_t n, const ferkd_watch *watch,
+                     ferkd_label_result *result)
+{
+    (void)j;
+    for (uint32_t i = 0; i < n; i++) {
+        if (s->fault[i].status == FERKD_OK)
+            continue;
+        if (result->skipped++ == 0)
+            (void)snprintf(result->first_bad, sizeof result->first_bad, "%.255s",
+                           s->fault[i].text);
+        if (watch && watch->message)
+            watch->message(watch->ctx, s->fault[i].text);
+    }
+}
+
+static ferkd_status run_chunks(job *j, fk_store_writer *w, const ferkd_watch *watch,
+                               ferkd_label_result *result)
+{
+    uint32_t images = ferkd_dataset_images(j->data);
+    fk_conveyor *belt = NULL;
+    fk_conveyor_options o = {.threads = (int)j->threads,
+                             .slots = SLOTS,
+                             .jobs = j->chunk,
+                             .first = fk_store_writer_next(w) / j->chunk,
+                             .end = (images + j->chunk - 1) / j->chunk,
+                             .fill = fill,
+                             .ctx = j};
+    ferkd_status st = FERKD_OK;
+
+    TRY(fk_conveyor_new(&belt, &o));
+    for (;;) {
+        int s;
+        uint32_t first = fk_store_writer_next(w);
+        TRY_DONE(fk_conveyor_next(belt, &s));
+        if (s < 0)
+            break;
+        uint32_t n = (uint32_t)fk_min_size(j->chunk, images - first);
+        TRY_DONE(run_teacher(j, &j->slots[s], n * j->o->regions));
+        TRY_DONE(encode_chunk(j, fk_store_writer_codec(w), &j->slots[s], first, n));
+        note_bad(j, &j->slots[s], n, watch, result);
+        TRY_DONE(fk_store_writer_append(w, j->blocks, n));
+        if (watch && watch->progress)
+            watch->progress(watch->ctx, "label", first + n, images, "");
+        if (watch && watch->stop && watch->stop(watch->ctx) && first + n < images) {
+            st = fk_fail(FERKD_STOPPED, "stopped after %u of %u images; the same command goes on",
+                         first + n, images);
+            goto done;
+        }
+    }
+done:
+    fk_conveyor_free(&belt);
+    return st;
+}
+
+static ferkd_status allocate(job *j, const fk_codec *codec)
+{
+    size_t regions = (size_t)j->chunk * j->o->regions;
+
+    TRY(fk_calloc(&j->workers, j->threads, sizeof *j->workers, "labelling"));
+    for (int i = 0; i < SLOTS; i++) {
+        TRY(fk_calloc(&j->slots[i].crops, regions, j->crop_bytes, "labelling"));
+        TRY(fk_calloc(&j->slots[i].fault, j->chunk, sizeof(fk_fault), "labelling"));
+    }
+    TRY(fk_calloc(&j->probs, j->teacher->classes, sizeof *j->probs, "labelling"));
+    TRY(fk_calloc(&j->mine, j->classes, sizeof *j->mine, "labelling"));
+    TRY(fk_calloc(&j->logits, regions * j->teacher->classes, sizeof *j->logits, "labelling"));
+    return fk_calloc(&j->blocks, j->chunk, codec->block_bytes, "labelling");
+}
+
+static void release(job *j)
+{
+    for (uint32_t i = 0; j->workers && i < j->threads; i++) {
+        ferkd_image_fini(&j->workers[i].image);
+        ferkd_image_fini(&j->workers[i].crop);
+        free(j->workers[i].file);
+    }
+    free(j->workers);
+    for (int i = 0; i < SLOTS; i++) {
+        free(j->slots[i].crops);
+        free(j->slots[i].fault);
+    }
+    free(j->map);
+    free(j->probs);
+    free(j->mine);
+    free(j->logits);
+    free(j->blocks);
+}
+
+static ferkd_status check(const job *j)
+{
+    const ferkd_label_options *o = j->o;
+    const ferkd_sampler *s = &o->sampler;
+
+    if (o->topk < 1 || o->topk > j->classes)
+        return fk_fail(FERKD_USAGE, "--topk %u: the data set has %u classes", o->topk, j->classes);
+    if (!(s->scale_min > 0 && s->scale_min <= s->scale_max && s->scale_max <= 1 &&
+          s->ratio_min > 0 && s->ratio_min <= s->ratio_max && s->flip >= 0 && s->flip <= 1))
+        return fk_fail(FERKD_USAGE, "scale, ratio or flip of the regions out of range");
+    if (o->batch < 1 || o->batch > FK_MAX_BATCH || !(o->temperature > 0))
+        return fk_fail(FERKD_USAGE, "batch or temperature out of range");
+    return FERKD_OK;
+}
+
+static ferkd_store_info info_of(const job *j)
+{
+    const ferkd_preprocess *how = &j->teacher->how;
+    const char *slash = strrchr(j->teacher->path, '/');
+    ferkd_store_info info = {.images = ferkd_dataset_images(j->data),
+                             .regions = j->o->regions,
+                             .topk = j->o->topk,
+                             .classes = j->classes,
+                             .teacher_classes = j->teacher->classes,
+                             .sampler = j->o->sampler,
+                             .teacher_px = how->size_px,
+                             .filter = how->filter,
+                             .temperature = j->o->temperature,
+                             .ignore_exif = ferkd_dataset_ignores_exif(j->data),
+                             .teacher = slash ? slash + 1 : j->teacher->path,
+                             .dataset = ferkd_dataset_path(j->data)};
+
+    ferkd_dataset_fingerprint(j->data, info.dataset_fingerprint);
+    memcpy(info.teacher_fingerprint, j->teacher->fingerprint, 16);
+    uint64_t map = fk_hash64(j->map, j->classes * sizeof *j->map, 0);
+    for (int i = 0; i < 8; i++) /* another class map is another teacher */
+        info.teacher_fingerprint[i] ^= (uint8_t)(map >> (8 * i));
+    return info;
+}
+
+ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const char *store,
+                         const ferkd_label_options *options, const ferkd_watch *watch,
+                         ferkd_label_result *result)
+{
+    ferkd_status st = FERKD_OK;
+    fk_store_writer *w = NULL;
+    double start = fk_now_s();
+    size_t side = teacher->how.size_px;
+    job j = {.data = data,
+             .o = options,
+             .teacher = teacher,
+             .classes = ferkd_dataset_classes(data),
+             .threads = fk_threads(options->threads),
+             .crop_bytes = side * side * ferkd_dataset_channels(data)};
+
+    *result = (ferkd_label_result){.images = ferkd_dataset_images(data)};
+    TRY(check(&j));
+    j.chunk = options->regions < CHUNK_REGIONS ? CHUNK_REGIONS / options->regions : 1;
+    TRY_DONE(fk_calloc(&j.map, j.classes, sizeof *j.map, "labelling"));
+    TRY_DONE(ferkd_model_map(teacher, data, options->map, j.map));
+    ferkd_store_info info = info_of(&j);
+    TRY_DONE(fk_store_writer_open(&w, store, &info, j.chunk, options->overwrite));
+    if (!w) {
+        result->complete_before = true;
+        goto done;
+    }
+    result->resumed_at = fk_store_writer_next(w);
+    result->skipped = fk_store_writer_skipped(w);
+    TRY_DONE(allocate(&j, fk_store_writer_codec(w)));
+    TRY_DONE(fk_model_prepare(teacher, (uint32_t)fk_min_size(options->batch,
+                                                             (size_t)j.chunk * options->regions)));
+    fk_pixels_init(&j.pixels, &teacher->how, teacher->channels_last);
+    TRY_DONE(run_chunks(&j, w, watch, result));
+    TRY_DONE(fk_store_writer_commit(w));
+done:
+    result->seconds = fk_now_s() - start;
+    fk_store_writer_close(&w);
+    release(&j);
+    if (st == FERKD_OK) {
+        ferkd_store *sealed = NULL;
+        TRY(ferkd_store_open(&sealed, store));
+        const ferkd_store_info *about = ferkd_store_about(sealed);
+        result->file_bytes = about->file_bytes;
+        result->skipped = about->skipped;
+        result->bytes_per_region =
+            (double)about->file_bytes / ((double)about->images * about->regions);
+        ferkd_store_close(&sealed);
+    }
+    return st;
+}

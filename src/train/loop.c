@@ -1,0 +1,304 @@
+/* The training loop: batch, (teacher), (mix), forward, loss, backward, step; at the end of an epoch
+ * validation, metrics, checkpoint. */
+#include "base/compat.h"
+
+#include "train/run.h"
+
+#include "base/mem.h"
+#include "train/loss.h"
+#include "train/mix.h"
+#include "train/schedule.h"
+
+/* --- one batch ------------------------------------------------------------------------------- */
+
+/* The teacher's logits on this batch, among the data set's classes. */
+static ferkd_status ask_teacher(fk_run *run, const fk_feed_batch *b)
+{
+    ferkd_model *t = run->teacher;
+    size_t each = (size_t)t->how.channels * t->how.size_px * t->how.size_px;
+
+    for (uint32_t at = 0; at < run->batch; at += t->batch) {
+        uint32_t n = (uint32_t)fk_min_size(t->batch, run->batch - at);
+        memcpy(fk_plan_input(t->plan), b->teacher + at * each, n * each * sizeof(float));
+        TRY(fk_plan_forward(t->plan, 0));
+        for (uint32_t i = 0; i < n; i++) {
+            const float *all = fk_plan_output(t->plan) + (size_t)i * t->classes;
+            for (uint32_t c = 0; c < run->classes; c++)
+                run->teacher_logits[(size_t)(at + i) * run->classes + c] = all[run->teacher_map[c]];
+        }
+    }
+    return FERKD_OK;
+}
+
+/* Row i with row n-1-i, as timm and FKD do; both rows of a pair are mixed at once. */
+static void mix_rows(const fk_mix *m, float *rows, uint32_t n, size_t each, float *scratch,
+                     uint32_t channels, uint32_t side, bool last)
+{
+    for (uint32_t i = 0; i < n / 2; i++) {
+        float *a = rows + i * each;
+        float *b = rows + (n - 1 - i) * each;
+        memcpy(scratch, a, each * sizeof *a);
+        fk_mix_inputs(m, a, b, channels, side, last);
+        fk_mix_inputs(m, b, scratch, channels, side, last);
+    }
+}
+
+static void mix_batch(fk_run *run, fk_feed_batch *b, uint64_t number)
+{
+    const ferkd_recipe *r = run->r;
+    uint64_t off = (uint64_t)r->mix_off_epoch;
+    fk_rng rng = fk_rng_at((uint64_t)r->seed, FK_RNG_MIX, (uint32_t)number, 0);
+    uint32_t n = run->batch;
+
+    if (strcmp(r->mix_scope, "batch") != 0 || (off && number / run->batches_per_epoch >= off))
+        return;
+    fk_mix m = fk_mix_draw(r, &rng, run->how.size_px);
+    if (!m.on)
+        return;
+    uint32_t side = run->how.size_px;
+    mix_rows(&m, b->inputs, n, (size_t)run->how.channels * side * side, run->scratch,
+             run->how.channels, side, false);
+    if (run->teacher) {
+        const ferkd_preprocess *t = &run->teacher->how;
+        mix_rows(&m, b->teacher, n, (size_t)t->channels * t->size_px * t->size_px, run->scratch,
+                 t->channels, t->size_px, run->teacher->channels_last);
+    }
+    for (uint32_t i = 0; i < n / 2; i++) {
+        float *a = b->targets + (size_t)i * run->classes;
+        float *z = b->targets + (size_t)(n - 1 - i) * run->classes;
+        memcpy(run->scratch, a, run->classes * sizeof *a);
+        fk_mix_targets(&m, a, z, run->classes);
+        fk_mix_targets(&m, z, run->scratch, run->classes);
+    }
+}
+
+static double loss_of(fk_run *run, const fk_feed_batch *b)
+{
+    const float *z = fk_plan_output(run->plan);
+    float *dz = fk_plan_output_grad(run->plan);
+
+    if (run->teacher)
+        return fk_distillation(z, b->targets, run->teacher_logits, run->batch, run->classes,
+                               run->r->kd_alpha, run->r->kd_temperature, dz);
+    return fk_soft_cross_entropy(z, b->targets, run->batch, run->classes, run->r->temperature, dz);
+}
+
+/* Gradients of several batches are summed; the last of them steps. */
+static ferkd_status optimise(fk_run *run, uint64_t number)
+{
+    uint64_t many = (uint64_t)run->r->accumulate;
+    float *grads = fk_plan_grads(run->plan);
+    size_t n = run->graph->n_trained;
+
+    if (run->accumulated) {
+        for (size_t i = 0; i < n; i++)
+            run->accumulated[i] += grads[i];
+        if ((number + 1) % many)
+            return FERKD_OK;
+        grads = run->accumulated;
+    }
+    double lr = fk_learning_rate(run->r, run->optim.step, run->batches_per_epoch / many);
+    (void)fk_optim_step(&run->optim, run->graph, grads, lr, 1.0 / (double)many);
+    if (run->accumulated)
+        memset(run->accumulated, 0, n * sizeof *run->accumulated);
+    return fk_plan_refresh(run->plan);
+}
+
+static ferkd_status train_batch(fk_run *run, fk_feed_batch *b)
+{
+    uint64_t number = run->at.batch;
+    size_t floats = (size_t)run->batch * run->how.channels * run->how.size_px * run->how.size_px;
+
+    mix_batch(run, b, number);
+    if (run->teacher)
+        TRY(ask_teacher(run, b));
+    memcpy(fk_plan_input(run->plan), b->inputs, floats * sizeof(float));
+    TRY(fk_plan_forward(run->plan, number));
+    double loss = loss_of(run, b);
+    if (!isfinite(loss))
+        return fk_fail(FERKD_USAGE,
+                       "the loss is %f at batch %" PRIu64 ": training diverged; try a lower --lr, "
+                       "or --clip 1",
+                       loss, number);
+    TRY(fk_plan_backward(run->plan));
+    TRY(optimise(run, number));
+    run->at.loss_sum += loss;
+    run->at.loss_count++;
+    run->at.hard += b->counts.hard;
+    run->at.important += b->counts.important;
+    run->at.dropped += b->counts.dropped;
+    run->at.batch++;
+    return FERKD_OK;
+}
+
+/* --- the end of an epoch --------------------------------------------------------------------- */
+
+static ferkd_status save_last(fk_run *run)
+{
+    fk_checkpoint_meta meta = {run->r->model, run->card, run->at};
+
+    return fk_checkpoint_save(run->last_path, run->graph, &run->optim, run->accumulated, &meta);
+}
+
+static ferkd_status validate(fk_run *run, fk_metrics_row *row)
+{
+    ferkd_eval_result r = {.classes = run->classes, .model_classes = run->classes};
+    fk_score score = {0};
+    fk_view_options o = {.how = run->how,
+                         .batch = run->batch,
+                         .threads = run->threads,
+                         .stop_on_bad_image = strcmp(run->r->on_bad_image, "stop") == 0};
+    const float *values = run->optim.ema ? run->optim.ema : run->graph->values;
+    ferkd_watch quiet = {0}; /* a stop is honoured after the epoch's checkpoint */
+    ferkd_status st = FERKD_OK;
+
+    if (!run->val)
+        return FERKD_OK;
+    if (run->watch) {
+        quiet = *run->watch;
+        quiet.stop = NULL;
+    }
+    memcpy(run->eval_graph->values, values, run->graph->n_values * sizeof *values);
+    TRY(fk_plan_refresh(run->eval_plan));
+    TRY_DONE(fk_score_init(&score, &r, run->identity));
+    TRY_DONE(fk_evaluate(run->eval_plan, run->val, &o, &score, &quiet));
+    row->val_loss = r.loss;
+    row->val_top1 = r.top1;
+    row->val_top5 = r.top5;
+done:
+    fk_score_fini(&score);
+    ferkd_eval_fini(&r);
+    return st;
+}
+
+static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_train_result *result)
+{
+    fk_progress *at = &run->at;
+    uint64_t steps = run->batches_per_epoch / (uint64_t)run->r->accumulate;
+    const float *values = run->optim.ema ? run->optim.ema : run->graph->values;
+    fk_metrics_row row = {.epoch = at->batch / run->batches_per_epoch,
+                          .train_loss = at->loss_sum / (double)at->loss_count,
+                          .lr = fk_learning_rate(run->r, run->optim.step ? run->optim.step - 1 : 0,
+                                                 steps),
+                          .images_per_s = rate,
+                          .hard = at->hard,
+                          .important = at->important,
+                          .dropped = at->dropped};
+
+    TRY(validate(run, &row));
+    row.seconds = run->metrics.seconds_before + fk_now_s() - start;
+    bool best = !run->val || row.val_top1 > at->best_top1;
+    at->best_top1 = best ? row.val_top1 : at->best_top1;
+    at->loss_sum = 0.0;
+    at->loss_count = at->hard = at->important = at->dropped = 0;
+    fk_checkpoint_meta meta = {run->r->model, run->card, *at};
+    TRY(fk_metrics_add(&run->metrics, &row));
+    if (best)
+        TRY(fk_weights_save(run->best_path, run->graph, values, &meta));
+    TRY(save_last(run));
+    result->epochs = (uint32_t)row.epoch;
+    result->train_loss = row.train_loss;
+    result->val_top1 = row.val_top1;
+    result->val_top5 = row.val_top5;
+    result->best_top1 = at->best_top1;
+    result->images_per_s = rate;
+    result->seconds = row.seconds;
+    if (run->val)
+        fk_say(run->watch,
+               "epoch %" PRIu64 "/%" PRId64 "  loss %.4f  top-1 %.2f  top-5 %.2f  %.1f img/s  %.0f s",
+               row.epoch, run->r->epochs, row.train_loss, row.val_top1, row.val_top5, rate,
+               row.seconds);
+    else
+        fk_say(run->watch, "epoch %" PRIu64 "/%" PRId64 "  loss %.4f  %.1f img/s  %.0f s", row.epoch,
+               run->r->epochs, row.train_loss, rate, row.seconds);
+    return FERKD_OK;
+}
+
+/* --- the loop -------------------------------------------------------------------------------- */
+
+static void note_bad(fk_run *run, const fk_feed_batch *b, ferkd_train_result *result)
+{
+    if (b->counts.bad == 0)
+        return;
+    if (result->skipped == 0) {
+        (void)snprintf(result->first_bad, sizeof result->first_bad, "%s", b->bad);
+        fk_say(run->watch, "%s: skipped", b->bad);
+    }
+    result->skipped += b->counts.bad;
+}
+
+static void report(fk_run *run, uint64_t end)
+{
+    char detail[96];
+
+    if (!run->watch || !run->watch->progress)
+        return;
+    (void)snprintf(detail, sizeof detail, "epoch %" PRIu64 "/%" PRId64 " loss %.4f",
+                   (run->at.batch - 1) / run->batches_per_epoch + 1, run->r->epochs,
+                   run->at.loss_sum / (double)run->at.loss_count);
+    run->watch->progress(run->watch->ctx, "train", run->at.batch * run->batch, end * run->batch,
+                         detail);
+}
+
+static ferkd_status stop_here(fk_run *run)
+{
+    TRY(save_last(run));
+    return fk_fail(FERKD_STOPPED, "stopped in epoch %" PRIu64 "; \"ferkd train --resume %s\" goes on",
+                   run->at.batch / run->batches_per_epoch + 1, run->r->run);
+}
+
+static bool asked_to_stop(const fk_run *run)
+{
+    return run->watch && run->watch->stop && run->watch->stop(run->watch->ctx);
+}
+
+ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result)
+{
+    const ferkd_recipe *r = run->r;
+    uint64_t end = run->batches_per_epoch * (uint64_t)r->epochs;
+    fk_feed_options o = {.recipe = r,
+                         .data = run->data,
+                         .store = run->store,
+                         .calibration = run->calibration,
+                         .how = run->how,
+                         .teacher_how = run->teacher ? &run->teacher->how : NULL,
+                         .teacher_channels_last = run->teacher && run->teacher->channels_last,
+                         .batch = run->batch,
+                         .threads = run->threads,
+                         .first = run->at.batch,
+                         .end = end,
+                         .batches_per_epoch = run->batches_per_epoch};
+    fk_feed *feed = NULL;
+    fk_feed_batch *b = NULL;
+    ferkd_status st = FERKD_OK;
+
+    if (run->at.batch >= end) {
+        result->best_top1 = run->at.best_top1;
+        result->epochs = (uint32_t)r->epochs;
+        fk_say(run->watch, "%s: finished already", r->run);
+        return FERKD_OK;
+    }
+    TRY(fk_feed_new(&feed, &o));
+    double start = fk_now_s();
+    double epoch_start = start;
+    uint64_t epoch_first = run->at.batch;
+    while (run->at.batch < end) {
+        TRY_DONE(fk_feed_next(feed, &b));
+        TRY_DONE(train_batch(run, b));
+        note_bad(run, b, result);
+        report(run, end);
+        if (run->at.batch % run->batches_per_epoch == 0) {
+            double images = (double)((run->at.batch - epoch_first) * run->batch);
+            TRY_DONE(end_epoch(run, start, images / (fk_now_s() - epoch_start), result));
+            epoch_start = fk_now_s();
+            epoch_first = run->at.batch;
+        } else if (r->save_every && run->at.batch % (uint64_t)r->save_every == 0) {
+            TRY_DONE(save_last(run));
+        }
+        if (asked_to_stop(run) && run->at.batch < end)
+            TRY_DONE(stop_here(run));
+    }
+done:
+    fk_feed_free(&feed);
+    return st;
+}

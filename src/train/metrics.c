@@ -1,0 +1,97 @@
+/* Rows are appended; on resuming, the file is rewritten whole without the rows to come again. */
+#include "base/compat.h"
+
+#include "train/metrics.h"
+
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/mem.h"
+
+static const char HEAD[] = "epoch,train_loss,val_loss,val_top1,val_top5,lr,images_per_s,seconds,"
+                           "hard,important,dropped\n";
+
+/* The epoch that a line is about; 0: none. The CSV's first number, or after "epoch": */
+static uint64_t epoch_of(const char *line)
+{
+    const char *key = strstr(line, "\"epoch\":");
+
+    return strtoull(key ? key + 8 : line, NULL, 10);
+}
+
+static double seconds_of(const char *line)
+{
+    for (int i = 0; line && i < 7; i++) {
+        line = strchr(line, ',');
+        line = line ? line + 1 : NULL;
+    }
+    return line ? strtod(line, NULL) : 0.0;
+}
+
+/* Keep the lines up to epoch `keep`; *seconds: of the last one. */
+static ferkd_status trim(const char *path, const char *head, uint64_t keep, double *seconds)
+{
+    uint8_t *old = NULL;
+    size_t n = 0;
+    char *text = NULL;
+    size_t size = 0;
+    char *rest = NULL;
+
+    if (fk_is_file(path))
+        TRY(fk_file_read(&old, &n, path, FK_MAX_JSON_BYTES, false));
+    FILE *f = open_memstream(&text, &size);
+    if (!f) {
+        free(old);
+        return fk_fail(FERKD_MEMORY, "%s: no memory", path);
+    }
+    (void)fputs(head, f);
+    char *line = old ? strtok_r((char *)old, "\n", &rest) : NULL;
+    for (; line; line = strtok_r(NULL, "\n", &rest)) {
+        uint64_t epoch = epoch_of(line);
+        if (epoch < 1 || epoch > keep)
+            continue;
+        (void)fprintf(f, "%s\n", line);
+        *seconds = seconds_of(line);
+    }
+    (void)fclose(f);
+    ferkd_status st = fk_file_replace(path, text, size);
+    free(text);
+    free(old);
+    return st;
+}
+
+ferkd_status fk_metrics_open(fk_metrics *m, const char *folder, uint64_t keep)
+{
+    double unused = 0.0;
+
+    *m = (fk_metrics){0};
+    TRY(fk_path_join(&m->csv, folder, "metrics.csv"));
+    TRY(fk_path_join(&m->jsonl, folder, "metrics.jsonl"));
+    TRY(trim(m->csv, HEAD, keep, &m->seconds_before));
+    return trim(m->jsonl, "", keep, &unused);
+}
+
+ferkd_status fk_metrics_add(fk_metrics *m, const fk_metrics_row *r)
+{
+    char line[512];
+
+    (void)snprintf(line, sizeof line,
+                   "%" PRIu64 ",%.6f,%.6f,%.3f,%.3f,%.8g,%.2f,%.2f,%" PRIu64 ",%" PRIu64
+                   ",%" PRIu64 "\n",
+                   r->epoch, r->train_loss, r->val_loss, r->val_top1, r->val_top5, r->lr,
+                   r->images_per_s, r->seconds, r->hard, r->important, r->dropped);
+    TRY(fk_file_append(m->csv, line));
+    (void)snprintf(line, sizeof line,
+                   "{\"epoch\":%" PRIu64 ",\"train_loss\":%.9g,\"val_loss\":%.9g,\"val_top1\":%.6g,"
+                   "\"val_top5\":%.6g,\"lr\":%.9g,\"images_per_s\":%.6g,\"seconds\":%.6g,"
+                   "\"hard\":%" PRIu64 ",\"important\":%" PRIu64 ",\"dropped\":%" PRIu64 "}\n",
+                   r->epoch, r->train_loss, r->val_loss, r->val_top1, r->val_top5, r->lr,
+                   r->images_per_s, r->seconds, r->hard, r->important, r->dropped);
+    return fk_file_append(m->jsonl, line);
+}
+
+void fk_metrics_close(fk_metrics *m)
+{
+    free(m->csv);
+    free(m->jsonl);
+    *m = (fk_metrics){0};
+}

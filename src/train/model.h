@@ -1,0 +1,43 @@
+/* What the floors of train/ share of a model. */
+#ifndef FK_MODEL_H
+#define FK_MODEL_H
+
+#include "engine/plan.h"
+#include "exchange/onnx.h"
+#include "ferkd/train.h"
+#include "net/zoo/zoo.h"
+#include "train/pixels.h"
+
+struct ferkd_model {
+    char *path;
+    fk_onnx_file *onnx; /* or a run folder: */
+    char *zoo_name;
+    char *weights_file;
+    ferkd_preprocess how;
+    bool channels_last;
+    uint32_t classes;
+    char **names; /* [classes], or NULL */
+    uint8_t fingerprint[16];
+
+    fk_graph *graph; /* for `batch` images, made on demand */
+    fk_plan *plan;
+    uint32_t batch;
+};
+
+/* Make the plan for batches of n (the model's own batch if that is fixed: see m->batch). */
+FERKD_CHECK ferkd_status fk_model_prepare(ferkd_model *m, uint32_t n);
+
+/* Parse "a,b,c" (or one number for all): 0..1, or 0..255 where one is above 1. */
+FERKD_CHECK ferkd_status fk_triple_parse(double out[3], const char *text, const char *what);
+
+/* The JSON that goes with a model: preprocessing and classes. The caller frees. */
+FERKD_CHECK ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, char *const *names,
+                                       uint32_t classes);
+
+/* As many threads as asked for, or as there are cores. */
+uint32_t fk_threads(uint32_t asked);
+
+/* softmax of n logits / temperature, in double; probs may be logits. */
+void fk_softmax(const float *logits, uint32_t n, double temperature, float *probs);
+
+#endif

@@ -1,0 +1,232 @@
+/* The recipe: one table of keys, from which the command line, the YAML file, the help and the run
+ * folder's record all come. */
+#include "base/compat.h"
+
+#include "ferkd/train.h"
+
+#include <yaml.h>
+
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/option.h"
+
+#define AT(field) offsetof(ferkd_recipe, field)
+#define TEXT(name, field, initial, arg, help)                                                      \
+    {name, 0, FK_OPT_TEXT, AT(field), initial, 0, 0, NULL, arg, help}
+#define PICK(name, field, initial, words, help)                                                    \
+    {name, 0, FK_OPT_CHOICE, AT(field), initial, 0, 0, words, NULL, help}
+#define REAL(name, field, initial, low, high, help)                                                \
+    {name, 0, FK_OPT_REAL, AT(field), initial, low, high, NULL, "X", help}
+#define WHOLE(name, field, initial, low, high, help)                                               \
+    {name, 0, FK_OPT_INT, AT(field), initial, low, high, NULL, "N", help}
+#define FLAG(name, field, initial, help)                                                           \
+    {name, 0, FK_OPT_FLAG, AT(field), initial, 0, 0, NULL, NULL, help}
+
+static const fk_option KEYS[] = {
+    TEXT("data", data, NULL, "DATA", "training data: folder of class folders, IDX or CIFAR file"),
+    TEXT("val", val, NULL, "DATA", "validation data, evaluated after every epoch"),
+    TEXT("labels", labels, NULL, "STORE", "label store of the training data (fkd, ferkd)"),
+    TEXT("run", run, NULL, "FOLDER", "where the run goes; also -o"),
+    TEXT("model", model, "resnet18", "NAME", "student: a name that \"ferkd info\" lists"),
+    PICK("method", method, "ferkd", "ce|kd|fkd|ferkd",
+         "ce: hard labels; kd: teacher in the loop; fkd: all stored labels; ferkd: calibrated"),
+    WHOLE("size", size, "224", 8, 4096, "side of the student's input, pixels"),
+    WHOLE("epochs", epochs, "90", 1, 1000000, "each shows as many regions as there are images"),
+    WHOLE("batch", batch, "64", 1, FK_MAX_BATCH, "regions a step"),
+    WHOLE("seed", seed, "0", 0, 9007199254740991.0, "of everything random"),
+    WHOLE("regions-per-image", regions_per_image, "1", 1, 1024,
+          "regions of one image in a batch; the image is decoded once"),
+    PICK("optimizer", optimizer, "sgd", "sgd|adamw", "the optimiser"),
+    REAL("lr", lr, "0.05", 0, 1e6, "highest learning rate"),
+    REAL("lr-min", lr_min, "0", 0, 1e6, "learning rate at the end of cosine and one-cycle"),
+    REAL("momentum", momentum, "0.9", 0, 1, "of SGD"),
+    FLAG("nesterov", nesterov, "true", "Nesterov's momentum"),
+    REAL("beta1", beta1, "0.9", 0, 1, "of AdamW"),
+    REAL("beta2", beta2, "0.999", 0, 1, "of AdamW"),
+    REAL("weight-decay", weight_decay, "0.0005", 0, 1e3, "of weights"),
+    FLAG("decay-all", decay_all, "false", "decay biases and norms, too"),
+    PICK("schedule", schedule, "cosine", "cosine|one-cycle|step|constant", "of the learning rate"),
+    REAL("warmup-epochs", warmup_epochs, "0.5", 0, 1e6, "linear rise at the start"),
+    WHOLE("step-epochs", step_epochs, "30", 1, 1000000, "schedule step: epochs between two drops"),
+    REAL("step-gamma", step_gamma, "0.1", 0, 1, "schedule step: factor of each drop"),
+    REAL("clip", clip, "0", 0, 1e9, "largest norm of the gradient; 0: none"),
+    REAL("ema", ema, "0", 0, 1, "decay of the average of weights, which is then evaluated; 0: none"),
+    WHOLE("accumulate", accumulate, "1", 1, 65536, "batches a step of the optimiser"),
+    REAL("label-smoothing", label_smoothing, "0", 0, 1, "of hard labels (ce, kd)"),
+    REAL("temperature", temperature, "1", 0.01, 1000, "of the student's softmax (fkd, ferkd)"),
+    REAL("kd-alpha", kd_alpha, "0.1", 0, 1, "kd: alpha CE + (1-alpha) KL"),
+    REAL("kd-temperature", kd_temperature, "2", 0.01, 1000, "kd: of both softmaxes"),
+    TEXT("lower", lower, "5%", "P", "ferkd: regions with p below are dropped (0.1, or quantile 5%)"),
+    TEXT("middle", middle, "10%", "P", "ferkd: from lower to here, the smoothed hard label"),
+    TEXT("upper", upper, "100%", "P", "ferkd: regions with p above are dropped"),
+    REAL("hard-smoothing", hard_smoothing, "0.1", 0, 1, "ferkd: smoothing of the hard label"),
+    PICK("mix", mix, "none", "none|mixup|cutmix|both", "mixing of inputs and targets"),
+    PICK("mix-scope", mix_scope, "batch", "batch|image",
+         "mix with another image of the batch, or with a region of the same image (SelfMix)"),
+    REAL("mix-prob", mix_prob, "1", 0, 1, "share of batches (SelfMix: of regions) that are mixed"),
+    REAL("mixup-alpha", mixup_alpha, "0.2", 0.001, 100, "lambda is Beta(alpha, alpha)"),
+    REAL("cutmix-alpha", cutmix_alpha, "1", 0.001, 100, "likewise for CutMix"),
+    WHOLE("mix-off-epoch", mix_off_epoch, "0", 0, 1000000, "no mixing from this epoch on; 0: never"),
+    TEXT("teacher", teacher, NULL, "MODEL", "kd: the teacher, MODEL.onnx or a run folder"),
+    WHOLE("teacher-size", teacher_size, "0", 0, 4096, "side of the teacher's input; 0: as it says"),
+    TEXT("teacher-mean", teacher_mean, NULL, "R,G,B", "mean of the teacher's input"),
+    TEXT("teacher-std", teacher_std, NULL, "R,G,B", "deviation of the teacher's input"),
+    TEXT("teacher-resize", teacher_resize, NULL, "FILTER", "bilinear, bicubic or lanczos"),
+    TEXT("teacher-classes", teacher_classes, NULL, "FILE", "the teacher's class names, one a line"),
+    TEXT("class-map", class_map, NULL, "FILE", "the data set's classes among the teacher's"),
+    REAL("scale-min", scale_min, "0.08", 0.0001, 1, "ce, kd: smallest share of area of a region"),
+    REAL("scale-max", scale_max, "1", 0.0001, 1, "ce, kd: largest share of area of a region"),
+    REAL("ratio-min", ratio_min, "0.75", 0.001, 1000, "ce, kd: narrowest region, width to height"),
+    REAL("ratio-max", ratio_max, "1.33333333333", 0.001, 1000, "ce, kd: widest region"),
+    REAL("flip", flip, "0.5", 0, 1, "ce, kd: probability of a mirrored region"),
+    TEXT("mean", mean, NULL, "R,G,B", "mean of the student's input; default: ImageNet's"),
+    TEXT("std", std, NULL, "R,G,B", "deviation of the student's input"),
+    PICK("filter", filter, "bilinear", "bilinear|bicubic|lanczos", "of resizing"),
+    REAL("crop-pct", crop_pct, "0.875", 0.1, 1, "validation: short side = size / crop-pct"),
+    TEXT("class-names", class_names, NULL, "FILE", "names for IDX data, one a line"),
+    FLAG("ignore-exif", ignore_exif, "false", "leave images as stored, not upright"),
+    PICK("on-bad-image", on_bad_image, "skip", "skip|stop", "what to do with unreadable images"),
+    WHOLE("threads", threads, "0", 0, 1024, "that decode; 0: as many as cores"),
+    WHOLE("save-every", save_every, "0", 0, 1e12, "steps between checkpoints within an epoch"),
+    TEXT("init", init, NULL, "RUN", "start from the weights of a run folder"),
+};
+
+const fk_option *ferkd_recipe_keys(size_t *n)
+{
+    *n = FK_COUNT(KEYS);
+    return KEYS;
+}
+
+ferkd_status ferkd_recipe_init(ferkd_recipe *r)
+{
+    return fk_options_init(KEYS, FK_COUNT(KEYS), r);
+}
+
+void ferkd_recipe_fini(ferkd_recipe *r)
+{
+    fk_options_fini(KEYS, FK_COUNT(KEYS), r);
+}
+
+ferkd_status ferkd_recipe_set(ferkd_recipe *r, const char *key, const char *text)
+{
+    const fk_option *o = fk_option_find(KEYS, FK_COUNT(KEYS), key);
+
+    if (!o) {
+        const char *near = fk_option_nearest(KEYS, FK_COUNT(KEYS), key);
+        return fk_fail(FERKD_USAGE, "unknown key \"%.60s\"%s%s%s", key,
+                       near ? "; did you mean \"" : "; see \"ferkd train --help\"", near ? near : "",
+                       near ? "\"?" : "");
+    }
+    return fk_option_set(o, r, text);
+}
+
+/* Prefix this thread's sentence with the place in the file. */
+static ferkd_status at_line(ferkd_status st, const char *path, size_t line)
+{
+    char text[400];
+
+    (void)snprintf(text, sizeof text, "%.390s", ferkd_last_error());
+    return fk_fail(st, "%s:%zu: %s", path, line + 1, text);
+}
+
+/* One mapping: keys to scalars; a value that is a mapping is a group, whose keys count as ours. */
+static ferkd_status read_map(ferkd_recipe *r, yaml_document_t *doc, const yaml_node_t *map,
+                             const char *path, int depth)
+{
+    if (map->type != YAML_MAPPING_NODE || depth > 4)
+        return at_line(fk_fail(FERKD_USAGE, "a recipe is a list of \"key: value\" lines"), path,
+                       map->start_mark.line);
+    for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
+         p++) {
+        const yaml_node_t *key = yaml_document_get_node(doc, p->key);
+        const yaml_node_t *value = yaml_document_get_node(doc, p->value);
+        if (!key || !value || key->type != YAML_SCALAR_NODE ||
+            value->type == YAML_SEQUENCE_NODE)
+            return at_line(fk_fail(FERKD_USAGE, "a key with one value is needed"), path,
+                           map->start_mark.line);
+        if (value->type == YAML_MAPPING_NODE) {
+            TRY(read_map(r, doc, value, path, depth + 1));
+            continue;
+        }
+        ferkd_status st = ferkd_recipe_set(r, (const char *)key->data.scalar.value,
+                                           (const char *)value->data.scalar.value);
+        if (st != FERKD_OK)
+            return at_line(st, path, key->start_mark.line);
+    }
+    return FERKD_OK;
+}
+
+ferkd_status ferkd_recipe_load(ferkd_recipe *r, const char *path)
+{
+    uint8_t *text = NULL;
+    size_t n = 0;
+    yaml_parser_t parser;
+    yaml_document_t doc;
+    ferkd_status st = FERKD_OK;
+
+    TRY(fk_file_read(&text, &n, path, FK_MAX_YAML_BYTES, false));
+    if (!yaml_parser_initialize(&parser)) {
+        free(text);
+        return fk_fail(FERKD_MEMORY, "%s: no memory to read it", path);
+    }
+    yaml_parser_set_input_string(&parser, text, n);
+    if (!yaml_parser_load(&parser, &doc)) {
+        st = fk_fail(FERKD_CORRUPT, "%s:%zu: %s", path, parser.problem_mark.line + 1,
+                     parser.problem ? parser.problem : "no YAML");
+    } else {
+        const yaml_node_t *root = yaml_document_get_root_node(&doc);
+        if (root)
+            st = read_map(r, &doc, root, path, 0);
+        yaml_document_delete(&doc);
+    }
+    yaml_parser_delete(&parser);
+    free(text);
+    return st;
+}
+
+/* A YAML scalar in double quotes. */
+static void quote(FILE *f, const char *text)
+{
+    (void)fputc('"', f);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            (void)fputc('\\', f);
+        (void)fputc(*text, f);
+    }
+    (void)fputc('"', f);
+}
+
+ferkd_status ferkd_recipe_save(const ferkd_recipe *r, const char *path)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    ferkd_status st = FERKD_OK;
+
+    if (!f)
+        return fk_fail(FERKD_MEMORY, "%s: no memory to write it", path);
+    (void)fprintf(f, "# written by ferkd %s; \"ferkd train FILE.yaml\" repeats it\n",
+                  ferkd_version());
+    for (size_t i = 0; i < FK_COUNT(KEYS) && st == FERKD_OK; i++) {
+        char *value = NULL;
+        bool words = KEYS[i].kind == FK_OPT_TEXT || KEYS[i].kind == FK_OPT_CHOICE;
+        st = fk_option_text(&KEYS[i], r, &value);
+        if (st == FERKD_OK && !(words && *value == '\0')) {
+            for (const char *c = KEYS[i].name; *c; c++)
+                (void)fputc(*c == '-' ? '_' : *c, f);
+            (void)fputs(": ", f);
+            if (KEYS[i].kind == FK_OPT_TEXT)
+                quote(f, value);
+            else
+                (void)fputs(value, f);
+            (void)fputc('\n', f);
+        }
+        free(value);
+    }
+    (void)fclose(f);
+    if (st == FERKD_OK)
+        st = fk_file_replace(path, text, n);
+    free(text);
+    return st;
+}

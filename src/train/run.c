@@ -1,0 +1,360 @@
+/* Setting a run up: data, labels and their calibration, teacher, student, optimiser. */
+#include "base/compat.h"
+
+#include "train/run.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "exchange/safetensors.h"
+
+void fk_say(const ferkd_watch *watch, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+
+    if (!watch || !watch->message)
+        return;
+    va_start(args, format);
+    (void)vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    watch->message(watch->ctx, line);
+}
+
+static bool uses_store(const ferkd_recipe *r)
+{
+    return strcmp(r->method, "fkd") == 0 || strcmp(r->method, "ferkd") == 0;
+}
+
+/* --- what the user may have got wrong -------------------------------------------------------- */
+
+static ferkd_status check_recipe(const ferkd_recipe *r)
+{
+    if (!r->data || !r->run)
+        return fk_fail(FERKD_USAGE, "training needs DATA and a run folder (-o FOLDER)");
+    if (uses_store(r) && !r->labels)
+        return fk_fail(FERKD_USAGE,
+                       "method %s needs --labels STORE; make one with \"ferkd label %s --teacher "
+                       "MODEL.onnx -o STORE\"",
+                       r->method, r->data);
+    if (strcmp(r->method, "kd") == 0 && !r->teacher)
+        return fk_fail(FERKD_USAGE, "method kd needs --teacher MODEL");
+    if (r->batch % r->regions_per_image)
+        return fk_fail(FERKD_USAGE, "--batch %" PRId64 " is no multiple of --regions-per-image %" PRId64,
+                       r->batch, r->regions_per_image);
+    if (r->scale_min > r->scale_max || r->ratio_min > r->ratio_max)
+        return fk_fail(FERKD_USAGE, "scale or ratio: the smallest is larger than the largest");
+    return FERKD_OK;
+}
+
+/* --- data and labels ------------------------------------------------------------------------- */
+
+static ferkd_status open_data(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    ferkd_dataset_options o = {.class_names = r->class_names, .ignore_exif = r->ignore_exif};
+
+    TRY(ferkd_dataset_open(&run->data, r->data, &o));
+    run->classes = ferkd_dataset_classes(run->data);
+    run->batches_per_epoch = ferkd_dataset_images(run->data) / (uint64_t)r->batch;
+    if (run->batches_per_epoch < (uint64_t)r->accumulate)
+        return fk_fail(FERKD_USAGE, "%s: %u images are fewer than one step of %" PRId64 " regions",
+                       r->data, ferkd_dataset_images(run->data), r->batch * r->accumulate);
+    if (!r->val)
+        return FERKD_OK;
+    TRY(ferkd_dataset_open(&run->val, r->val, &o));
+    if (ferkd_dataset_classes(run->val) != run->classes)
+        return fk_fail(FERKD_USAGE, "%s has %u classes, %s has %u", r->val,
+                       ferkd_dataset_classes(run->val), r->data, run->classes);
+    for (uint32_t c = 0; c < run->classes; c++) {
+        if (strcmp(ferkd_dataset_class_name(run->val, c), ferkd_dataset_class_name(run->data, c)))
+            return fk_fail(FERKD_USAGE, "class %u is \"%s\" in %s and \"%s\" in %s", c,
+                           ferkd_dataset_class_name(run->val, c), r->val,
+                           ferkd_dataset_class_name(run->data, c), r->data);
+    }
+    return FERKD_OK;
+}
+
+static ferkd_status open_labels(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    ferkd_store_stats stats;
+    ferkd_calibration *c = &run->calibration;
+
+    TRY(ferkd_store_open(&run->store, r->labels));
+    TRY(ferkd_store_match(run->store, run->data));
+    if (ferkd_store_about(run->store)->ignore_exif != r->ignore_exif)
+        return fk_fail(FERKD_USAGE, "%s was labelled with --ignore-exif %s; train likewise",
+                       r->labels, r->ignore_exif ? "off" : "on");
+    if (strcmp(r->method, "ferkd") != 0)
+        return FERKD_OK;
+    TRY(ferkd_store_statistics(run->store, &stats));
+    if (stats.regions == 0)
+        return fk_fail(FERKD_USAGE, "%s: holds no labels", r->labels);
+    TRY(ferkd_threshold_parse(&c->lower, r->lower, &stats));
+    TRY(ferkd_threshold_parse(&c->middle, r->middle, &stats));
+    TRY(ferkd_threshold_parse(&c->upper, r->upper, &stats));
+    c->smoothing = r->hard_smoothing;
+    if (c->lower > c->middle || c->middle > c->upper)
+        return fk_fail(FERKD_USAGE, "lower %.4f, middle %.4f, upper %.4f: not in this order",
+                       c->lower, c->middle, c->upper);
+    fk_say(run->watch,
+           "calibration by p, the teacher's largest probability: dropped below %.4f and above %.4f, "
+           "smoothed hard label below %.4f",
+           c->lower, c->upper, c->middle);
+    return FERKD_OK;
+}
+
+static ferkd_status open_teacher(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    ferkd_model_options o = {.size_px = (uint32_t)r->teacher_size,
+                             .mean = r->teacher_mean,
+                             .std = r->teacher_std,
+                             .resize = r->teacher_resize,
+                             .classes = r->teacher_classes};
+
+    TRY(ferkd_model_open(&run->teacher, r->teacher, &o));
+    TRY(fk_calloc(&run->teacher_map, run->classes, sizeof *run->teacher_map, "the teacher"));
+    TRY(ferkd_model_map(run->teacher, run->data, r->class_map, run->teacher_map));
+    TRY(fk_calloc(&run->teacher_logits, (size_t)run->batch * run->classes, sizeof(float),
+                  "the teacher"));
+    return fk_model_prepare(run->teacher, run->batch);
+}
+
+/* --- the student ----------------------------------------------------------------------------- */
+
+static ferkd_status student_input(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    bool grey = ferkd_dataset_channels(run->data) == 1;
+
+    run->how = ferkd_preprocess_defaults();
+    run->how.size_px = (uint32_t)r->size;
+    run->how.crop_pct = r->crop_pct;
+    run->how.filter = ferkd_filter_parse(r->filter);
+    run->how.channels = grey ? 1 : 3;
+    for (int i = 0; grey && i < 3; i++)
+        run->how.mean[i] = run->how.std[i] = 0.5;
+    if (r->mean)
+        TRY(fk_triple_parse(run->how.mean, r->mean, "--mean"));
+    if (r->std)
+        TRY(fk_triple_parse(run->how.std, r->std, "--std"));
+    for (int i = 0; i < 3; i++) {
+        if (!(run->how.std[i] > 0))
+            return fk_fail(FERKD_USAGE, "--std must be above 0");
+    }
+    return FERKD_OK;
+}
+
+/* Weights of another run; a tensor of another size (the head, for other classes) starts anew. */
+static ferkd_status load_init(fk_run *run)
+{
+    fk_safetensors *f = NULL;
+    char *path = NULL;
+
+    TRY(fk_path_join(&path, run->r->init, "best.safetensors"));
+    ferkd_status st = fk_safetensors_open(&f, path);
+    free(path);
+    TRY(st);
+    for (size_t i = 0; i < run->graph->n_params && st == FERKD_OK; i++) {
+        const fk_param *p = &run->graph->params[i];
+        st = fk_safetensors_copy(f, p->name, fk_graph_values(run->graph, (int)i), p->count);
+        if (st == FERKD_CORRUPT) {
+            fk_say(run->watch, "%s: starts anew (another size)", p->name);
+            st = FERKD_OK;
+        }
+    }
+    fk_safetensors_close(&f);
+    return st;
+}
+
+static fk_optim_options optim_options(const ferkd_recipe *r)
+{
+    return (fk_optim_options){.kind = strcmp(r->optimizer, "adamw") == 0 ? FK_ADAMW : FK_SGD,
+                              .momentum = r->momentum,
+                              .nesterov = r->nesterov,
+                              .beta1 = r->beta1,
+                              .beta2 = r->beta2,
+                              .eps = 1e-8,
+                              .decay = r->weight_decay,
+                              .decay_all = r->decay_all,
+                              .clip = r->clip,
+                              .ema = r->ema};
+}
+
+static ferkd_status build_student(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    fk_zoo_options z = {r->batch, run->how.channels, r->size, run->classes};
+    fk_plan_options train = {.train = true, .seed = (uint64_t)r->seed};
+    fk_plan_options infer = {0};
+    fk_optim_options o = optim_options(r);
+
+    TRY(fk_zoo_build(&run->graph, r->model, &z));
+    fk_graph_init(run->graph, (uint64_t)r->seed);
+    if (r->init)
+        TRY(load_init(run));
+    TRY(fk_plan_new(&run->plan, run->graph, &train));
+    TRY(fk_optim_init(&run->optim, run->graph, &o));
+    if (r->accumulate > 1)
+        TRY(fk_calloc_aligned(&run->accumulated, run->graph->n_trained * sizeof(float),
+                              "gradients"));
+    if (run->val) {
+        TRY(fk_zoo_build(&run->eval_graph, r->model, &z));
+        TRY(fk_plan_new(&run->eval_plan, run->eval_graph, &infer));
+    }
+    TRY(fk_calloc(&run->identity, run->classes, sizeof *run->identity, "training"));
+    for (uint32_t c = 0; c < run->classes; c++)
+        run->identity[c] = c;
+    return FERKD_OK;
+}
+
+static ferkd_status make_card(fk_run *run)
+{
+    char **names = NULL;
+
+    TRY(fk_calloc(&names, run->classes, sizeof *names, "training"));
+    for (uint32_t c = 0; c < run->classes; c++)
+        names[c] = (char *)(uintptr_t)ferkd_dataset_class_name(run->data, c);
+    ferkd_status st = fk_model_card(&run->card, &run->how, names, run->classes);
+    free(names);
+    return st;
+}
+
+ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *watch)
+{
+    *run = (fk_run){.r = r,
+                    .watch = watch,
+                    .batch = (uint32_t)r->batch,
+                    .threads = fk_threads((uint32_t)r->threads),
+                    .at = {.best_top1 = -1.0},
+                    .lock = -1};
+    TRY(check_recipe(r));
+    TRY(open_data(run));
+    if (uses_store(r))
+        TRY(open_labels(run));
+    if (strcmp(r->method, "kd") == 0)
+        TRY(open_teacher(run));
+    TRY(student_input(run));
+    TRY(build_student(run));
+    TRY(make_card(run));
+    TRY(fk_path_join(&run->last_path, r->run, "last.safetensors"));
+    TRY(fk_path_join(&run->best_path, r->run, "best.safetensors"));
+    size_t floats = (size_t)run->how.channels * run->how.size_px * run->how.size_px;
+    if (run->teacher) {
+        const ferkd_preprocess *t = &run->teacher->how;
+        size_t more = (size_t)t->channels * t->size_px * t->size_px;
+        floats = more > floats ? more : floats;
+    }
+    return fk_calloc(&run->scratch, floats, sizeof(float), "training");
+}
+
+void fk_run_close(fk_run *run)
+{
+    fk_plan_free(&run->plan);
+    fk_plan_free(&run->eval_plan);
+    fk_graph_free(&run->graph);
+    fk_graph_free(&run->eval_graph);
+    fk_optim_fini(&run->optim);
+    fk_metrics_close(&run->metrics);
+    ferkd_model_close(&run->teacher);
+    ferkd_store_close(&run->store);
+    ferkd_dataset_close(&run->data);
+    ferkd_dataset_close(&run->val);
+    free(run->teacher_map);
+    free(run->teacher_logits);
+    free(run->accumulated);
+    free(run->identity);
+    free(run->scratch);
+    free(run->card);
+    free(run->last_path);
+    free(run->best_path);
+    if (run->lock >= 0)
+        (void)close(run->lock);
+}
+
+/* --- the run folder -------------------------------------------------------------------------- */
+
+/* One process a folder. */
+static ferkd_status lock_folder(fk_run *run)
+{
+    run->lock = open(run->r->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (run->lock < 0)
+        return fk_fail_errno(FERKD_IO, "%s: the run folder cannot be opened", run->r->run);
+    if (flock(run->lock, LOCK_EX | LOCK_NB) != 0)
+        return fk_fail(FERKD_USAGE, "%s: another ferkd is training there; wait for it to end",
+                       run->r->run);
+    return FERKD_OK;
+}
+
+static ferkd_status begin_folder(fk_run *run, bool resume)
+{
+    char *recipe = NULL;
+
+    if (!resume && fk_is_file(run->last_path))
+        return fk_fail(FERKD_USAGE,
+                       "%s holds a run already; \"ferkd train --resume %s\" goes on with it, or "
+                       "give another folder",
+                       run->r->run, run->r->run);
+    TRY(fk_make_folder(run->r->run));
+    TRY(lock_folder(run));
+    if (!resume) {
+        TRY(fk_path_join(&recipe, run->r->run, "recipe.yaml"));
+        ferkd_status st = ferkd_recipe_save(run->r, recipe);
+        free(recipe);
+        TRY(st);
+    }
+    if (resume && fk_is_file(run->last_path)) {
+        TRY(fk_checkpoint_load(run->last_path, run->graph, &run->optim, run->accumulated,
+                               &run->at));
+        TRY(fk_plan_refresh(run->plan));
+    }
+    return fk_metrics_open(&run->metrics, run->r->run, run->at.batch / run->batches_per_epoch);
+}
+
+static ferkd_status train(const ferkd_recipe *r, bool resume, const ferkd_watch *watch,
+                          ferkd_train_result *result)
+{
+    fk_run run;
+    ferkd_status st = fk_run_open(&run, r, watch);
+
+    *result = (ferkd_train_result){0};
+    if (st == FERKD_OK)
+        st = begin_folder(&run, resume);
+    if (st == FERKD_OK)
+        st = fk_run_train(&run, result);
+    fk_run_close(&run);
+    return st;
+}
+
+ferkd_status ferkd_train(const ferkd_recipe *recipe, const ferkd_watch *watch,
+                         ferkd_train_result *result)
+{
+    return train(recipe, false, watch, result);
+}
+
+ferkd_status ferkd_train_resume(const char *folder, const ferkd_watch *watch,
+                                ferkd_train_result *result)
+{
+    ferkd_recipe r;
+    char *path = NULL;
+    ferkd_status st = ferkd_recipe_init(&r);
+
+    if (st == FERKD_OK)
+        st = fk_path_join(&path, folder, "recipe.yaml");
+    if (st == FERKD_OK && !fk_is_file(path))
+        st = fk_fail(FERKD_ABSENT, "%s: no run to resume (it has no recipe.yaml)", folder);
+    if (st == FERKD_OK)
+        st = ferkd_recipe_load(&r, path);
+    if (st == FERKD_OK)
+        st = ferkd_recipe_set(&r, "run", folder); /* it may have been moved */
+    if (st == FERKD_OK)
+        st = train(&r, true, watch, result);
+    free(path);
+    ferkd_recipe_fini(&r);
+    return st;
+}

@@ -1,0 +1,47 @@
+/* A training run: what it holds while it lasts. */
+#ifndef FK_RUN_H
+#define FK_RUN_H
+
+#include "engine/optim.h"
+#include "train/checkpoint.h"
+#include "train/eval.h"
+#include "train/feed.h"
+#include "train/metrics.h"
+
+typedef struct fk_run {
+    const ferkd_recipe *r;
+    const ferkd_watch *watch;
+    ferkd_dataset *data, *val;
+    ferkd_store *store;
+    ferkd_calibration calibration;
+    ferkd_model *teacher;
+    uint32_t *teacher_map; /* [classes]: the data set's classes among the teacher's */
+    float *teacher_logits; /* [batch][classes] */
+    ferkd_preprocess how;
+    uint32_t classes, batch, threads;
+    uint64_t batches_per_epoch;
+    fk_graph *graph;
+    fk_plan *plan;
+    fk_optim optim;
+    float *accumulated; /* gradients under accumulation, or NULL */
+    fk_graph *eval_graph;
+    fk_plan *eval_plan;
+    uint32_t *identity; /* class map of the student */
+    float *scratch;     /* one input, for mixing */
+    char *card;
+    char *last_path, *best_path;
+    fk_progress at;
+    fk_metrics metrics;
+    int lock; /* descriptor of the run folder's lock */
+} fk_run;
+
+/* Data, labels, teacher, network, optimiser: everything but the run folder. */
+FERKD_CHECK ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *watch);
+void fk_run_close(fk_run *run);
+
+/* From run->at to the last epoch. */
+FERKD_CHECK ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result);
+
+void fk_say(const ferkd_watch *watch, const char *format, ...) FK_PRINTF(2, 3);
+
+#endif
