@@ -61,7 +61,7 @@ static ferkd_status choose(fk_plan *p, fk_pd **pd, fk_conv_args *a)
 {
     const fk_window *w = &a->window;
 
-    a->winograd = a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 && w->stride[0] == 1 &&
+    a->winograd = !p->o.direct && a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 && w->stride[0] == 1 &&
                   w->stride[1] == 1 && w->dilation[0] == 1 && w->dilation[1] == 1 &&
                   a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
     if (a->winograd && fk_pd_conv(p->dn, pd, a) == FERKD_OK)

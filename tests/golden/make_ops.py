@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Golden values of every op, and of 20 training steps, by PyTorch in double or float.
+
+Reads tests/ops/cases.txt; writes tests/golden/ops.safetensors (outputs and parameter gradients) and
+tests/golden/losses.txt. Needs torch, torchvision and safetensors. Inputs and weights come from a
+formula that tests/ops/case.c has, too, so they are not stored.
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import save_file
+
+HERE = Path(__file__).parent
+CASES = HERE.parent / "ops" / "cases.txt"
+
+
+def values(n, salt):
+    """n floats in [-1, 1): murmur3's finaliser of a counter."""
+    h = (np.arange(n, dtype=np.uint64) + salt * 0x9E3779B9).astype(np.uint32)
+    h ^= h >> np.uint32(16)
+    h *= np.uint32(0x85EBCA6B)
+    h ^= h >> np.uint32(13)
+    h *= np.uint32(0xC2B2AE35)
+    h ^= h >> np.uint32(16)
+    return ((h >> np.uint32(8)).astype(np.float64) * 2.0**-23 - 1.0).astype(np.float32)
+
+
+class Case:
+    def __init__(self):
+        self.params = []
+
+    def param(self, shape, kind):
+        n = int(np.prod(shape))
+        v = values(n, len(self.params) + 1)
+        if kind == "weight":
+            v = v * np.float32(1.5 / np.sqrt(n / shape[0]))
+        elif kind == "norm":
+            v = np.float32(1) + np.float32(0.3) * v
+        elif kind == "bias":
+            v = np.float32(0.2) * v
+        elif kind == "const":
+            v = np.float32(2) + v
+        t = torch.tensor(v.reshape(shape), dtype=torch.float64, requires_grad=kind != "const")
+        self.params.append((t, kind))
+        return t
+
+    def run(self, words):
+        w = iter(words)
+
+        def ints(k):
+            return [int(next(w)) for _ in range(k)]
+
+        x = None
+        rest = list(w)
+        i = 0
+        while i < len(rest):
+            op = rest[i]
+            a = []
+            i += 1
+            while i < len(rest) and rest[i] not in OPS:
+                a.append(rest[i])
+                i += 1
+            x = getattr(self, "op_" + op)(x, a)
+        return x
+
+    def op_in(self, x, a):
+        s = [int(v) for v in a]
+        return torch.tensor(values(int(np.prod(s)), 1000).reshape(s), dtype=torch.float64)
+
+    def op_conv(self, x, a):
+        out, k, s, p, g, bias = (int(v) for v in a)
+        w = self.param((out, x.shape[1] // g, k, k), "weight")
+        b = self.param((out,), "bias") if bias else None
+        return F.conv2d(x, w, b, stride=s, padding=p, groups=g)
+
+    def op_norm(self, x, a):
+        c = x.shape[1]
+        w, b = self.param((c,), "norm"), self.param((c,), "bias")
+        self.params += [(None, "buffer"), (None, "buffer")]  # running statistics take two numbers
+        return F.batch_norm(x, None, None, w, b, training=True)
+
+    def op_act(self, x, a):
+        kind, p, q = a[0], float(a[1]), float(a[2])
+        return {"relu": F.relu, "clip": lambda v: F.hardtanh(v, p, q), "sigmoid": torch.sigmoid, "silu": F.silu,
+                "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "leaky": lambda v: F.leaky_relu(v, p),
+                "elu": lambda v: F.elu(v, p), "gelu": F.gelu, "gelu_tanh": lambda v: F.gelu(v, approximate="tanh"),
+                "tanh": torch.tanh, "erf": torch.erf}[kind](x)
+
+    def op_pool(self, x, a):
+        k, s, p, pad = (int(v) for v in a[1:])
+        if a[0] == "max":
+            return F.max_pool2d(x, k, s, p)
+        return F.avg_pool2d(x, k, s, p, count_include_pad=bool(pad))
+
+    def op_mean(self, x, a):
+        return x.mean([int(v) for v in a[0].split(",")], keepdim=bool(int(a[1])))
+
+    def op_dense(self, x, a):
+        w = self.param((int(a[0]), x.shape[-1]), "weight")
+        return F.linear(x, w, self.param((int(a[0]),), "bias"))
+
+    def op_reshape(self, x, a):
+        return x.reshape([int(v) for v in a])
+
+    def op_transpose(self, x, a):
+        return x.permute([int(v) for v in a])
+
+    def op_slice(self, x, a):
+        axis, start, count, step = (int(v) for v in a)
+        return x.index_select(axis, torch.arange(start, start + count * step, step))
+
+    def op_pad(self, x, a):
+        b, e, v = int(a[0]), int(a[1]), float(a[2])
+        return F.pad(x, (b, e, b, e), value=v)
+
+    def op_softmax(self, x, a):
+        return F.softmax(x, int(a[0]))
+
+    def op_add_self(self, x, a):
+        return x + x
+
+    def op_mul_self(self, x, a):
+        return x * x
+
+    def op_concat(self, x, a):
+        return torch.cat([x, x], int(a[0]))
+
+    def op_scale(self, x, a):
+        c = self.param(tuple(int(v) for v in a[1:]), "const")
+        return {"mul": x * c, "add": x + c, "sub": x - c, "div": x / c}[a[0]]
+
+    def op_gate(self, x, a):
+        c = x.shape[1]
+        s = F.conv2d(x.mean((2, 3), keepdim=True), self.param((c, c, 1, 1), "weight"))
+        return x * torch.sigmoid(s)
+
+    def op_gram(self, x, a):
+        return x @ x.transpose(2, 3)
+
+
+OPS = {n[3:] for n in dir(Case) if n.startswith("op_")}
+
+
+def make_ops():
+    out = {}
+    for line in open(CASES):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        c = Case()
+        y = c.run(words[1:])
+        dy = torch.tensor(values(y.numel(), 2000).reshape(y.shape), dtype=torch.float64)
+        y.backward(dy)
+        out[words[0] + ".y"] = np.ascontiguousarray(y.detach().numpy(), dtype=np.float32)
+        for i, (p, kind) in enumerate(c.params):
+            if p is not None and p.requires_grad:
+                out[f"{words[0]}.d{i}"] = np.ascontiguousarray(p.grad.numpy(), dtype=np.float32)
+    save_file(out, HERE / "ops.safetensors")
+
+
+def train_losses(name, model, f, batch=8, size=64, steps=20):
+    """SGD with Nesterov's momentum from formula weights on formula batches."""
+    for i, (_, p) in enumerate(model.named_parameters()):
+        v = values(p.numel(), i + 1)
+        if p.dim() > 1:
+            v = v * np.float32(np.sqrt(6.0 / (p.numel() / p.shape[0])))
+        else:
+            v = np.float32(0.1) * v + (1 if i and isinstance_norm(model, i) else 0)
+        p.data = torch.tensor(v.reshape(p.shape).astype(np.float32))
+    decay = [p for p in model.parameters() if p.dim() > 1]
+    rest = [p for p in model.parameters() if p.dim() <= 1]
+    opt = torch.optim.SGD([{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0}],
+                          lr=0.005, momentum=0.9, nesterov=True)
+    model.train()
+    losses = []
+    for s in range(steps):
+        x = torch.tensor(values(batch * 3 * size * size, 5000 + s).reshape(batch, 3, size, size))
+        y = torch.tensor([(7 * i + 3 * s) % 10 for i in range(batch)])
+        loss = F.cross_entropy(model(x), y)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    f.write(name + "".join(f" {v:.7g}" for v in losses) + "\n")
+
+
+def isinstance_norm(model, i):
+    name = list(dict(model.named_parameters()))[i]
+    module = model.get_submodule(name.rsplit(".", 1)[0])
+    return isinstance(module, torch.nn.BatchNorm2d) and name.endswith("weight")
+
+
+def make_losses():
+    import torchvision
+    with open(HERE / "losses.txt", "w") as f:
+        f.write("# model, then the losses of 20 training steps (PyTorch, float32)\n")
+        train_losses("resnet18", torchvision.models.resnet18(num_classes=10), f)
+        m = torchvision.models.mobilenet_v2(num_classes=10)
+        m.classifier[0].p = 0.0  # dropout's random numbers are each program's own
+        train_losses("mobilenet_v2", m, f)
+
+
+def make_counts():
+    """Names and shapes of torchvision's state_dicts, buffers without num_batches_tracked."""
+    import torchvision
+    with open(HERE / "state_dicts.txt", "w") as f:
+        f.write("# model: number of trained parameters; then a crc32 of all lines 'name shape'\n")
+        import zlib
+        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2"):
+            m = getattr(torchvision.models, name)()
+            lines = [f"{k} {'x'.join(str(v) for v in t.shape)}" for k, t in m.state_dict().items()
+                     if not k.endswith("num_batches_tracked")]
+            n = sum(p.numel() for p in m.parameters())
+            f.write(f"{name} {n} {zlib.crc32(chr(10).join(sorted(lines)).encode()):08x}\n")
+
+
+torch.manual_seed(0)
+make_ops()
+if len(sys.argv) < 2:
+    make_losses()
+    make_counts()

@@ -1,0 +1,274 @@
+/* Networks against PyTorch and ONNX Runtime: parameter names and counts, 20 training losses, and the
+ * logits of models that other programs exported (skipped, loudly, where those are absent). */
+#include "base/compat.h"
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+#include <zlib.h>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "case.h"
+#include "engine/optim.h"
+#include "engine/plan.h"
+#include "exchange/onnx.h"
+#include "net/zoo/zoo.h"
+#include "train/loss.h"
+
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        if ((call) != FERKD_OK)                                                                    \
+            fail_msg("%s", ferkd_last_error());                                                    \
+    } while (0)
+
+/* --- names and counts ------------------------------------------------------------------------ */
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static unsigned long names_crc(const fk_graph *g)
+{
+    char **lines = calloc(g->n_params, sizeof *lines);
+    unsigned long crc = crc32(0, NULL, 0);
+
+    assert_non_null(lines);
+    for (size_t i = 0; i < g->n_params; i++) {
+        char shape[128];
+        fk_shape_text(&g->params[i].shape, shape, sizeof shape);
+        OK(fk_asprintf(&lines[i], "%s %s", g->params[i].name, shape));
+    }
+    qsort(lines, g->n_params, sizeof *lines, by_text);
+    for (size_t i = 0; i < g->n_params; i++) {
+        if (i)
+            crc = crc32(crc, (const Bytef *)"\n", 1);
+        crc = crc32(crc, (const Bytef *)lines[i], (uInt)strlen(lines[i]));
+        free(lines[i]);
+    }
+    free(lines);
+    return crc;
+}
+
+static void state_dicts_are_torchvisions(void **state)
+{
+    char line[256];
+    int n = 0;
+    FILE *f = fopen(TEST_SOURCE "/golden/state_dicts.txt", "r");
+
+    (void)state;
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        char name[64];
+        unsigned long count;
+        unsigned long crc;
+        fk_graph *g = NULL;
+        fk_zoo_options o = {1, 3, 224, 1000};
+        if (*line == '#' || sscanf(line, "%63s %lu %lx", name, &count, &crc) != 3)
+            continue;
+        OK(fk_zoo_build(&g, name, &o));
+        assert_int_equal(fk_graph_trained(g), count);
+        assert_int_equal(names_crc(g), crc);
+        fk_graph_free(&g);
+        n++;
+    }
+    (void)fclose(f);
+    assert_int_equal(n, 6);
+}
+
+/* --- 20 losses ------------------------------------------------------------------------------- */
+
+/* The weights of make_ops.py's train_losses(). */
+static void formula_weights(fk_graph *g)
+{
+    uint32_t salt = 0;
+
+    for (size_t i = 0; i < g->n_params; i++) {
+        const fk_param *p = &g->params[i];
+        float *v = g->values + p->offset;
+        if (p->kind == FK_BUFFER)
+            continue;
+        ops_values(v, p->count, ++salt);
+        float scale = (float)sqrt(6.0 / ((double)p->count / (double)p->shape.d[0]));
+        for (size_t k = 0; k < p->count; k++) {
+            if (p->shape.n > 1)
+                v[k] *= scale;
+            else
+                v[k] = 0.1f * v[k] + (p->kind == FK_NORM_WEIGHT ? 1.0f : 0.0f);
+        }
+    }
+}
+
+static void check_losses(const char *name, const double *want, int steps)
+{
+    enum { BATCH = 8, SIDE = 64, CLASSES = 10 };
+    fk_graph *g = NULL;
+    fk_plan *plan = NULL;
+    fk_optim optim;
+    fk_zoo_options z = {BATCH, 3, SIDE, CLASSES};
+    fk_plan_options o = {.train = true, .direct = getenv("DIRECT")!=NULL};
+    fk_optim_options oo = {.kind = FK_SGD, .momentum = 0.9, .nesterov = true, .decay = 5e-4};
+    float targets[BATCH * CLASSES];
+
+    OK(fk_zoo_build(&g, name, &z));
+    fk_graph_init(g, 0);
+    formula_weights(g);
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        if (g->nodes[i].op == FK_DROPOUT)
+            g->nodes[i].u.dropout.ratio = 0.0;
+    }
+    OK(fk_plan_new(&plan, g, &o));
+    OK(fk_optim_init(&optim, g, &oo));
+    for (int s = 0; s < steps; s++) {
+        ops_values(fk_plan_input(plan), (size_t)BATCH * 3 * SIDE * SIDE, (uint32_t)(5000 + s));
+        memset(targets, 0, sizeof targets);
+        for (int i = 0; i < BATCH; i++)
+            targets[i * CLASSES + (7 * i + 3 * s) % 10] = 1.0f;
+        OK(fk_plan_forward(plan, (uint64_t)s));
+        double loss = fk_soft_cross_entropy(fk_plan_output(plan), targets, BATCH, CLASSES, 1.0,
+                                            fk_plan_output_grad(plan));
+        if(getenv("SHOW"))printf("%s %d %.2e\n",name,s,fabs(loss-want[s])/want[s]); else if (fabs(loss - want[s]) > 1e-3 * want[s])
+            fail_msg("%s: loss %d is %.7g, PyTorch's %.7g", name, s, loss, want[s]);
+        OK(fk_plan_backward(plan));
+        (void)fk_optim_step(&optim, g, fk_plan_grads(plan), 0.005, 1.0);
+        OK(fk_plan_refresh(plan));
+    }
+    fk_optim_fini(&optim);
+    fk_plan_free(&plan);
+    fk_graph_free(&g);
+}
+
+static void training_losses_are_pytorchs(void **state)
+{
+    char line[1024];
+    int n = 0;
+    FILE *f = fopen(TEST_SOURCE "/golden/losses.txt", "r");
+
+    (void)state;
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        double want[20];
+        int k = 0;
+        char *rest = NULL;
+        if (*line == '#')
+            continue;
+        const char *name = strtok_r(line, " \n", &rest);
+        for (char *w = strtok_r(NULL, " \n", &rest); w && k < 20; w = strtok_r(NULL, " \n", &rest))
+            want[k++] = strtod(w, NULL);
+        assert_int_equal(k, 20);
+        check_losses(name, want, k);
+        n++;
+    }
+    (void)fclose(f);
+    assert_int_equal(n, 2);
+}
+
+/* --- models of other programs ---------------------------------------------------------------- */
+
+/* A float array of an .npz (a ZIP of stored .npy members). */
+static float *npz_array(const fk_map *m, const char *name, size_t *n)
+{
+    size_t at = 0;
+
+    while (at + 30 < m->size_bytes && fk_u32le(m->bytes + at) == 0x04034b50) {
+        const uint8_t *h = m->bytes + at;
+        size_t name_n = fk_u16le(h + 26);
+        size_t extra = fk_u16le(h + 28);
+        uint64_t size = fk_u32le(h + 18);
+        if (size == 0xffffffff) /* Zip64: id, length, then the two sizes */
+            size = fk_u64le(h + 30 + name_n + 4);
+        const uint8_t *npy = h + 30 + name_n + extra;
+        if (strncmp((const char *)h + 30, name, strlen(name)) == 0) {
+            size_t head = 10 + fk_u16le(npy + 8);
+            *n = (size_t)(size - head) / sizeof(float);
+            float *v = malloc(*n * sizeof *v);
+            assert_non_null(v);
+            memcpy(v, npy + head, *n * sizeof *v);
+            return v;
+        }
+        at += 30 + name_n + extra + (size_t)size;
+    }
+    fail_msg("no array %s", name);
+    return NULL;
+}
+
+static void check_model(const char *name)
+{
+    char path[512];
+    fk_map npz = {0};
+    fk_onnx_file *f = NULL;
+    fk_graph *g = NULL;
+    fk_plan *plan = NULL;
+    fk_plan_options o = {0};
+    size_t n_in;
+    size_t n_out;
+
+    (void)snprintf(path, sizeof path, "%s/models/zoo/%s.npz", TEST_SHARED, name);
+    OK(fk_map_open(&npz, path));
+    float *in = npz_array(&npz, "input.npy", &n_in);
+    float *want = npz_array(&npz, "logits.npy", &n_out);
+    (void)snprintf(path, sizeof path, "%s/models/zoo/%s.onnx", TEST_SHARED, name);
+    OK(fk_onnx_open(&f, path));
+    OK(fk_onnx_graph(f, 2, 0, &g));
+    OK(fk_plan_new(&plan, g, &o));
+    memcpy(fk_plan_input(plan), in, n_in * sizeof *in);
+    OK(fk_plan_forward(plan, 0));
+    for (size_t i = 0; i < n_out; i++) {
+        double d = fabs((double)fk_plan_output(plan)[i] - (double)want[i]);
+        if (!(d < 1e-3))
+            fail_msg("%s: logit %zu is %g, ONNX Runtime's %g", name, i,
+                     (double)fk_plan_output(plan)[i], (double)want[i]);
+    }
+    free(in);
+    free(want);
+    fk_plan_free(&plan);
+    fk_graph_free(&g);
+    fk_onnx_close(&f);
+    fk_map_close(&npz);
+}
+
+static void exported_models_run_as_elsewhere(void **state)
+{
+    static const char *const NAMES[] = {"timm_mobilenetv3_small_050", "timm_test_efficientnet",
+                                        "timm_test_nfnet",            "timm_test_resnet",
+                                        "tv_mobilenet_v2_w035",       "tv_shufflenet_v2_x0_5"};
+
+    (void)state;
+    if (!fk_is_folder(TEST_SHARED "/models/zoo")) {
+        print_message("SKIPPED: no " TEST_SHARED "/models/zoo\n");
+        skip();
+    }
+    for (size_t i = 0; i < FK_COUNT(NAMES); i++)
+        check_model(NAMES[i]);
+}
+
+/* What the importer refuses, it refuses by node, op and opset. */
+static void unsupported_operators_are_named(void **state)
+{
+    fk_onnx_file *f = NULL;
+    fk_graph *g = NULL;
+    const char *path = TEST_SHARED "/models/zoo/timm_test_convnext.onnx";
+
+    (void)state;
+    if (!fk_is_file(path))
+        skip();
+    OK(fk_onnx_open(&f, path));
+    assert_int_equal(fk_onnx_graph(f, 1, 0, &g), FERKD_UNSUPPORTED);
+    assert_non_null(strstr(ferkd_last_error(), "LayerNormalization"));
+    assert_non_null(strstr(ferkd_last_error(), "opset 20"));
+    fk_onnx_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(state_dicts_are_torchvisions),
+        cmocka_unit_test(training_losses_are_pytorchs),
+        cmocka_unit_test(exported_models_run_as_elsewhere),
+        cmocka_unit_test(unsupported_operators_are_named),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
