@@ -1,0 +1,230 @@
+/* Losses and their gradients, optimisers against their formulas, schedules, mixing, safetensors. */
+#include "base/compat.h"
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "engine/optim.h"
+#include "exchange/safetensors.h"
+#include "train/loss.h"
+#include "train/mix.h"
+#include "train/schedule.h"
+
+enum { N = 2, C = 4 };
+
+static const float Z[N * C] = {0.3f, -1.2f, 2.0f, 0.1f, -0.5f, 0.4f, 0.2f, 1.5f};
+static const float Y[N * C] = {0.1f, 0.2f, 0.6f, 0.1f, 0.0f, 0.0f, 0.25f, 0.75f};
+static const float T[N * C] = {1.0f, 0.0f, 2.5f, -1.0f, 0.5f, 0.5f, -0.5f, 2.0f};
+
+static double loss(const float *z, float *dz, bool kd)
+{
+    return kd ? fk_distillation(z, Y, T, N, C, 0.3, 2.0, dz)
+              : fk_soft_cross_entropy(z, Y, N, C, 1.7, dz);
+}
+
+static void gradients_are_those_of_the_losses(void **state)
+{
+    (void)state;
+    for (int kd = 0; kd < 2; kd++) {
+        float z[N * C];
+        float dz[N * C];
+        float unused[N * C];
+        (void)loss(Z, dz, kd);
+        for (int i = 0; i < N * C; i++) {
+            memcpy(z, Z, sizeof z);
+            z[i] = Z[i] + 1e-2f;
+            double high = loss(z, unused, kd);
+            z[i] = Z[i] - 1e-2f;
+            double low = loss(z, unused, kd);
+            assert_true(fabs((high - low) / 0.02 - (double)dz[i]) < 1e-4);
+        }
+    }
+}
+
+/* Values by hand: log softmax of equal logits is -log C. */
+static void losses_have_known_values(void **state)
+{
+    float z[C] = {0};
+    float y[C];
+    float dz[C];
+
+    (void)state;
+    fk_label_smoothing(y, C, 2, 0.1);
+    assert_true(fabs((double)y[2] - 0.925) < 1e-6 && fabs((double)y[0] - 0.025) < 1e-6);
+    assert_true(fabs(fk_soft_cross_entropy(z, y, 1, C, 1.0, dz) - log(4.0)) < 1e-6);
+    fk_smooth_label(y, C, 1, 0.3);
+    assert_true(fabs((double)y[1] - 0.7) < 1e-6 && fabs((double)y[0] - 0.1) < 1e-6);
+    assert_true(fabs(fk_distillation(z, y, z, 1, C, 0.0, 4.0, dz)) < 1e-9);
+}
+
+static fk_graph *two_params(void)
+{
+    fk_graph *g = NULL;
+    float v[3] = {1.0f, -2.0f, 0.5f};
+    int id;
+
+    assert_int_equal(fk_graph_new(&g, "g"), FERKD_OK);
+    fk_node in = {.op = FK_INPUT, .name = "in", .shape = fk_shape_of(4, (int64_t)1, (int64_t)1, (int64_t)1, (int64_t)1)};
+    assert_int_equal(fk_graph_add(g, &in, &id), FERKD_OK);
+    assert_int_equal(fk_graph_param(g, "w", fk_shape_of(1, (int64_t)3), FK_WEIGHT, v, &id), FERKD_OK);
+    assert_int_equal(fk_graph_param(g, "b", fk_shape_of(1, (int64_t)3), FK_BIAS, v, &id), FERKD_OK);
+    assert_int_equal(fk_graph_finish(g, 0), FERKD_OK);
+    return g;
+}
+
+/* Three steps, by the formula of torch.optim.SGD: lr 0.1, momentum 0.9, Nesterov,
+ * decay 0.01 on w; gradient 0.5 throughout. */
+static void sgd_is_torchs(void **state)
+{
+    fk_graph *g = two_params();
+    fk_optim s;
+    fk_optim_options o = {.kind = FK_SGD, .momentum = 0.9, .nesterov = true, .decay = 0.01};
+    float *grads = calloc(g->n_trained, sizeof *grads);
+    double w = 1.0;
+    double b = 1.0;
+    double mw = 0;
+    double mb = 0;
+
+    (void)state;
+    assert_int_equal(fk_optim_init(&s, g, &o), FERKD_OK);
+    for (int t = 0; t < 3; t++) {
+        for (size_t i = 0; i < g->n_trained; i++)
+            grads[i] = 0.5f;
+        (void)fk_optim_step(&s, g, grads, 0.1, 1.0);
+        double dw = 0.5 + 0.01 * w;
+        mw = t ? 0.9 * mw + dw : dw;
+        mb = t ? 0.9 * mb + 0.5 : 0.5;
+        w -= 0.1 * (dw + 0.9 * mw);
+        b -= 0.1 * (0.5 + 0.9 * mb);
+    }
+    assert_true(fabs((double)fk_graph_values(g, 0)[0] - w) < 1e-5);
+    assert_true(fabs((double)fk_graph_values(g, 1)[0] - b) < 1e-5);
+    fk_optim_fini(&s);
+    fk_graph_free(&g);
+    free(grads);
+}
+
+static void adamw_clips_and_averages(void **state)
+{
+    fk_graph *g = two_params();
+    fk_optim s;
+    fk_optim_options o = {.kind = FK_ADAMW, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
+                          .decay = 0.1, .clip = 1.0, .ema = 0.5};
+    float *grads = calloc(g->n_trained, sizeof *grads);
+
+    (void)state;
+    assert_int_equal(fk_optim_init(&s, g, &o), FERKD_OK);
+    grads[0] = 30.0f;
+    grads[1] = 40.0f;
+    assert_true(fabs(fk_optim_step(&s, g, grads, 0.01, 1.0) - 50.0) < 1e-3);
+    /* the first step of Adam moves by lr whatever the size; decay 0.1 lr w beside it */
+    assert_true(fabs((double)fk_graph_values(g, 0)[0] - (1.0 - 0.01 - 0.01 * 0.1)) < 1e-4);
+    /* EMA warms up: min(0.5, 2/11) of the old value stays */
+    double keep = 2.0 / 11.0;
+    assert_true(fabs((double)s.ema[0] - (keep * 1.0 + (1 - keep) * 0.989)) < 1e-4);
+    fk_optim_fini(&s);
+    fk_graph_free(&g);
+    free(grads);
+}
+
+static void schedules_go_where_they_say(void **state)
+{
+    ferkd_recipe r;
+
+    (void)state;
+    assert_int_equal(ferkd_recipe_init(&r), FERKD_OK);
+    r.epochs = 10;
+    r.lr = 1.0;
+    r.warmup_epochs = 1;
+    assert_true(fk_learning_rate(&r, 0, 100) < 0.02);
+    assert_true(fabs(fk_learning_rate(&r, 100, 100) - 1.0) < 1e-9);
+    assert_true(fk_learning_rate(&r, 999, 100) < 1e-4);
+    assert_int_equal(ferkd_recipe_set(&r, "schedule", "one-cycle"), FERKD_OK);
+    assert_true(fabs(fk_learning_rate(&r, 0, 100) - 0.04) < 1e-9);
+    assert_true(fabs(fk_learning_rate(&r, 300, 100) - 1.0) < 1e-9);
+    assert_int_equal(ferkd_recipe_set(&r, "schedule", "step"), FERKD_OK);
+    r.step_epochs = 5;
+    assert_true(fabs(fk_learning_rate(&r, 600, 100) - 0.1) < 1e-9);
+    assert_int_equal(ferkd_recipe_set(&r, "shedule", "step"), FERKD_USAGE);
+    assert_non_null(strstr(ferkd_last_error(), "schedule"));
+    ferkd_recipe_fini(&r);
+}
+
+static void mixing_keeps_area_and_lambda(void **state)
+{
+    ferkd_recipe r;
+    float a[16 * 16];
+    float b[16 * 16];
+
+    (void)state;
+    assert_int_equal(ferkd_recipe_init(&r), FERKD_OK);
+    assert_int_equal(ferkd_recipe_set(&r, "mix", "both"), FERKD_OK);
+    for (uint32_t i = 0; i < 500; i++) {
+        fk_rng rng = fk_rng_at(1, FK_RNG_TEST, i, 0);
+        fk_mix m = fk_mix_draw(&r, &rng, 16);
+        double sum = 0;
+        float ya[2] = {1, 0};
+        float yb[2] = {0, 1};
+        for (int k = 0; k < 16 * 16; k++) {
+            a[k] = 1.0f;
+            b[k] = 0.0f;
+        }
+        fk_mix_inputs(&m, a, b, 1, 16, false);
+        fk_mix_targets(&m, ya, yb, 2);
+        for (int k = 0; k < 16 * 16; k++)
+            sum += (double)a[k];
+        assert_true(fabs(sum / 256 - (double)m.lambda) < 1e-4);
+        assert_true(fabs((double)ya[0] - (double)m.lambda) < 1e-6);
+        assert_true(fabs((double)ya[0] + (double)ya[1] - 1) < 1e-6);
+    }
+    ferkd_recipe_fini(&r);
+}
+
+static void safetensors_refuses_nonsense(void **state)
+{
+    static const char *const BAD[] = {
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+        "{\"a\":{\"dtype\":\"F99\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]}}",
+        "[1]",
+        "{\"a\"",
+    };
+    uint8_t bytes[512];
+    fk_safetensors *f = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < FK_COUNT(BAD); i++) {
+        size_t n = strlen(BAD[i]);
+        memset(bytes, 0, sizeof bytes);
+        bytes[0] = (uint8_t)n;
+        memcpy(bytes + 8, BAD[i], n);
+        assert_int_equal(fk_safetensors_parse(&f, bytes, 8 + n + 4, "x"), FERKD_CORRUPT);
+    }
+    memset(bytes, 0xff, 16);
+    assert_int_equal(fk_safetensors_parse(&f, bytes, 16, "x"), FERKD_CORRUPT);
+    memset(bytes, 0, 16);
+    bytes[0] = 2;
+    memcpy(bytes + 8, "{}", 2);
+    assert_int_equal(fk_safetensors_parse(&f, bytes, 10, "x"), FERKD_OK);
+    fk_safetensors_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_are_those_of_the_losses),
+        cmocka_unit_test(losses_have_known_values),
+        cmocka_unit_test(sgd_is_torchs),
+        cmocka_unit_test(adamw_clips_and_averages),
+        cmocka_unit_test(schedules_go_where_they_say),
+        cmocka_unit_test(mixing_keeps_area_and_lambda),
+        cmocka_unit_test(safetensors_refuses_nonsense),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,105 @@
+#!/usr/bin/env bats
+# The whole way through the program, on a data set of a few images.
+load helper
+
+@test "label, inspect, train with every method, eval, predict, export" {
+    run label "$WORK/labels.ferkd"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"bytes a region"* ]]
+    run "$FERKD" inspect "$WORK/labels.ferkd" --json
+    [ "$status" -eq 0 ]
+    echo "$output" | python3 -c 'import json,sys; d=json.load(sys.stdin); assert d["regions"]==8 and d["classes"]==4 and d["topk"]==2, d'
+    run "$FERKD" inspect "$WORK/labels.ferkd" --verify
+    [ "$status" -eq 0 ]
+    for m in ce kd fkd ferkd; do
+        run train "$WORK/$m" --method $m --labels "$WORK/labels.ferkd" --teacher "$TEACHER" $HOW
+        [ "$status" -eq 0 ]
+        for f in recipe.yaml metrics.csv metrics.jsonl last.safetensors best.safetensors; do [ -s "$WORK/$m/$f" ]; done
+        [ "$(wc -l < "$WORK/$m/metrics.csv")" -eq 4 ]
+    done
+    head -1 "$WORK/ce/metrics.csv" | grep -q 'epoch,train_loss,.*val_top1,.*images_per_s,seconds'
+    run "$FERKD" export "$WORK/ferkd" -o "$WORK/s.onnx"
+    [ "$status" -eq 0 ]
+    a=$("$FERKD" eval "$WORK/ferkd" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["images"], d["top1"], d["top5"], round(d["loss"],4))')
+    b=$("$FERKD" eval "$WORK/s.onnx" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["images"], d["top1"], d["top5"], round(d["loss"],4))')
+    [ "$a" = "$b" ]
+    run "$FERKD" predict "$WORK/ferkd" "$WORK/val/ant/rgb444.jpg" --top 2 --json
+    [ "$status" -eq 0 ]
+    echo "$output" | python3 -c 'import json,sys; d=json.load(sys.stdin); assert len(d)==1 and len(d[0]["top"])==2, d'
+    run "$FERKD" label "$WORK/train" --teacher "$WORK/ferkd" --regions 2 --topk 4 -o "$WORK/again.ferkd"
+    [ "$status" -eq 0 ]
+}
+
+@test "the same seed gives the same bytes; another seed others" {
+    label "$WORK/a.ferkd"
+    label "$WORK/b.ferkd"
+    cmp "$WORK/a.ferkd" "$WORK/b.ferkd"
+    for o in "--method ce" "--method ferkd --labels $WORK/a.ferkd --mix both --mix-scope image" "--method ce --optimizer adamw --ema 0.9 --clip 1 --accumulate 2 --mix both"; do
+        rm -rf "$WORK/r1" "$WORK/r2" "$WORK/r3"
+        train "$WORK/r1" $o
+        train "$WORK/r2" $o --threads 5
+        cmp "$WORK/r1/last.safetensors" "$WORK/r2/last.safetensors"
+        train "$WORK/r3" $o --seed 2
+        run cmp -s "$WORK/r1/last.safetensors" "$WORK/r3/last.safetensors"
+        [ "$status" -ne 0 ]
+    done
+}
+
+@test "interrupted and resumed is uninterrupted, byte for byte" {
+    label "$WORK/l.ferkd"
+    o="--method ferkd --labels $WORK/l.ferkd --epochs 60 --ema 0.9 --accumulate 2 --regions-per-image 2"
+    train "$WORK/whole" $o
+    for signal in INT KILL; do
+        rm -rf "$WORK/cut"
+        train "$WORK/cut" $o --save-every 1 > "$WORK/log" 2>&1 3>&- &
+        pid=$!
+        for _ in $(seq 100); do [ -s "$WORK/cut/last.safetensors" ] && break; sleep 0.02; done
+        pkill -$signal -P $pid ferkd || true
+        wait $pid || true
+        rm -f "$WORK"/cut/*.part
+        [ "$(wc -l < "$WORK/cut/metrics.csv")" -lt 61 ]
+        "$FERKD" train --resume "$WORK/cut"
+        cmp "$WORK/whole/last.safetensors" "$WORK/cut/last.safetensors"
+        cmp "$WORK/whole/best.safetensors" "$WORK/cut/best.safetensors"
+        [ "$(wc -l < "$WORK/cut/metrics.csv")" -eq 61 ]
+    done
+}
+
+@test "unreadable images are skipped and counted, or stop the work" {
+    cp -r "$WORK/train" "$WORK/bad"
+    head -c 300 "$WORK/bad/ant/rgb420.jpg" > "$WORK/bad/ant/cut.jpg"
+    : > "$WORK/bad/bee/empty.jpg"
+    echo hello > "$WORK/bad/cat/text.png"
+    run "$FERKD" label "$WORK/bad" --teacher "$TEACHER" $HOW --topk 2 -o "$WORK/bad.ferkd"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"3 images skipped"* ]]
+    [[ "$output" == *"cut.jpg"* ]]
+    run "$FERKD" label "$WORK/bad" --teacher "$TEACHER" $HOW --topk 2 --on-bad-image stop -o "$WORK/bad2.ferkd"
+    [ "$status" -eq 5 ]
+    run "$FERKD" train "$WORK/bad" --method ce --model small28 --size 28 --batch 8 --epochs 2 -o "$WORK/badrun"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"could not be read"* ]]
+    run "$FERKD" train "$WORK/bad" --method ce --model small28 --size 28 --batch 8 --epochs 2 --on-bad-image stop -o "$WORK/badrun2"
+    [ "$status" -ne 0 ]
+}
+
+@test "IDX and grey networks" {
+    python3 - "$WORK" <<'P'
+import struct, sys, random
+random.seed(1)
+n = 64
+w = sys.argv[1]
+img = bytearray(); lab = bytearray()
+for i in range(n):
+    c = i % 3
+    lab.append(c)
+    img += bytes(min(255, (x * 9 if c == 0 else y * 9 if c == 1 else 255 - x * 9) + random.randrange(20)) for y in range(28) for x in range(28))
+open(w + "/toy-images-idx3-ubyte", "wb").write(struct.pack(">HBBIII", 0, 8, 3, n, 28, 28) + img)
+open(w + "/toy-labels-idx1-ubyte", "wb").write(struct.pack(">HBBI", 0, 8, 1, n) + lab)
+P
+    run "$FERKD" train "$WORK/toy-images-idx3-ubyte" --val "$WORK/toy-images-idx3-ubyte" --method ce --model small28 \
+        --size 28 --crop-pct 1 --batch 16 --epochs 12 --scale-min 0.8 --flip 0 --lr 0.1 -o "$WORK/toy"
+    [ "$status" -eq 0 ]
+    top1=$("$FERKD" eval "$WORK/toy" "$WORK/toy-images-idx3-ubyte" --json | python3 -c 'import json,sys; print(int(json.load(sys.stdin)["top1"]))')
+    [ "$top1" -ge 90 ]
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Man pages from the program's own tables: ferkd help --json | man.py docs/man; --check compares."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def escape(text):
+    return text.replace("\\", "\\e").replace("-", "\\-").replace("\n.", "\n\\&.")
+
+
+def page(name, c, version="ferkd"):
+    out = [f'.TH FERKD\\-{name.upper()} 1 "" "{version}" "User Commands"', ".SH NAME",
+           f"ferkd\\-{name} \\- {escape(c['line'])}", ".SH SYNOPSIS", f".B ferkd {name}", escape(c["usage"]), ".SH OPTIONS"]
+    for o in c["options"]:
+        arg = "" if o["kind"] == "flag" else " \\fI" + escape(o.get("choices", "VALUE")) + "\\fR"
+        default = f" Default: {o['default']}." if "default" in o and o["kind"] != "flag" else ""
+        out += [".TP", f"\\fB\\-\\-{escape(o['name'])}\\fR{arg}", escape(o["help"] + "." + default)]
+    out += [".SH EXIT STATUS",
+            "0 success, 2 usage, 3 absent, 4 input or output, 5 corrupt, 6 unsupported, 7 limit, 8 memory, 9 stopped "
+            "on request, 10 a fault of ferkd itself.", ".SH SEE ALSO", f".B ferkd {name} \\-\\-help"]
+    return "\n".join(out) + "\n"
+
+
+def main():
+    check = sys.argv[1] == "--check"
+    folder = Path(sys.argv[2 if check else 1])
+    commands = json.load(sys.stdin)
+    bad = 0
+    for name, c in commands.items():
+        path = folder / f"ferkd-{name}.1"
+        text = page(name, c)
+        if not check:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            print(f"{path}: not what the program's table says; run: build/ferkd help --json | tools/man.py docs/man")
+            bad = 1
+    return bad
+
+
+sys.exit(main())
