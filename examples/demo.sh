@@ -13,7 +13,7 @@ printf '%s\n' t-shirt trouser pullover dress coat sandal shirt sneaker bag ankle
 train=$data/train-images-idx3-ubyte.gz
 val=$data/t10k-images-idx3-ubyte.gz
 names="--class-names $work/names.txt"
-small="--model small28 --size 28 --crop-pct 1 --batch 128 --epochs 3 --lr 0.1 --seed 1"
+small="--model small28 --size 28 --crop-pct 1 --batch 128 --epochs 5 --lr 0.1 --seed 1"
 start=$(date +%s)
 
 step() {
@@ -28,7 +28,7 @@ top1() {
 }
 
 step "1. a teacher" "$ferkd" train "$train" --val "$val" $names --method ce --model small28_wide \
-    --size 28 --crop-pct 1 --batch 128 --epochs 2 --lr 0.1 --scale-min 0.5 --seed 1 -o "$work/teacher"
+    --size 28 --crop-pct 1 --batch 128 --epochs 3 --lr 0.1 --scale-min 0.5 --seed 1 -o "$work/teacher"
 step "2. it labels four regions of each of the 60,000 images, once" "$ferkd" label "$train" $names \
     --teacher "$work/teacher" --regions 4 --scale-min 0.3 --topk 5 --batch 256 --seed 1 -o "$work/labels.ferkd"
 step "3. a student on hard labels" "$ferkd" train "$train" --val "$val" $names $small --method ce \

@@ -214,7 +214,41 @@ static ferkd_status compile_training(fk_plan *p, fk_step *s, fk_conv_args a, fk_
     return st;
 }
 
-/* Which layout does the convolution want its input in? */
+static bool is_reference(const fk_pd *pd)
+{
+    return strstr(fk_pd_impl(pd), "ref") != NULL;
+}
+
+/* Would one of the gradients, in the layouts that forward has chosen, run oneDNN's reference code? It
+ * is a hundred times slower; with fewer than 16 channels that happens. */
+static ferkd_status gradients_are_slow(fk_plan *p, fk_conv_args a, fk_pd *forward_pd, bool *slow)
+{
+    static const fk_prop PROPS[] = {FK_BACKWARD_DATA, FK_BACKWARD_WEIGHTS};
+    fk_md *src = NULL;
+    fk_md *dst = NULL;
+    ferkd_status st = FERKD_OK;
+
+    TRY_DONE(fk_pd_md(forward_pd, FK_SRC, &src));
+    TRY_DONE(fk_pd_md(forward_pd, FK_DST, &dst));
+    a.src_md = src;
+    a.dst_md = dst;
+    a.forward = forward_pd;
+    for (size_t i = 0; i < FK_COUNT(PROPS); i++) {
+        fk_pd *pd = NULL;
+        a.prop = PROPS[i];
+        a.bias = a.bias && a.prop == FK_BACKWARD_WEIGHTS;
+        TRY_DONE(choose(p, &pd, &a));
+        *slow = *slow || is_reference(pd);
+        fk_pd_free(pd);
+    }
+done:
+    fk_md_free(src);
+    fk_md_free(dst);
+    return st;
+}
+
+/* Which layout does the convolution want its input in? Row-major (oneDNN's GEMM) where its own choice
+ * would end in reference code. */
 static ferkd_status wanted_input(fk_plan *p, fk_conv_args *a, int tensor, int *out)
 {
     fk_pd *pd = NULL;
@@ -222,7 +256,13 @@ static ferkd_status wanted_input(fk_plan *p, fk_conv_args *a, int tensor, int *o
     ferkd_status st = FERKD_OK;
 
     TRY(choose(p, &pd, a));
-    TRY_DONE(fk_pd_md(pd, FK_SRC, &src));
+    bool slow = is_reference(pd);
+    if (p->o.train && !slow && p->tensors[tensor].needs_grad)
+        TRY_DONE(gradients_are_slow(p, *a, pd, &slow));
+    if (slow)
+        TRY_DONE(fk_md_plain(&src, &a->src));
+    else
+        TRY_DONE(fk_pd_md(pd, FK_SRC, &src));
     TRY_DONE(fk_want(p, tensor, src, out));
 done:
     fk_pd_free(pd);
@@ -234,6 +274,7 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
 {
     fk_step *s = NULL;
     fk_pd *pd = NULL;
+    fk_md *plain_dst = NULL;
     const fk_node *norm = NULL;
     fk_post post = {0};
     int in = p->tensor_of[n->in[0]];
@@ -259,7 +300,13 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     if (norm)
         TRY(fk_step_buffer(p, s, BIAS, (size_t)n->shape.d[1] * sizeof(float), FK_LIFE_ALWAYS));
     a.src_md = p->tensors[in].md;
-    TRY(compile_forward(p, s, &a, final, &pd));
+    if (p->tensors[in].plain && a.src.d[1] > 4) /* the image itself has kernels of its own */
+        TRY(fk_md_plain(&plain_dst, &a.dst));
+    a.dst_md = plain_dst;
+    ferkd_status st = compile_forward(p, s, &a, final, &pd);
+    fk_md_free(plain_dst);
+    a.dst_md = NULL;
+    TRY(st);
     fk_arg args[4] = {{FK_SRC, {FK_REF_DATA, in}},
                       {FK_WEIGHTS, {FK_REF_BUFFER, WEIGHTS}},
                       {FK_DST, {FK_REF_DATA, s->out}},
@@ -268,7 +315,7 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     if (!p->o.train)
         return fk_step_prim(p, s, RUN, pd, "convolution", args, bias ? 4 : 3);
 
-    ferkd_status st = compile_training(p, s, a, pd);
+    st = compile_training(p, s, a, pd);
     if (st != FERKD_OK) {
         fk_pd_free(pd);
         return st;
