@@ -11,9 +11,9 @@
 /* A subcommand: its words, its options, its examples. */
 typedef struct cli_command {
     const char *name;
-    const char *line;   /* what it does, in a line */
-    const char *usage;  /* behind "ferkd NAME" */
-    const char *prose;  /* for --help: a paragraph and examples */
+    const char *line;  /* what it does, in a line */
+    const char *usage; /* behind "ferkd NAME" */
+    const char *prose; /* for --help: a paragraph and examples */
     const fk_option *(*options)(size_t *n);
     ferkd_status (*run)(int argc, char **argv);
 } cli_command;
@@ -43,19 +43,61 @@ typedef struct cli_teacher {
     double crop_pct;
 } cli_teacher;
 
-#define CLI_TEACHER(type, field)                                                                   \
-    {"teacher-size", 0, FK_OPT_INT, offsetof(type, field.size), "0", 0, 8192, NULL, "PX",          \
-     "side of the model's input; 0: as its JSON says"},                                            \
-        {"teacher-mean", 0, FK_OPT_TEXT, offsetof(type, field.mean), NULL, 0, 0, NULL, "R,G,B",    \
-         "mean of its input, on 0..1 or 0..255"},                                                  \
-        {"teacher-std", 0, FK_OPT_TEXT, offsetof(type, field.std), NULL, 0, 0, NULL, "R,G,B",      \
-         "deviation of its input, likewise"},                                                      \
-        {"teacher-resize", 0, FK_OPT_TEXT, offsetof(type, field.resize), NULL, 0, 0, NULL,         \
-         "FILTER", "bilinear, bicubic or lanczos"},                                                \
-        {"teacher-classes", 0, FK_OPT_TEXT, offsetof(type, field.classes), NULL, 0, 0, NULL,       \
-         "FILE", "its class names, one a line"},                                                   \
-        {"crop-pct", 0, FK_OPT_REAL, offsetof(type, field.crop_pct), "0", 0, 1, NULL, "X",         \
-         "evaluation: short side = size / crop-pct; 0: as its JSON says"}
+#define CLI_TEACHER(type, field)                                                          \
+    {"teacher-size",                                                                      \
+     0,                                                                                   \
+     FK_OPT_INT,                                                                          \
+     offsetof(type, field.size),                                                          \
+     "0",                                                                                 \
+     0,                                                                                   \
+     8192,                                                                                \
+     NULL,                                                                                \
+     "PX",                                                                                \
+     "side of the model's input; 0: as its JSON says"},                                   \
+        {"teacher-mean",                                                                  \
+         0,                                                                               \
+         FK_OPT_TEXT,                                                                     \
+         offsetof(type, field.mean),                                                      \
+         NULL,                                                                            \
+         0,                                                                               \
+         0,                                                                               \
+         NULL,                                                                            \
+         "R,G,B",                                                                         \
+         "mean of its input, on 0..1 or 0..255"},                                         \
+        {"teacher-std",                                                                   \
+         0,                                                                               \
+         FK_OPT_TEXT,                                                                     \
+         offsetof(type, field.std),                                                       \
+         NULL,                                                                            \
+         0,                                                                               \
+         0,                                                                               \
+         NULL,                                                                            \
+         "R,G,B",                                                                         \
+         "deviation of its input, likewise"},                                             \
+        {"teacher-resize",                                                                \
+         0,                                                                               \
+         FK_OPT_TEXT,                                                                     \
+         offsetof(type, field.resize),                                                    \
+         NULL,                                                                            \
+         0,                                                                               \
+         0,                                                                               \
+         NULL,                                                                            \
+         "FILTER",                                                                        \
+         "bilinear, bicubic or lanczos"},                                                 \
+        {"teacher-classes",                                                               \
+         0,                                                                               \
+         FK_OPT_TEXT,                                                                     \
+         offsetof(type, field.classes),                                                   \
+         NULL,                                                                            \
+         0,                                                                               \
+         0,                                                                               \
+         NULL,                                                                            \
+         "FILE",                                                                          \
+         "its class names, one a line"},                                                  \
+    {                                                                                     \
+        "crop-pct", 0, FK_OPT_REAL, offsetof(type, field.crop_pct), "0", 0, 1, NULL, "X", \
+            "evaluation: short side = size / crop-pct; 0: as its JSON says"               \
+    }
 
 ferkd_model_options cli_model_options(const cli_teacher *t);
 

@@ -69,8 +69,8 @@ static json_t *result_json(const options *o, const ferkd_dataset *d, const ferkd
         for (uint32_t c = 0; c < r->classes; c++) {
             json_t *row = json_array();
             for (uint32_t k = 0; k < r->classes; k++)
-                (void)json_array_append_new(
-                    row, json_integer(r->confusion[(size_t)c * r->classes + k]));
+                (void)json_array_append_new(row,
+                                            json_integer(r->confusion[(size_t)c * r->classes + k]));
             (void)json_array_append_new(rows, row);
         }
         (void)json_object_set_new(j, "confusion", rows);
@@ -81,8 +81,7 @@ static json_t *result_json(const options *o, const ferkd_dataset *d, const ferkd
 static void print_result(const options *o, const ferkd_dataset *d, const ferkd_eval_result *r)
 {
     cli_progress_end();
-    (void)printf("%u images in %.1f s (%.1f img/s)", r->images, r->seconds,
-                 r->images / r->seconds);
+    (void)printf("%u images in %.1f s (%.1f img/s)", r->images, r->seconds, r->images / r->seconds);
     (void)printf(r->skipped ? ", %u skipped (%s)\n" : "\n", r->skipped, r->first_bad);
     (void)printf("top-1 %.2f  top-5 %.2f", r->top1, r->top5);
     if (r->classes != r->model_classes)
@@ -145,11 +144,15 @@ static ferkd_status run(int argc, char **argv)
     return st;
 }
 
-const cli_command cli_eval = {
-    "eval", "accuracy of a run or an ONNX model on labelled images", "RUN|MODEL.onnx DATA [options]",
-    "Top-1 and top-5 count over all classes of the model; where it has more than the data set, the\n"
-    "accuracy among the data set's classes is given, too. ECE is the expected calibration error in\n"
-    "percent (15 bins).\n\n"
-    "  ferkd eval runs/a photos/val --per-class\n"
-    "  ferkd eval big.onnx photos/val --json",
-    table, run};
+const cli_command cli_eval = {"eval",
+                              "accuracy of a run or an ONNX model on labelled images",
+                              "RUN|MODEL.onnx DATA [options]",
+                              "Top-1 and top-5 count over all classes of the model; where it has "
+                              "more than the data set, the\n"
+                              "accuracy among the data set's classes is given, too. ECE is the "
+                              "expected calibration error in\n"
+                              "percent (15 bins).\n\n"
+                              "  ferkd eval runs/a photos/val --per-class\n"
+                              "  ferkd eval big.onnx photos/val --json",
+                              table,
+                              run};

@@ -50,9 +50,13 @@ static ferkd_status run(int argc, char **argv)
 }
 
 const cli_command cli_export = {
-    "export", "write a trained student as ONNX", "RUN [-o FILE.onnx]",
+    "export",
+    "write a trained student as ONNX",
+    "RUN [-o FILE.onnx]",
     "Opset 13, free batch dimension, weights under their torchvision names, class names and\n"
-    "preprocessing in the metadata and in FILE.json. Runs in ONNX Runtime, OpenCV's DNN module and\n"
+    "preprocessing in the metadata and in FILE.json. Runs in ONNX Runtime, OpenCV's DNN module "
+    "and\n"
     "in ferkd itself (eval, predict, or as a teacher).\n\n"
     "  ferkd export runs/a -o student.onnx",
-    table, run};
+    table,
+    run};

@@ -29,9 +29,9 @@ static json_t *description_json(const ferkd_description *d)
 
     for (uint32_t i = 0; i < d->n_layers; i++) {
         const ferkd_layer *l = &d->layers[i];
-        (void)json_array_append_new(
-            layers, json_pack("{s:s, s:s, s:s, s:I, s:f}", "name", l->name, "kind", l->kind,
-                              "shape", l->shape, "params", (json_int_t)l->params, "macs", l->macs));
+        (void)json_array_append_new(layers, json_pack("{s:s, s:s, s:s, s:I, s:f}", "name", l->name,
+                                                      "kind", l->kind, "shape", l->shape, "params",
+                                                      (json_int_t)l->params, "macs", l->macs));
     }
     for (uint32_t i = 0; i < d->n_params; i++)
         (void)json_array_append_new(params, json_string(d->params[i]));
@@ -95,9 +95,11 @@ static ferkd_status run(int argc, char **argv)
     return FERKD_OK;
 }
 
-const cli_command cli_info = {
-    "info", "layers, shapes and parameters of a model", "[NAME|MODEL.onnx|RUN] [options]",
-    "Without a word, lists the models that ferkd builds itself.\n\n"
-    "  ferkd info resnet18\n"
-    "  ferkd info teacher.onnx",
-    table, run};
+const cli_command cli_info = {"info",
+                              "layers, shapes and parameters of a model",
+                              "[NAME|MODEL.onnx|RUN] [options]",
+                              "Without a word, lists the models that ferkd builds itself.\n\n"
+                              "  ferkd info resnet18\n"
+                              "  ferkd info teacher.onnx",
+                              table,
+                              run};

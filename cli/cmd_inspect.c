@@ -57,9 +57,9 @@ static json_t *store_json(const ferkd_store *s, const ferkd_store_stats *t)
         "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:f, s:I, s:s, s:f, s:[f,f], s:[f,f], "
         "s:f, s:b, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:o, s:o, s:o}",
         "store", ferkd_store_path(s), "version", (int)i->version, "images", (int)i->images,
-        "labelled", (int)i->labelled, "skipped", (int)i->skipped, "regions", (int)i->regions, "topk",
-        (int)i->topk, "classes", (int)i->classes, "teacher_classes", (int)i->teacher_classes,
-        "bytes", (json_int_t)i->file_bytes, "bytes_per_region",
+        "labelled", (int)i->labelled, "skipped", (int)i->skipped, "regions", (int)i->regions,
+        "topk", (int)i->topk, "classes", (int)i->classes, "teacher_classes",
+        (int)i->teacher_classes, "bytes", (json_int_t)i->file_bytes, "bytes_per_region",
         (double)i->file_bytes / ((double)i->images * i->regions), "seed",
         (json_int_t)i->sampler.seed, "filter", ferkd_filter_name(i->filter), "temperature",
         i->temperature, "scale", i->sampler.scale_min, i->sampler.scale_max, "ratio",
@@ -127,7 +127,8 @@ static ferkd_status print_image(const ferkd_store *s, uint32_t image, bool as_js
             break;
         json_t *top = json_array();
         for (uint32_t k = 0; k < l.k; k++)
-            (void)json_array_append_new(top, json_pack("[i,f]", (int)l.index[k], (double)l.prob[k]));
+            (void)json_array_append_new(top,
+                                        json_pack("[i,f]", (int)l.index[k], (double)l.prob[k]));
         if (!as_json) {
             (void)printf("region %-4u p %.4f  inside %.4f ", r, (double)l.teacher_max,
                          (double)l.inside);
@@ -135,10 +136,10 @@ static ferkd_status print_image(const ferkd_store *s, uint32_t image, bool as_js
                 (void)printf(" %u:%.4f", l.index[k], (double)l.prob[k]);
             (void)printf("  rest %.4f\n", (double)l.rest);
         }
-        (void)json_array_append_new(list, json_pack("{s:i, s:f, s:f, s:f, s:o}", "region", (int)r,
-                                                    "p", (double)l.teacher_max, "inside",
-                                                    (double)l.inside, "rest", (double)l.rest,
-                                                    "top", top));
+        (void)json_array_append_new(list,
+                                    json_pack("{s:i, s:f, s:f, s:f, s:o}", "region", (int)r, "p",
+                                              (double)l.teacher_max, "inside", (double)l.inside,
+                                              "rest", (double)l.rest, "top", top));
     }
     free(room.index);
     free(room.prob);
@@ -205,10 +206,14 @@ static ferkd_status run(int argc, char **argv)
 }
 
 const cli_command cli_inspect = {
-    "inspect", "show what a label store holds", "STORE [--json] [--verify] [--image N]",
-    "Prints how the store was made, its size, how sure the teacher was (quantiles and histogram of\n"
+    "inspect",
+    "show what a label store holds",
+    "STORE [--json] [--verify] [--image N]",
+    "Prints how the store was made, its size, how sure the teacher was (quantiles and histogram "
+    "of\n"
     "p, its largest probability), and how often it agrees with the ground truth. Thresholds of\n"
     "method ferkd are chosen on p.\n\n"
     "  ferkd inspect labels.ferkd\n"
     "  ferkd inspect labels.ferkd --image 17",
-    table, run};
+    table,
+    run};

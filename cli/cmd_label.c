@@ -141,15 +141,18 @@ static ferkd_status run(int argc, char **argv)
 }
 
 const cli_command cli_label = {
-    "label", "let a teacher label random regions of every image, once",
+    "label",
+    "let a teacher label random regions of every image, once",
     "DATA --teacher MODEL.onnx [-o STORE] [options]",
     "DATA is a folder of class folders, an IDX file (MNIST's format, also .gz) or a CIFAR binary\n"
     "file or folder. Each image is decoded once; N random regions of it (torchvision's\n"
     "RandomResizedCrop) go through the teacher, and the top K probabilities among the data set's\n"
-    "classes are stored, a few bytes a region. Interrupted with Ctrl-C or killed, the same command\n"
+    "classes are stored, a few bytes a region. Interrupted with Ctrl-C or killed, the same "
+    "command\n"
     "goes on where it was, to the same bytes.\n\n"
     "The teacher's preprocessing is never guessed: it stands in MODEL.json beside the model\n"
     "({\"input\": {\"size\": 224, \"mean\": [..], \"std\": [..], \"resize\": \"bicubic\"},\n"
     "\"output\": {\"classes\": \"names.txt\"}}) or is given by the --teacher options.\n\n"
     "  ferkd label photos/train --teacher big.onnx --regions 8 --seed 1 -o labels.ferkd",
-    table, run};
+    table,
+    run};

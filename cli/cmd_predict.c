@@ -123,7 +123,10 @@ static ferkd_status run(int argc, char **argv)
 }
 
 const cli_command cli_predict = {
-    "predict", "what a model sees in image files", "RUN|MODEL.onnx IMAGE... [options]",
+    "predict",
+    "what a model sees in image files",
+    "RUN|MODEL.onnx IMAGE... [options]",
     "Prints the most probable classes of each file, tab-separated, or as a JSON list.\n\n"
     "  ferkd predict runs/a cat.jpg dog.png --top 3",
-    table, run};
+    table,
+    run};

@@ -48,11 +48,11 @@ static const fk_option *table(size_t *n)
 static ferkd_status print_result(const options *o, const ferkd_train_result *r)
 {
     if (o->json)
-        return cli_print_json(json_pack(
-            "{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:i}", "epochs", (int)r->epochs, "train_loss",
-            r->train_loss, "val_top1", r->val_top1, "val_top5", r->val_top5, "best_top1",
-            r->best_top1, "seconds", r->seconds, "images_per_s", r->images_per_s, "skipped",
-            (int)r->skipped));
+        return cli_print_json(json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:i}", "epochs",
+                                        (int)r->epochs, "train_loss", r->train_loss, "val_top1",
+                                        r->val_top1, "val_top5", r->val_top5, "best_top1",
+                                        r->best_top1, "seconds", r->seconds, "images_per_s",
+                                        r->images_per_s, "skipped", (int)r->skipped));
     cli_progress_end();
     if (r->skipped)
         (void)printf("%u images could not be read, the first: %s\n", r->skipped, r->first_bad);
@@ -69,7 +69,8 @@ static ferkd_status read_file(int argc, char **argv, options *o)
             file = argv[i + 1];
         else if (strncmp(argv[i], "--recipe=", 9) == 0)
             file = argv[i] + 9;
-        else if (argv[i][0] != '-' && (fk_ends_with(argv[i], ".yaml") || fk_ends_with(argv[i], ".yml")) &&
+        else if (argv[i][0] != '-' &&
+                 (fk_ends_with(argv[i], ".yaml") || fk_ends_with(argv[i], ".yml")) &&
                  fk_is_file(argv[i]) && strcmp(argv[i - 1], "--recipe") != 0)
             file = argv[i];
         if (file)
@@ -84,7 +85,8 @@ static ferkd_status take_words(char **argv, int n, options *o)
         if (fk_ends_with(argv[i], ".yaml") || fk_ends_with(argv[i], ".yml"))
             continue;
         if (i > 1 && o->recipe.data && strcmp(o->recipe.data, argv[i - 1]) == 0)
-            return fk_fail(FERKD_USAGE, "ferkd train: one DATA is needed, not also \"%s\"", argv[i]);
+            return fk_fail(FERKD_USAGE, "ferkd train: one DATA is needed, not also \"%s\"",
+                           argv[i]);
         TRY(ferkd_recipe_set(&o->recipe, "data", argv[i]));
     }
     return FERKD_OK;
@@ -123,14 +125,18 @@ static ferkd_status run(int argc, char **argv)
 }
 
 const cli_command cli_train = {
-    "train", "train a student, from stored labels or otherwise",
+    "train",
+    "train a student, from stored labels or otherwise",
     "DATA --val DATA --labels STORE -o RUN [options], or RECIPE.yaml, or --resume RUN",
-    "Methods: ce trains on hard labels; kd runs the teacher in the loop; fkd trains on every stored\n"
-    "region label; ferkd (default) drops the regions that the teacher is least sure of, gives hard\n"
+    "Methods: ce trains on hard labels; kd runs the teacher in the loop; fkd trains on every "
+    "stored\n"
+    "region label; ferkd (default) drops the regions that the teacher is least sure of, gives "
+    "hard\n"
     "ones a smoothed hard label and keeps the rest. RUN receives recipe.yaml, metrics.csv,\n"
     "metrics.jsonl, last.safetensors and best.safetensors. Ctrl-C stops at a safe point; --resume\n"
     "goes on as if nothing had happened.\n\n"
     "  ferkd train photos/train --val photos/val --labels labels.ferkd --model resnet18 \\\n"
     "        --size 128 --epochs 30 -o runs/a\n"
     "  ferkd train --resume runs/a",
-    table, run};
+    table,
+    run};

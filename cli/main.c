@@ -1,17 +1,18 @@
 /* ferkd: a table of commands. */
 #include "cli.h"
 
-static const cli_command *const COMMANDS[] = {&cli_label, &cli_inspect, &cli_train, &cli_eval,
-                                              &cli_predict, &cli_export, &cli_info};
+static const cli_command *const COMMANDS[] = {&cli_label,   &cli_inspect, &cli_train, &cli_eval,
+                                              &cli_predict, &cli_export,  &cli_info};
 
 static void print_usage(FILE *f)
 {
-    (void)fprintf(f,
-                  "ferkd %s - knowledge distillation for image classifiers\n\n"
-                  "A teacher looks at many random regions of each image once (label); small students\n"
-                  "are trained from what it said, region by region (train).\n\n"
-                  "usage: ferkd COMMAND ...\n\n",
-                  ferkd_version());
+    (void)fprintf(
+        f,
+        "ferkd %s - knowledge distillation for image classifiers\n\n"
+        "A teacher looks at many random regions of each image once (label); small students\n"
+        "are trained from what it said, region by region (train).\n\n"
+        "usage: ferkd COMMAND ...\n\n",
+        ferkd_version());
     for (size_t i = 0; i < FK_COUNT(COMMANDS); i++)
         (void)fprintf(f, "  %-9s %s\n", COMMANDS[i]->name, COMMANDS[i]->line);
     (void)fprintf(f, "\n\"ferkd COMMAND --help\" explains one; \"ferkd help --json\" lists all "
@@ -30,8 +31,8 @@ static const cli_command *find(const char *name)
 static json_t *option_json(const fk_option *o)
 {
     static const char *const KINDS[] = {"flag", "int", "real", "text", "choice"};
-    json_t *j = json_pack("{s:s, s:s, s:s}", "name", o->name, "kind", KINDS[o->kind], "help",
-                          o->help);
+    json_t *j =
+        json_pack("{s:s, s:s, s:s}", "name", o->name, "kind", KINDS[o->kind], "help", o->help);
 
     if (o->initial)
         (void)json_object_set_new(j, "default", json_string(o->initial));
@@ -97,7 +98,7 @@ int main(int argc, char **argv)
 
     cli_progress_end();
     if (st != FERKD_OK)
-        (void)fprintf(stderr, "%s%s\n", st == FERKD_STOPPED ? "" : "ferkd: error: ",
-                      ferkd_last_error());
+        (void)fprintf(stderr, "%s%s\n",
+                      st == FERKD_STOPPED ? "" : "ferkd: error: ", ferkd_last_error());
     return (int)st;
 }

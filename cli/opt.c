@@ -122,8 +122,8 @@ ferkd_status cli_parse(const cli_command *c, int argc, char **argv, void *base, 
         if (code == ':')
             return fk_fail(FERKD_USAGE, "ferkd %s: %s needs a value", c->name, argv[optind - 1]);
         bool off = code >= 2000;
-        const fk_option *o = code >= 1000 ? &table[off ? code - 2000 : code - 1000]
-                                          : by_letter(table, n, code);
+        const fk_option *o =
+            code >= 1000 ? &table[off ? code - 2000 : code - 1000] : by_letter(table, n, code);
         const char *value = o && o->kind == FK_OPT_FLAG ? (off ? "false" : "true") : optarg;
         if (o)
             TRY(fk_option_set(o, base, value));

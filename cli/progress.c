@@ -41,8 +41,8 @@ static void time_left(double s, char *text, size_t size)
         (void)snprintf(text, size, "%d:%02d", v / 60, v % 60);
 }
 
-static void progress(void *ctx, const char *what, unsigned long long done,
-                     unsigned long long total, const char *detail)
+static void progress(void *ctx, const char *what, unsigned long long done, unsigned long long total,
+                     const char *detail)
 {
     double now = fk_now_s();
     bool terminal = isatty(STDERR_FILENO);
@@ -67,9 +67,10 @@ static void progress(void *ctx, const char *what, unsigned long long done,
         return;
     }
     int cells = total ? (int)(24 * done / total) : 0;
-    (void)fprintf(stderr, "\r\033[K%s [%-24.*s] %3.0f%%  %llu/%llu  %.1f/s  %s left  %s", what, cells,
-                  "########################", total ? 100.0 * (double)done / (double)total : 0.0,
-                  done, total, rate, left, detail);
+    (void)fprintf(stderr, "\r\033[K%s [%-24.*s] %3.0f%%  %llu/%llu  %.1f/s  %s left  %s", what,
+                  cells, "########################",
+                  total ? 100.0 * (double)done / (double)total : 0.0, done, total, rate, left,
+                  detail);
     (void)fflush(stderr);
     line.open = true;
 }

@@ -28,11 +28,11 @@ top1() {
 }
 
 step "1. a teacher" "$ferkd" train "$train" --val "$val" $names --method ce --model small28_wide \
-    --size 28 --crop-pct 1 --batch 128 --epochs 3 --lr 0.1 --scale-min 0.5 --seed 1 -o "$work/teacher"
+    --size 28 --crop-pct 1 --batch 128 --epochs 6 --lr 0.1 --scale-min 0.4 --seed 1 -o "$work/teacher"
 step "2. it labels four regions of each of the 60,000 images, once" "$ferkd" label "$train" $names \
-    --teacher "$work/teacher" --regions 4 --scale-min 0.3 --topk 5 --batch 256 --seed 1 -o "$work/labels.ferkd"
+    --teacher "$work/teacher" --regions 4 --scale-min 0.4 --topk 5 --batch 256 --seed 1 -o "$work/labels.ferkd"
 step "3. a student on hard labels" "$ferkd" train "$train" --val "$val" $names $small --method ce \
-    --scale-min 0.3 -o "$work/ce"
+    --scale-min 0.4 -o "$work/ce"
 step "4. the same student on calibrated region labels" "$ferkd" train "$train" --val "$val" $names $small \
     --method ferkd --labels "$work/labels.ferkd" -o "$work/ferkd"
 step "5. ONNX" "$ferkd" export "$work/ferkd" -o "$work/student.onnx"

@@ -11,8 +11,9 @@ extern "C" {
 typedef struct ferkd_dataset ferkd_dataset;
 
 typedef struct ferkd_dataset_options {
-    const char *class_names; /**< a file with one name a line, for formats that have none; or NULL */
-    bool ignore_exif;        /**< leave JPEG and PNG pixels as stored */
+    const char
+        *class_names; /**< a file with one name a line, for formats that have none; or NULL */
+    bool ignore_exif; /**< leave JPEG and PNG pixels as stored */
 } ferkd_dataset_options;
 
 /**

@@ -17,10 +17,10 @@ typedef struct ferkd_store_info {
     uint32_t classes;         /**< of the data set */
     uint32_t teacher_classes; /**< of the teacher; other than classes: outside mass is stored */
     ferkd_sampler sampler;
-    uint32_t teacher_px;  /**< side of the square that the teacher saw */
-    ferkd_filter filter;  /**< that regions were resized with */
-    double temperature;   /**< the logits were divided by it */
-    bool ignore_exif;     /**< regions are in the pixels as stored */
+    uint32_t teacher_px; /**< side of the square that the teacher saw */
+    ferkd_filter filter; /**< that regions were resized with */
+    double temperature;  /**< the logits were divided by it */
+    bool ignore_exif;    /**< regions are in the pixels as stored */
     uint8_t dataset_fingerprint[16];
     uint8_t teacher_fingerprint[16];
     uint32_t block_bytes; /**< one image */

@@ -17,13 +17,13 @@ typedef struct ferkd_model ferkd_model;
 
 /** What the user says of an ONNX model's input; it takes the place of what the sidecar says. */
 typedef struct ferkd_model_options {
-    uint32_t size_px;     /**< 0: not said */
-    const char *mean;     /**< "0.485,0.456,0.406" on 0..1, or on 0..255 ("127,127,127"); or NULL */
-    const char *std;      /**< likewise */
-    const char *resize;   /**< "bilinear", "bicubic", "lanczos"; or NULL */
-    double crop_pct;      /**< 0: not said */
-    const char *classes;  /**< a file with the model's class names, one a line; or NULL */
-    const char *weights;  /**< run folder: "best" (default) or "last" */
+    uint32_t size_px;    /**< 0: not said */
+    const char *mean;    /**< "0.485,0.456,0.406" on 0..1, or on 0..255 ("127,127,127"); or NULL */
+    const char *std;     /**< likewise */
+    const char *resize;  /**< "bilinear", "bicubic", "lanczos"; or NULL */
+    double crop_pct;     /**< 0: not said */
+    const char *classes; /**< a file with the model's class names, one a line; or NULL */
+    const char *weights; /**< run folder: "best" (default) or "last" */
 } ferkd_model_options;
 
 /**
@@ -66,12 +66,12 @@ typedef struct ferkd_layer {
 
 typedef struct ferkd_description {
     char name[64];
-    const char *about;    /**< or NULL */
-    ferkd_layer *layers;  /**< freed by ferkd_description_fini() */
+    const char *about;   /**< or NULL */
+    ferkd_layer *layers; /**< freed by ferkd_description_fini() */
     uint32_t n_layers;
-    char **params;        /**< "name shape", as in torchvision's state_dict */
+    char **params; /**< "name shape", as in torchvision's state_dict */
     uint32_t n_params;
-    uint64_t trained;     /**< parameters */
+    uint64_t trained; /**< parameters */
     double macs;
     uint32_t size_px, classes;
 } ferkd_description;
@@ -88,15 +88,15 @@ FERKD_API const char *ferkd_zoo_about(uint32_t i);
 /* --- labelling --------------------------------------------------------------------------------- */
 
 typedef struct ferkd_label_options {
-    uint32_t regions;      /**< an image; 8 */
-    uint32_t topk;         /**< probabilities kept a region; 5, at most the classes */
-    ferkd_sampler sampler; /**< how regions are drawn */
-    double temperature;    /**< of the softmax; 1 */
-    uint32_t batch;        /**< regions the teacher sees at once; 64 */
-    uint32_t threads;      /**< that decode; 0: as many as cores */
+    uint32_t regions;       /**< an image; 8 */
+    uint32_t topk;          /**< probabilities kept a region; 5, at most the classes */
+    ferkd_sampler sampler;  /**< how regions are drawn */
+    double temperature;     /**< of the softmax; 1 */
+    uint32_t batch;         /**< regions the teacher sees at once; 64 */
+    uint32_t threads;       /**< that decode; 0: as many as cores */
     bool stop_on_bad_image; /**< or skip it and count it */
     bool overwrite;
-    const char *map;       /**< class map file, or NULL */
+    const char *map; /**< class map file, or NULL */
 } ferkd_label_options;
 
 typedef struct ferkd_label_result {
@@ -130,14 +130,14 @@ typedef struct ferkd_eval_options {
 /** Top-1 and top-5 in percent; over the model's own classes, and among the data set's alone. */
 typedef struct ferkd_eval_result {
     uint32_t images, skipped;
-    uint32_t classes;       /**< of the data set */
+    uint32_t classes; /**< of the data set */
     uint32_t model_classes;
-    double top1, top5;      /**< over all classes of the model */
+    double top1, top5;               /**< over all classes of the model */
     double top1_mapped, top5_mapped; /**< among the data set's classes */
-    double loss;            /**< mean cross-entropy among the data set's classes */
-    double ece;             /**< expected calibration error, 15 bins, percent (Guo et al. 2017) */
+    double loss;                     /**< mean cross-entropy among the data set's classes */
+    double ece; /**< expected calibration error, 15 bins, percent (Guo et al. 2017) */
     double seconds;
-    uint32_t *confusion;    /**< [classes][classes]: truth by prediction; ferkd_eval_fini() frees */
+    uint32_t *confusion; /**< [classes][classes]: truth by prediction; ferkd_eval_fini() frees */
     char first_bad[256];
 } ferkd_eval_result;
 

@@ -24,6 +24,7 @@ static void philox_gives_the_published_vectors(void **state)
          {0xa4093822, 0x299f31d0},
          {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
+
     uint32_t out[4];
 
     (void)state;

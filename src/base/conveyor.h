@@ -12,11 +12,11 @@ typedef struct fk_conveyor fk_conveyor;
 typedef ferkd_status fk_fill_fn(void *ctx, int worker, uint64_t batch, uint32_t job, int slot);
 
 typedef struct fk_conveyor_options {
-    int threads;     /* at least 1 */
-    int slots;       /* at least 2: one is with the consumer */
-    uint32_t jobs;   /* a batch */
-    uint64_t first;  /* batch number to start with */
-    uint64_t end;    /* one past the last */
+    int threads;    /* at least 1 */
+    int slots;      /* at least 2: one is with the consumer */
+    uint32_t jobs;  /* a batch */
+    uint64_t first; /* batch number to start with */
+    uint64_t end;   /* one past the last */
     fk_fill_fn *fill;
     void *ctx;
 } fk_conveyor_options;

@@ -3,8 +3,9 @@
 
 static _Thread_local char last_error[512];
 
-static const char *const STATUS_NAMES[] = {"ok",          "",      "usage",  "absent",  "io", "corrupt",
-                                           "unsupported", "limit", "memory", "stopped", "bug"};
+static const char *const STATUS_NAMES[] = {"ok",     "",        "usage",       "absent",
+                                           "io",     "corrupt", "unsupported", "limit",
+                                           "memory", "stopped", "bug"};
 
 const char *ferkd_last_error(void)
 {

@@ -5,19 +5,19 @@
 #include "ferkd/status.h"
 
 /* Return a failure from a function that owns nothing yet. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        ferkd_status try_st = (call);                                                              \
-        if (try_st != FERKD_OK)                                                                    \
-            return try_st;                                                                         \
+#define TRY(call)                     \
+    do {                              \
+        ferkd_status try_st = (call); \
+        if (try_st != FERKD_OK)       \
+            return try_st;            \
     } while (0)
 
 /* Keep a failure in st and go to done, where what is still ours is freed. */
-#define TRY_DONE(call)                                                                             \
-    do {                                                                                           \
-        st = (call);                                                                               \
-        if (st != FERKD_OK)                                                                        \
-            goto done;                                                                             \
+#define TRY_DONE(call)      \
+    do {                    \
+        st = (call);        \
+        if (st != FERKD_OK) \
+            goto done;      \
     } while (0)
 
 /* Write this thread's sentence and return st, so that "return fk_fail(...)" reads as what it is. */

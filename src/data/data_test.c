@@ -45,12 +45,13 @@ static int end(void **state)
 /* The order that torchvision was seen to have (design notes, section 5.1). */
 static void folders_are_in_torchvisions_order(void **state)
 {
-    static const char *const FILES[] = {"b/2.JPG", "b/10.jpeg", "b/A.png", "b/.dot.jpg", "b/a/1.png",
-                                        "b/sub/z.png", "b/sub2/deep/q.webp", "b/a.txt", ".hid/x.png",
-                                        "B/x.png", "a10/x.png", "a2/x.png", "root.png"};
+    static const char *const FILES[] = {
+        "b/2.JPG",     "b/10.jpeg",          "b/A.png", "b/.dot.jpg", "b/a/1.png",
+        "b/sub/z.png", "b/sub2/deep/q.webp", "b/a.txt", ".hid/x.png", "B/x.png",
+        "a10/x.png",   "a2/x.png",           "root.png"};
     static const char *const CLASSES[] = {".hid", "B", "a10", "a2", "b"};
-    static const char *const ORDER[] = {"b/.dot.jpg", "b/10.jpeg", "b/2.JPG", "b/A.png", "b/a/1.png",
-                                        "b/sub/z.png", "b/sub2/deep/q.webp"};
+    static const char *const ORDER[] = {"b/.dot.jpg", "b/10.jpeg",   "b/2.JPG",           "b/A.png",
+                                        "b/a/1.png",  "b/sub/z.png", "b/sub2/deep/q.webp"};
     ferkd_dataset *d = NULL;
 
     (void)state;
@@ -97,8 +98,8 @@ static void fingerprints_follow_names_and_sizes(void **state)
 
 static void idx_is_read_plain_and_packed(void **state)
 {
-    static const uint8_t IMAGES[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3,
-                                     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    static const uint8_t IMAGES[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0,  0,
+                                     0, 3, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
     static const uint8_t LABELS[] = {0, 0, 8, 1, 0, 0, 0, 2, 1, 0};
     char path[128];
     ferkd_dataset *d = NULL;
@@ -140,6 +141,7 @@ static void idx_is_read_plain_and_packed(void **state)
 static void cifar_is_read(void **state)
 {
     enum { RECORD = 3073 };
+
     uint8_t *bytes = calloc(2, RECORD);
     ferkd_dataset *d = NULL;
     ferkd_image image = {0};
@@ -205,6 +207,7 @@ static void the_fallback_is_central(void **state)
                  {10, 1000, {493, 0, 13, 10}},
                  {301, 10, {0, 144, 10, 13}},
                  {100, 100, {0, 0, 100, 100}}};
+
     ferkd_sampler s = ferkd_sampler_defaults();
 
     (void)state;

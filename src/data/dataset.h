@@ -21,7 +21,7 @@ struct ferkd_dataset {
 
     uint8_t *pixels; /* [images][channels][height][width]: idx, cifar */
     uint32_t width, height;
-    bool planar;    /* channel planes (cifar) */
+    bool planar;      /* channel planes (cifar) */
     char (*tags)[24]; /* [images]: names of raw images */
 };
 

@@ -12,7 +12,7 @@
 
 #define MAX_DEPTH 32
 
-static const char *const EXTENSIONS[] = {".jpg", ".jpeg", ".png", ".ppm", ".bmp",
+static const char *const EXTENSIONS[] = {".jpg", ".jpeg", ".png",  ".ppm", ".bmp",
                                          ".pgm", ".tif",  ".tiff", ".webp"};
 
 typedef struct names {

@@ -29,8 +29,9 @@ static ferkd_status check_header(const uint8_t *b, size_t size, int n_dims, cons
     for (int i = 0; i < n_dims; i++)
         TRY(fk_size_mul(&want, want, u32be(b + 4 + 4 * i)));
     if (size - head != want)
-        return fk_fail(FERKD_CORRUPT, "%s: %zu bytes of data, its header promises %zu; copy it again",
-                       path, size - head, want);
+        return fk_fail(FERKD_CORRUPT,
+                       "%s: %zu bytes of data, its header promises %zu; copy it again", path,
+                       size - head, want);
     return FERKD_OK;
 }
 
@@ -43,10 +44,11 @@ static ferkd_status labels_path(char **out, const char *images_path)
     char tail[NAME_MAX + 1];
 
     if (!at)
-        return fk_fail(FERKD_USAGE,
-                       "%s: an IDX image file has \"images\" in its name, and its labels lie beside "
-                       "it with \"labels\" instead",
-                       images_path);
+        return fk_fail(
+            FERKD_USAGE,
+            "%s: an IDX image file has \"images\" in its name, and its labels lie beside "
+            "it with \"labels\" instead",
+            images_path);
     (void)snprintf(tail, sizeof tail, "%s", at + strlen("images"));
     char *three = strstr(tail, "idx3");
     if (three)

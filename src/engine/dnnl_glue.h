@@ -66,6 +66,7 @@ typedef struct fk_conv_args {
     bool winograd;
     fk_pd *forward; /* hint for a backward one */
 } fk_conv_args;
+
 FERKD_CHECK ferkd_status fk_pd_conv(fk_dn *dn, fk_pd **out, const fk_conv_args *a);
 
 /* [M, in] by [out, in]; prop as with convolutions. */
@@ -75,6 +76,7 @@ typedef struct fk_dense_args {
     bool bias;
     fk_pd *forward;
 } fk_dense_args;
+
 FERKD_CHECK ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a);
 
 FERKD_CHECK ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_md *a, const fk_md *b,
@@ -92,6 +94,7 @@ typedef struct fk_pool_args {
     const fk_md *dst_md; /* NULL: as src */
     fk_pd *forward;
 } fk_pool_args;
+
 FERKD_CHECK ferkd_status fk_pd_pool(fk_dn *dn, fk_pd **out, const fk_pool_args *a);
 
 FERKD_CHECK ferkd_status fk_pd_act(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md,

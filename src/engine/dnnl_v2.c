@@ -56,7 +56,7 @@ static ferkd_status check(dnnl_status_t s, const char *what)
 {
     if (s == dnnl_success)
         return FERKD_OK;
-    return fk_fail(s == dnnl_out_of_memory ? FERKD_MEMORY
+    return fk_fail(s == dnnl_out_of_memory   ? FERKD_MEMORY
                    : s == dnnl_unimplemented ? FERKD_UNSUPPORTED
                                              : FERKD_BUG,
                    "oneDNN %s: %s (status %d)", fk_dn_version(), what, (int)s);
@@ -422,9 +422,9 @@ ferkd_status fk_pd_reorder(fk_dn *dn, fk_pd **out, const fk_md *src, const fk_md
     fk_pd *pd = NULL;
 
     TRY(fk_calloc(&pd, 1, sizeof *pd, "a reorder"));
-    ferkd_status st = check(dnnl_reorder_primitive_desc_create(&pd->h, &src->d, dn->engine, &dst->d,
-                                                               dn->engine, NULL),
-                            "a reorder has no implementation");
+    ferkd_status st = check(
+        dnnl_reorder_primitive_desc_create(&pd->h, &src->d, dn->engine, &dst->d, dn->engine, NULL),
+        "a reorder has no implementation");
     if (st != FERKD_OK)
         free(pd);
     else

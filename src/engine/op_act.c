@@ -6,6 +6,7 @@
 #include "base/rng.h"
 
 enum { RUN, RUN_BACK };
+
 enum { MASK };
 
 static ferkd_status act_forward(fk_plan *p, fk_step *s)

@@ -159,8 +159,7 @@ static ferkd_status broadcast_forward(fk_plan *p, fk_step *s)
     const float *b = fk_data(p, s->in[1]);
     float *y = fk_data(p, s->out);
     fk_binary kind = s->node->u.binary.kind;
-    loops l = make_loops(&p->tensors[s->in[0]].shape, &p->tensors[s->in[1]].shape,
-                         &s->node->shape);
+    loops l = make_loops(&p->tensors[s->in[0]].shape, &p->tensors[s->in[1]].shape, &s->node->shape);
     size_t inner = l.d[l.n - 1];
     size_t rows = (size_t)fk_shape_count(&s->node->shape) / inner;
     size_t step_a = l.a[l.n - 1];
@@ -191,8 +190,7 @@ static ferkd_status broadcast_backward(fk_plan *p, fk_step *s)
     float *da = fk_wants_din(p, s, 0) ? fk_din(p, s, 0) : NULL;
     float *db = fk_wants_din(p, s, 1) ? fk_din(p, s, 1) : NULL;
     fk_binary kind = s->node->u.binary.kind;
-    loops l = make_loops(&p->tensors[s->in[0]].shape, &p->tensors[s->in[1]].shape,
-                         &s->node->shape);
+    loops l = make_loops(&p->tensors[s->in[0]].shape, &p->tensors[s->in[1]].shape, &s->node->shape);
     size_t inner = l.d[l.n - 1];
     size_t rows = (size_t)fk_shape_count(&s->node->shape) / inner;
 

@@ -5,6 +5,7 @@
 #include "engine/step.h"
 
 enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
+
 enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS };
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
@@ -61,9 +62,9 @@ static ferkd_status choose(fk_plan *p, fk_pd **pd, fk_conv_args *a)
 {
     const fk_window *w = &a->window;
 
-    a->winograd = !p->o.direct && a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 && w->stride[0] == 1 &&
-                  w->stride[1] == 1 && w->dilation[0] == 1 && w->dilation[1] == 1 &&
-                  a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
+    a->winograd = !p->o.direct && a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 &&
+                  w->stride[0] == 1 && w->stride[1] == 1 && w->dilation[0] == 1 &&
+                  w->dilation[1] == 1 && a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
     if (a->winograd && fk_pd_conv(p->dn, pd, a) == FERKD_OK)
         return FERKD_OK;
     a->winograd = false;
@@ -82,10 +83,9 @@ static ferkd_status weights_copy(fk_plan *p, fk_step *s, const fk_md *md, int bu
     ferkd_status st = fk_pd_reorder(p->dn, &pd, plain, md);
     fk_md_free(plain);
     TRY(st);
-    return fk_step_prim(p, s, role, pd, "load weights",
-                        (fk_arg[]){{FK_SRC, {FK_REF_SCRATCH, 0}},
-                                   {FK_DST, {FK_REF_BUFFER, buffer}}},
-                        2);
+    return fk_step_prim(
+        p, s, role, pd, "load weights",
+        (fk_arg[]){{FK_SRC, {FK_REF_SCRATCH, 0}}, {FK_DST, {FK_REF_BUFFER, buffer}}}, 2);
 }
 
 static ferkd_status compile_data(fk_plan *p, fk_step *s, fk_conv_args a, const fk_md *weights)
@@ -307,11 +307,11 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     fk_md_free(plain_dst);
     a.dst_md = NULL;
     TRY(st);
-    fk_arg args[4] = {{FK_SRC, {FK_REF_DATA, in}},
-                      {FK_WEIGHTS, {FK_REF_BUFFER, WEIGHTS}},
-                      {FK_DST, {FK_REF_DATA, s->out}},
-                      {FK_BIASES, norm ? (fk_ref){FK_REF_BUFFER, BIAS}
-                                       : (fk_ref){FK_REF_VALUES, n->param[1]}}};
+    fk_arg args[4] = {
+        {FK_SRC, {FK_REF_DATA, in}},
+        {FK_WEIGHTS, {FK_REF_BUFFER, WEIGHTS}},
+        {FK_DST, {FK_REF_DATA, s->out}},
+        {FK_BIASES, norm ? (fk_ref){FK_REF_BUFFER, BIAS} : (fk_ref){FK_REF_VALUES, n->param[1]}}};
     if (!p->o.train)
         return fk_step_prim(p, s, RUN, pd, "convolution", args, bias ? 4 : 3);
 

@@ -4,6 +4,7 @@
 #include "engine/step.h"
 
 enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
+
 enum { WEIGHTS, DIFF_WEIGHTS, DATA_WEIGHTS };
 
 static ferkd_status forward(fk_plan *p, fk_step *s)

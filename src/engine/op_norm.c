@@ -4,6 +4,7 @@
 #include "engine/step.h"
 
 enum { RUN, RUN_BACK };
+
 enum { MEAN, VARIANCE, WORKSPACE };
 
 /* running = (1 - m) running + m batch, the variance unbiased as torch.nn.BatchNorm2d keeps it. */

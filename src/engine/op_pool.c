@@ -4,6 +4,7 @@
 #include "engine/step.h"
 
 enum { RUN, RUN_BACK };
+
 enum { WORKSPACE };
 
 static ferkd_status forward(fk_plan *p, fk_step *s)

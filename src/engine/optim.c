@@ -29,6 +29,7 @@ void fk_optim_fini(fk_optim *s)
 static double norm_of(const float *g, size_t n)
 {
     enum { PIECE = 65536 };
+
     double sum = 0.0;
     size_t pieces = (n + PIECE - 1) / PIECE;
     double *part = calloc(pieces + 1, sizeof *part);

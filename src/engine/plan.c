@@ -7,14 +7,14 @@
 #include "base/trace.h"
 
 static fk_compile_fn *const COMPILERS[FK_OP_COUNT] = {
-    [FK_CONST] = fk_compile_const,       [FK_CONV] = fk_compile_conv,
-    [FK_BATCHNORM] = fk_compile_norm,    [FK_ACT] = fk_compile_act,
-    [FK_BINARY] = fk_compile_binary,     [FK_POOL] = fk_compile_pool,
-    [FK_MEAN] = fk_compile_mean,         [FK_DENSE] = fk_compile_dense,
-    [FK_MATMUL] = fk_compile_matmul,     [FK_RESHAPE] = fk_compile_reshape,
+    [FK_CONST] = fk_compile_const,         [FK_CONV] = fk_compile_conv,
+    [FK_BATCHNORM] = fk_compile_norm,      [FK_ACT] = fk_compile_act,
+    [FK_BINARY] = fk_compile_binary,       [FK_POOL] = fk_compile_pool,
+    [FK_MEAN] = fk_compile_mean,           [FK_DENSE] = fk_compile_dense,
+    [FK_MATMUL] = fk_compile_matmul,       [FK_RESHAPE] = fk_compile_reshape,
     [FK_TRANSPOSE] = fk_compile_transpose, [FK_CONCAT] = fk_compile_concat,
-    [FK_SLICE] = fk_compile_slice,       [FK_PAD] = fk_compile_pad,
-    [FK_SOFTMAX] = fk_compile_softmax,   [FK_DROPOUT] = fk_compile_dropout,
+    [FK_SLICE] = fk_compile_slice,         [FK_PAD] = fk_compile_pad,
+    [FK_SOFTMAX] = fk_compile_softmax,     [FK_DROPOUT] = fk_compile_dropout,
 };
 
 /* --- tensors, buffers, steps ----------------------------------------------------------------- */
@@ -211,7 +211,8 @@ ferkd_status fk_want(fk_plan *p, int tensor, const fk_md *md, int *out)
     if (fk_wants_din(p, s, 0)) {
         TRY(fk_pd_reorder(p->dn, &pd, md, in_md));
         TRY(fk_step_prim(p, s, REORDER_BACK, pd, "reorder back",
-                         (fk_arg[]){{FK_SRC, {FK_REF_GRAD, s->out}}, {FK_DST, {FK_REF_DIN, 0}}}, 2));
+                         (fk_arg[]){{FK_SRC, {FK_REF_GRAD, s->out}}, {FK_DST, {FK_REF_DIN, 0}}},
+                         2));
     }
     *out = s->out;
     return FERKD_OK;

@@ -29,13 +29,13 @@ typedef struct fk_tensor {
 
 /* What a pointer in a step refers to; it is looked up when the arena has its place. */
 typedef enum fk_ref_kind {
-    FK_REF_BUFFER,  /* of the step */
-    FK_REF_DATA,    /* of a tensor */
-    FK_REF_GRAD,    /* of a tensor */
-    FK_REF_VALUES,  /* of a parameter */
-    FK_REF_GRADS,   /* of a parameter */
-    FK_REF_DIN,     /* gradient of an input of the step */
-    FK_REF_SCRATCH  /* the plan's, for weights on their way */
+    FK_REF_BUFFER, /* of the step */
+    FK_REF_DATA,   /* of a tensor */
+    FK_REF_GRAD,   /* of a tensor */
+    FK_REF_VALUES, /* of a parameter */
+    FK_REF_GRADS,  /* of a parameter */
+    FK_REF_DIN,    /* gradient of an input of the step */
+    FK_REF_SCRATCH /* the plan's, for weights on their way */
 } fk_ref_kind;
 
 typedef struct fk_ref {
@@ -66,7 +66,7 @@ struct fk_step {
     int *in; /* tensors */
     int n_in;
     int out;
-    int *din; /* buffers of the gradients by input, -1: none wanted */
+    int *din;      /* buffers of the gradients by input, -1: none wanted */
     bool *add_din; /* the buffer is then added to the gradient that is there already */
     fk_step_fn *forward, *backward, *refresh;
     fk_bound_prim prims[FK_MAX_PRIMS]; /* their roles are each op's own */
@@ -106,9 +106,11 @@ FERKD_CHECK ferkd_status fk_step_new(fk_plan *p, fk_step **out, const fk_node *n
 /* Its output tensor; md is taken over (also on failure). */
 FERKD_CHECK ferkd_status fk_step_output(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape,
                                         int node);
+
 /* A buffer of its own: live while the step runs forward (fk_step_forward_only), from forward to
  * backward, or always. */
 typedef enum fk_life { FK_LIFE_FORWARD, FK_LIFE_BOTH, FK_LIFE_BACKWARD, FK_LIFE_ALWAYS } fk_life;
+
 FERKD_CHECK ferkd_status fk_step_buffer(fk_plan *p, fk_step *s, int slot, size_t bytes,
                                         fk_life life);
 /* In training, input i (or the output) is read again by backward. */

@@ -9,7 +9,7 @@
 /* A constant tensor. Floats and integers are kept as such; folding computes in double. */
 typedef struct fk_constant {
     fk_shape shape;
-    bool real;  /* f, or i */
+    bool real; /* f, or i */
     float *f;
     int64_t *i;
 } fk_constant;

@@ -207,12 +207,13 @@ static ferkd_status import_global_pool(fk_reader *r)
                      .u.mean = {1u << 2 | 1u << 3, true}};
         return emit(r, &n);
     }
-    fk_node n = {.op = FK_POOL,
-                 .in = &x,
-                 .n_in = 1,
-                 .param = {-1, -1, -1, -1},
-                 .u.pool = {.window = {.kernel = {s.d[2], s.d[3]}, .stride = {1, 1}, .dilation = {1, 1}},
-                            .max = true}};
+    fk_node n = {
+        .op = FK_POOL,
+        .in = &x,
+        .n_in = 1,
+        .param = {-1, -1, -1, -1},
+        .u.pool = {.window = {.kernel = {s.d[2], s.d[3]}, .stride = {1, 1}, .dilation = {1, 1}},
+                   .max = true}};
     return emit(r, &n);
 }
 
@@ -312,8 +313,8 @@ static ferkd_status import_binary(fk_reader *r)
     }
     int x = n.u.binary.kind == FK_MUL ? silu_of(r, in[0], in[1]) : -1;
     if (x >= 0) {
-        fk_node silu = {.op = FK_ACT, .in = &x, .n_in = 1, .param = {-1, -1, -1, -1},
-                        .u.act = {FK_SILU, 0, 0}};
+        fk_node silu = {
+            .op = FK_ACT, .in = &x, .n_in = 1, .param = {-1, -1, -1, -1}, .u.act = {FK_SILU, 0, 0}};
         return emit(r, &silu);
     }
     n.in = in;
@@ -554,6 +555,7 @@ static ferkd_status import_slice(fk_reader *r)
 static ferkd_status import_split(fk_reader *r)
 {
     enum { MAX_PARTS = 64 };
+
     int64_t parts[MAX_PARTS];
     int n_parts;
     int axis;

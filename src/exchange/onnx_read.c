@@ -322,8 +322,8 @@ static ferkd_status add_nodes(fk_reader *r)
     for (size_t i = 0; i < g->n_node; i++) {
         bool folded;
         r->node = g->node[i];
-        if (!r->node->op_type || (r->node->domain && *r->node->domain &&
-                                  strcmp(r->node->domain, "ai.onnx") != 0))
+        if (!r->node->op_type ||
+            (r->node->domain && *r->node->domain && strcmp(r->node->domain, "ai.onnx") != 0))
             return fk_reader_refuse(r, "operators of other domains are not supported");
         for (size_t k = 0; k < r->node->n_input; k++) {
             if (*r->node->input[k] && !fk_reader_find(r, r->node->input[k]))
@@ -349,12 +349,14 @@ static ferkd_status finish(fk_reader *r)
         return fk_fail(FERKD_UNSUPPORTED, "%s: the output \"%s\" does not depend on the input",
                        r->path, g->output[0]->name);
     const fk_shape *s = &r->g->nodes[v->node].shape;
-    if (s->n < 2 || fk_shape_count(s) != s->d[0] * s->d[1] || s->d[0] != r->g->nodes[r->g->input].shape.d[0]) {
+    if (s->n < 2 || fk_shape_count(s) != s->d[0] * s->d[1] ||
+        s->d[0] != r->g->nodes[r->g->input].shape.d[0]) {
         char text[128];
         fk_shape_text(s, text, sizeof text);
-        return fk_fail(FERKD_UNSUPPORTED,
-                       "%s: the output has shape %s; a classifier gives one row of classes an image",
-                       r->path, text);
+        return fk_fail(
+            FERKD_UNSUPPORTED,
+            "%s: the output has shape %s; a classifier gives one row of classes an image", r->path,
+            text);
     }
     return fk_graph_finish(r->g, v->node);
 }

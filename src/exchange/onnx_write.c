@@ -157,7 +157,8 @@ static Onnx__TensorProto *tensor(writer *w, const char *name, size_t n_dims, con
     int64_t *copy = take(w, n_dims, sizeof *copy);
 
     if (w->st == FERKD_OK)
-        w->st = fk_grow(&w->tensors, &w->cap_tensors, w->n_tensors + 1, sizeof(Onnx__TensorProto *));
+        w->st =
+            fk_grow(&w->tensors, &w->cap_tensors, w->n_tensors + 1, sizeof(Onnx__TensorProto *));
     if (w->st != FERKD_OK)
         return NULL;
     onnx__tensor_proto__init(t);
@@ -234,9 +235,9 @@ static void write_conv(writer *w, int id)
 static void write_act(writer *w, int id)
 {
     static const char *const NAMES[FK_ACT_COUNT] = {
-        [FK_RELU] = "Relu",     [FK_CLIP] = "Clip",     [FK_SIGMOID] = "Sigmoid",
-        [FK_LEAKY] = "LeakyRelu", [FK_ELU] = "Elu",     [FK_HARDSIGMOID] = "HardSigmoid",
-        [FK_TANH] = "Tanh",     [FK_ERF] = "Erf"};
+        [FK_RELU] = "Relu",       [FK_CLIP] = "Clip", [FK_SIGMOID] = "Sigmoid",
+        [FK_LEAKY] = "LeakyRelu", [FK_ELU] = "Elu",   [FK_HARDSIGMOID] = "HardSigmoid",
+        [FK_TANH] = "Tanh",       [FK_ERF] = "Erf"};
     const fk_node *from = &w->g->nodes[id];
     const char *op = NAMES[from->u.act.kind];
     char name[64];
@@ -411,8 +412,8 @@ static void write_node(writer *w, int id)
     case FK_OP_COUNT:
         break;
     }
-    w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of the op %s", w->path,
-                    fk_op_name(from->op));
+    w->st =
+        fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of the op %s", w->path, fk_op_name(from->op));
 }
 
 /* --- the model ------------------------------------------------------------------------------- */
@@ -475,8 +476,7 @@ static ferkd_status pack(writer *w, Onnx__GraphProto *graph, const fk_onnx_text 
     Onnx__ModelProto model;
     Onnx__OperatorSetIdProto opset;
     Onnx__OperatorSetIdProto *opsets = &opset;
-    Onnx__StringStringEntryProto **props =
-        take(w, n_texts, sizeof(Onnx__StringStringEntryProto *));
+    Onnx__StringStringEntryProto **props = take(w, n_texts, sizeof(Onnx__StringStringEntryProto *));
     char producer[] = "ferkd";
     char version[32];
     char domain[] = "";

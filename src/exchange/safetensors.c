@@ -117,9 +117,9 @@ static size_t type_bytes(const char *dtype)
     static const struct {
         const char *name;
         size_t bytes;
-    } TYPES[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}, {"I32", 4},
-                 {"I16", 2}, {"I8", 1},  {"U64", 8}, {"U32", 4},  {"U16", 2}, {"U8", 1},
-                 {"BOOL", 1}};
+    } TYPES[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8},
+                 {"I32", 4}, {"I16", 2}, {"I8", 1},  {"U64", 8},  {"U32", 4},
+                 {"U16", 2}, {"U8", 1},  {"BOOL", 1}};
 
     for (size_t i = 0; i < FK_COUNT(TYPES); i++) {
         if (strcmp(TYPES[i].name, dtype) == 0)
@@ -201,8 +201,9 @@ static ferkd_status check_entries(const fk_safetensors *f)
         at = spans[i].end;
     }
     if (st == FERKD_OK && at != room)
-        st = fk_fail(FERKD_CORRUPT, "%s: %zu bytes of tensors, %" PRIu64 " described; copy it again",
-                     f->path, room, at);
+        st =
+            fk_fail(FERKD_CORRUPT, "%s: %zu bytes of tensors, %" PRIu64 " described; copy it again",
+                    f->path, room, at);
 done:
     free(spans);
     return st;
@@ -286,7 +287,8 @@ ferkd_status fk_safetensors_copy(const fk_safetensors *f, const char *name, floa
     size_t count;
 
     if (!t || !entry(t, f->n - f->data, &begin, &end, &count))
-        return fk_fail(FERKD_ABSENT, "%s: no tensor \"%s\"; is it of another model?", f->path, name);
+        return fk_fail(FERKD_ABSENT, "%s: no tensor \"%s\"; is it of another model?", f->path,
+                       name);
     if (strcmp(json_string_value(json_object_get(t, "dtype")), "F32") != 0)
         return fk_fail(FERKD_UNSUPPORTED, "%s: tensor \"%s\" is %s, not F32", f->path, name,
                        json_string_value(json_object_get(t, "dtype")));

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 
 #include <jpeglib.h>
+
 #include <jerror.h>
 
 #include "base/limits.h"
@@ -119,7 +120,8 @@ static void read_box(reader *r, ferkd_image *image, const ferkd_box *box)
     uint32_t top = box->top > margin ? box->top - margin : 0;
     uint32_t bottom = (uint32_t)fk_min_size(box->top + box->height + margin, image->height);
     JDIMENSION left = box->left > margin ? box->left - margin : 0;
-    JDIMENSION width = (JDIMENSION)fk_min_size(box->left + box->width + margin, image->width) - left;
+    JDIMENSION width =
+        (JDIMENSION)fk_min_size(box->left + box->width + margin, image->width) - left;
 
     if (width < image->width / 2)
         jpeg_crop_scanline(&r->d, &left, &width);

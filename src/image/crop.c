@@ -121,8 +121,8 @@ static void copy_box(ferkd_image *dst, const ferkd_image *src, ferkd_box box)
     size_t c = src->channels;
 
     for (size_t y = 0; y < box.height; y++)
-        memcpy(dst->px + y * box.width * c,
-               src->px + ((box.top + y) * src->width + box.left) * c, box.width * c);
+        memcpy(dst->px + y * box.width * c, src->px + ((box.top + y) * src->width + box.left) * c,
+               box.width * c);
 }
 
 /* Both passes; a pass that changes nothing is skipped. */
@@ -156,8 +156,7 @@ static ferkd_status resize_box(ferkd_image *dst, const ferkd_image *src, ferkd_b
         passes()->horizontal(to, rows + (size_t)first * stride, stride, last - first, &across,
                              (int)c);
     } else {
-        TRY_DONE(fk_calloc(&between, box.height * box.width * c + 64, 1,
-                           "the middle of a resize"));
+        TRY_DONE(fk_calloc(&between, box.height * box.width * c + 64, 1, "the middle of a resize"));
         for (size_t y = 0; y < box.height; y++)
             memcpy(between + y * box.width * c, rows + y * stride, box.width * c);
         first = 0;
@@ -222,8 +221,9 @@ ferkd_status ferkd_image_center(ferkd_image *dst, const ferkd_image *src, uint32
 
     if (to_w == w && to_h == h)
         return center_crop(dst, src, crop_px);
-    ferkd_status st = ferkd_image_crop_resize(&scaled, src, (ferkd_box){0, 0, src->height, src->width},
-                                              (uint32_t)to_w, (uint32_t)to_h, filter, false);
+    ferkd_status st =
+        ferkd_image_crop_resize(&scaled, src, (ferkd_box){0, 0, src->height, src->width},
+                                (uint32_t)to_w, (uint32_t)to_h, filter, false);
     if (st == FERKD_OK)
         st = center_crop(dst, &scaled, crop_px);
     ferkd_image_fini(&scaled);

@@ -20,13 +20,14 @@ static void horizontal_rgb(uint8_t *dst, const uint8_t *src, size_t src_stride, 
             for (int i = 0; i < n; i += 2) {
                 int64_t bytes;
                 memcpy(&bytes, p + (ptrdiff_t)i * 3, 8);
-                __m256i v = _mm256_cvtepu8_epi32(
-                    _mm_shuffle_epi8(_mm_cvtsi64_si128(bytes), spread));
+                __m256i v =
+                    _mm256_cvtepu8_epi32(_mm_shuffle_epi8(_mm_cvtsi64_si128(bytes), spread));
                 __m256i w = _mm256_setr_m128i(_mm_set1_epi32(k[i]),
                                               _mm_set1_epi32(i + 1 < n ? k[i + 1] : 0));
                 sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(v, w));
             }
-            __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+            __m128i s =
+                _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
             s = _mm_srai_epi32(_mm_add_epi32(s, _mm256_castsi256_si128(half)), FK_PRECISION_BITS);
             s = _mm_packus_epi16(_mm_packs_epi32(s, s), s);
             int32_t rgb = _mm_cvtsi128_si32(s);
@@ -60,7 +61,8 @@ static void vertical(uint8_t *dst, const uint8_t *src, size_t row_bytes, const f
                     sum, _mm256_mullo_epi32(_mm256_cvtepu8_epi32(b), _mm256_set1_epi32(k[i])));
             }
             sum = _mm256_srai_epi32(sum, FK_PRECISION_BITS);
-            __m128i s = _mm_packs_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+            __m128i s =
+                _mm_packs_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
             s = _mm_packus_epi16(s, s);
             int64_t eight = _mm_cvtsi128_si64(s);
             memcpy(dst + x, &eight, fk_min_size(8, row_bytes - x));

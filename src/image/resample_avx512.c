@@ -25,9 +25,10 @@ static void horizontal_rgb(uint8_t *dst, const uint8_t *src, size_t src_stride, 
                 __m512i wide = _mm512_permutexvar_epi32(lane, _mm512_castsi128_si512(w));
                 sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(v, wide));
             }
-            __m256i two = _mm256_add_epi32(_mm512_castsi512_si256(sum),
-                                           _mm512_extracti64x4_epi64(sum, 1));
-            __m128i s = _mm_add_epi32(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
+            __m256i two =
+                _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+            __m128i s =
+                _mm_add_epi32(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
             s = _mm_srai_epi32(_mm_add_epi32(s, half), FK_PRECISION_BITS);
             s = _mm_packus_epi16(_mm_packs_epi32(s, s), s);
             int32_t rgb = _mm_cvtsi128_si32(s);
@@ -54,7 +55,8 @@ static void vertical(uint8_t *dst, const uint8_t *src, size_t row_bytes, const f
         const int32_t *k = taps->k + (size_t)y * (size_t)taps->width;
         const uint8_t *top = src + (size_t)(taps->first[y] - first_row) * row_bytes;
         for (size_t x = 0; x < row_bytes; x += 16) {
-            __mmask16 have = (__mmask16)(row_bytes - x >= 16 ? 0xffff : (1u << (row_bytes - x)) - 1);
+            __mmask16 have =
+                (__mmask16)(row_bytes - x >= 16 ? 0xffff : (1u << (row_bytes - x)) - 1);
             __m512i sum = half;
             for (int i = 0; i < taps->count[y]; i++) {
                 __m128i b = _mm_maskz_loadu_epi8(have, top + (size_t)i * row_bytes + x);

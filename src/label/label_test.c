@@ -117,8 +117,8 @@ static void labels_come_back(void **state)
         assert_int_equal(ferkd_store_truth(s, i), i % CLASSES);
         for (uint32_t r = 0; has && r < REGIONS; r++) {
             ferkd_soft_label l;
-            assert_int_equal(
-                ferkd_store_label(s, i, r, (ferkd_label_room){index, prob}, &l), FERKD_OK);
+            assert_int_equal(ferkd_store_label(s, i, r, (ferkd_label_room){index, prob}, &l),
+                             FERKD_OK);
             make_probs(probs, i, r, CLASSES);
             for (uint32_t k = 0; k < TOPK; k++)
                 assert_true(fabs((double)l.prob[k] - (double)probs[l.index[k]]) < 1.0 / 4096);
@@ -156,8 +156,8 @@ static void interrupted_is_as_uninterrupted(void **state)
         assert_int_equal(unlink(path), 0);
         assert_int_equal(fk_file_replace(part, want, cut), FERKD_OK);
         assert_int_equal(fk_store_writer_open(&w, path, &info, CHUNK, false), FERKD_OK);
-        assert_int_equal(fk_store_writer_next(w) % CHUNK == 0 ||
-                             fk_store_writer_next(w) == IMAGES, 1);
+        assert_int_equal(fk_store_writer_next(w) % CHUNK == 0 || fk_store_writer_next(w) == IMAGES,
+                         1);
         assert_int_equal(write_until(w, IMAGES), FERKD_OK);
         assert_int_equal(fk_store_writer_commit(w), FERKD_OK);
         fk_store_writer_close(&w);

@@ -70,8 +70,9 @@ static ferkd_status checked_block(const ferkd_store *s, uint32_t image, const ui
         return fk_fail(FERKD_USAGE, "%s: image %u of %u", s->path, image, s->info.images);
     *block = block_of(s, image);
     if (!fk_codec_check(&s->codec, *block, image))
-        return fk_fail(FERKD_CORRUPT, "%s: the labels of image %u are damaged; copy the store again",
-                       s->path, image);
+        return fk_fail(FERKD_CORRUPT,
+                       "%s: the labels of image %u are damaged; copy the store again", s->path,
+                       image);
     return FERKD_OK;
 }
 

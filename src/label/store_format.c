@@ -57,8 +57,8 @@ void fk_store_header_write(uint8_t h[FK_STORE_HEADER_BYTES], const ferkd_store_i
     fk_put_u32(h + AT_TOPK, i->topk);
     fk_put_u32(h + AT_CLASSES, i->classes);
     fk_put_u32(h + AT_TEACHER_CLASSES, i->teacher_classes);
-    fk_put_u32(h + AT_FLAGS, (i->ignore_exif ? FLAG_IGNORE_EXIF : 0u) |
-                                 (outside ? (uint32_t)FLAG_OUTSIDE : 0u));
+    fk_put_u32(h + AT_FLAGS,
+               (i->ignore_exif ? FLAG_IGNORE_EXIF : 0u) | (outside ? (uint32_t)FLAG_OUTSIDE : 0u));
     for (int k = 0; k < 5; k++)
         fk_put_f64(h + AT_SAMPLER + 8 * k, sampler[k]);
     fk_put_f64(h + AT_TEMPERATURE, i->temperature);
@@ -102,8 +102,8 @@ static void read_fields(const uint8_t *h, ferkd_store_info *i)
 static bool sampler_is_sane(const ferkd_sampler *s)
 {
     return s->scale_min > 0 && s->scale_min <= s->scale_max && s->scale_max <= 1 &&
-           s->ratio_min > 0 && s->ratio_min <= s->ratio_max && s->ratio_max < 1e6 &&
-           s->flip >= 0 && s->flip <= 1;
+           s->ratio_min > 0 && s->ratio_min <= s->ratio_max && s->ratio_max < 1e6 && s->flip >= 0 &&
+           s->flip <= 1;
 }
 
 ferkd_status fk_store_header_read(const uint8_t *h, size_t n, ferkd_store_info *info,
@@ -117,9 +117,10 @@ ferkd_status fk_store_header_read(const uint8_t *h, size_t n, ferkd_store_info *
     if (fk_u64le(h + AT_CHECKSUM) != fk_hash64(h, AT_CHECKSUM, 0))
         return fk_fail(FERKD_CORRUPT, "%s: the header is damaged; copy the store again", path);
     read_fields(h, info);
-    if (fk_u32le(h + AT_HEADER_BYTES) != FK_STORE_HEADER_BYTES || !sampler_is_sane(&info->sampler) ||
-        info->images == 0 || info->images > FK_MAX_IMAGES || !(info->temperature > 0) ||
-        h[AT_TEACHER + FK_STORE_TEXT_BYTES - 1] || h[AT_DATASET + FK_STORE_TEXT_BYTES - 1])
+    if (fk_u32le(h + AT_HEADER_BYTES) != FK_STORE_HEADER_BYTES ||
+        !sampler_is_sane(&info->sampler) || info->images == 0 || info->images > FK_MAX_IMAGES ||
+        !(info->temperature > 0) || h[AT_TEACHER + FK_STORE_TEXT_BYTES - 1] ||
+        h[AT_DATASET + FK_STORE_TEXT_BYTES - 1])
         return fk_fail(FERKD_CORRUPT, "%s: the header makes no sense; copy the store again", path);
     TRY(fk_codec_init(codec, info->regions, info->topk, info->classes,
                       fk_u32le(h + AT_FLAGS) & FLAG_OUTSIDE));

@@ -198,8 +198,8 @@ ferkd_status fk_store_writer_commit(fk_store_writer *w)
     if (w->next != w->info.images)
         return fk_fail(FERKD_BUG, "%s: sealed with %u of %u images", w->part, w->next,
                        w->info.images);
-    w->info.file_bytes = FK_STORE_HEADER_BYTES + (uint64_t)w->next * w->codec.block_bytes +
-                         FK_STORE_FOOTER_BYTES;
+    w->info.file_bytes =
+        FK_STORE_HEADER_BYTES + (uint64_t)w->next * w->codec.block_bytes + FK_STORE_FOOTER_BYTES;
     fk_store_footer_write(footer, &w->info, w->blocks_hash);
     TRY(fk_write_all(w->fd, footer, sizeof footer, w->part));
     return fk_file_publish(w->fd, w->part, w->path);

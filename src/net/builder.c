@@ -43,19 +43,19 @@ int fk_build_conv(fk_builder *b, int x, const char *name, int64_t out, int64_t k
     char text[256];
     fk_shape shape = fk_shape_of(4, out, fk_build_channels(b, x) / groups, k, k);
     double fan_out = (double)(out * k * k) / (double)groups;
-    fk_node n = {.op = FK_CONV,
-                 .name = full_name(b, name, text, sizeof text),
-                 .in = &x,
-                 .n_in = 1,
-                 .param = {param(b, name, "weight", shape, FK_WEIGHT, FK_INIT_NORMAL,
-                                 sqrt(2.0 / fan_out)),
-                           -1, -1, -1},
-                 .u.conv = {.window = {.kernel = {k, k},
-                                       .stride = {s, s},
-                                       .dilation = {1, 1},
-                                       .begin = {p, p},
-                                       .end = {p, p}},
-                            .groups = groups}};
+    fk_node n = {
+        .op = FK_CONV,
+        .name = full_name(b, name, text, sizeof text),
+        .in = &x,
+        .n_in = 1,
+        .param = {param(b, name, "weight", shape, FK_WEIGHT, FK_INIT_NORMAL, sqrt(2.0 / fan_out)),
+                  -1, -1, -1},
+        .u.conv = {.window = {.kernel = {k, k},
+                              .stride = {s, s},
+                              .dilation = {1, 1},
+                              .begin = {p, p},
+                              .end = {p, p}},
+                   .groups = groups}};
 
     return add(b, &n);
 }

@@ -4,13 +4,13 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
-static const char *const OP_NAMES[] = {"input",  "const",   "conv",      "batchnorm", "activation",
-                                       "binary", "pool",    "mean",      "dense",     "matmul",
+static const char *const OP_NAMES[] = {"input",   "const",     "conv",   "batchnorm", "activation",
+                                       "binary",  "pool",      "mean",   "dense",     "matmul",
                                        "reshape", "transpose", "concat", "slice",     "pad",
                                        "softmax", "dropout"};
-static const char *const ACT_NAMES[] = {"relu",      "clip", "sigmoid", "silu", "hardswish",
-                                        "hardsigmoid", "leaky", "elu",  "gelu", "gelu_tanh", "tanh",
-                                        "erf"};
+static const char *const ACT_NAMES[] = {"relu",      "clip",        "sigmoid", "silu",
+                                        "hardswish", "hardsigmoid", "leaky",   "elu",
+                                        "gelu",      "gelu_tanh",   "tanh",    "erf"};
 
 const char *fk_op_name(fk_op op)
 {

@@ -19,7 +19,7 @@ typedef enum fk_op {
     FK_ACT,
     FK_BINARY, /* with broadcasting */
     FK_POOL,
-    FK_MEAN, /* over some axes */
+    FK_MEAN,   /* over some axes */
     FK_DENSE,  /* x[..., in] w[out, in] + b */
     FK_MATMUL, /* of two values */
     FK_RESHAPE,
@@ -63,41 +63,51 @@ typedef struct fk_node {
     int n_in;
     int param[FK_MAX_PARAMS]; /* numbers of parameters, -1: none */
     fk_shape shape;           /* of the output */
+
     union {
         struct {
             fk_window window;
             int64_t groups;
         } conv; /* param: weight [O, I/groups, kh, kw], bias [O] or none */
+
         struct {
             double eps, momentum; /* running = (1 - momentum) running + momentum batch */
         } norm;                   /* param: weight, bias, running_mean, running_var */
+
         struct {
             fk_act kind;
             float a, b;
         } act;
+
         struct {
             fk_binary kind;
         } binary;
+
         struct {
             fk_window window;
             bool max;         /* or average */
             bool include_pad; /* average: padding counts */
         } pool;
+
         struct {
             unsigned axes; /* bit i: dimension i */
             bool keep;
         } mean;
+
         struct {
             int perm[FK_MAX_DIMS];
         } transpose;
+
         struct {
             int axis;
             int64_t start, step; /* of a slice: element i is start + i step */
         } axis;                  /* concat, slice, softmax */
+
         struct {
             int64_t begin[FK_MAX_DIMS], end[FK_MAX_DIMS];
             float value;
         } pad;
+
         struct {
             double ratio;
         } dropout;

@@ -12,8 +12,8 @@ static ferkd_status bad(const fk_graph *g, const fk_node *n, const char *why)
 
     if (n->n_in)
         fk_shape_text(in_shape(g, n, 0), text, sizeof text);
-    return fk_fail(FERKD_CORRUPT, "%s: node %s (%s) on %s: %s", g->name, n->name,
-                   fk_op_name(n->op), text, why);
+    return fk_fail(FERKD_CORRUPT, "%s: node %s (%s) on %s: %s", g->name, n->name, fk_op_name(n->op),
+                   text, why);
 }
 
 /* H and W of a window's output. */

@@ -72,8 +72,8 @@ static ferkd_status save(const char *path, const fk_graph *g, const group *group
             if (groups[k].trained_only && p->kind == FK_BUFFER)
                 continue;
             TRY_DONE(fk_asprintf(&names[n], "%s%s", groups[k].prefix, p->name));
-            tensors[n] = (fk_tensor_out){names[n], p->shape.n, p->shape.d,
-                                         groups[k].values + p->offset};
+            tensors[n] =
+                (fk_tensor_out){names[n], p->shape.n, p->shape.d, groups[k].values + p->offset};
             n++;
         }
     }
@@ -117,10 +117,10 @@ static ferkd_status read_progress(const fk_safetensors *f, const char *path, fk_
     json_int_t important;
     json_int_t dropped;
 
-    int bad = json_unpack(meta, "{s:I, s:I, s:F, s:I, s:I, s:I, s:I, s:F}", "batch", &batch,
-                          "optim_step", &step, "loss_sum", &p->loss_sum, "loss_count", &count,
-                          "hard", &hard, "important", &important, "dropped", &dropped, "best_top1",
-                          &p->best_top1);
+    int bad =
+        json_unpack(meta, "{s:I, s:I, s:F, s:I, s:I, s:I, s:I, s:F}", "batch", &batch, "optim_step",
+                    &step, "loss_sum", &p->loss_sum, "loss_count", &count, "hard", &hard,
+                    "important", &important, "dropped", &dropped, "best_top1", &p->best_top1);
     json_decref(meta);
     if (bad || batch < 0 || step < 0 || count < 0)
         return fk_fail(FERKD_CORRUPT, "%s: not a checkpoint that can be resumed", path);

@@ -115,8 +115,7 @@ static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, 
 {
     const ferkd_preprocess *how = &f->o.how;
     const ferkd_preprocess *t = f->o.teacher_how;
-    ferkd_region at =
-        ferkd_region_at(&f->sampler, image, region, w->image.width, w->image.height);
+    ferkd_region at = ferkd_region_at(&f->sampler, image, region, w->image.width, w->image.height);
 
     TRY(ferkd_image_crop_resize(&w->crop, &w->image, at.box, how->size_px, how->size_px,
                                 how->filter, at.flip));
@@ -129,8 +128,7 @@ static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, 
     return FERKD_OK;
 }
 
-static ferkd_status target_of(fk_feed *f, worker *w, uint32_t image, uint32_t region,
-                              float *target)
+static ferkd_status target_of(fk_feed *f, worker *w, uint32_t image, uint32_t region, float *target)
 {
     ferkd_soft_label l;
     uint32_t truth = ferkd_dataset_label(f->o.data, image);
@@ -155,8 +153,8 @@ static bool mixing(const fk_feed *f, uint64_t batch)
 }
 
 /* SelfMix: this row with another region of the same image. */
-static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t row,
-                             uint32_t image, uint32_t n_usable, uint64_t batch)
+static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t row, uint32_t image,
+                             uint32_t n_usable, uint64_t batch)
 {
     const ferkd_recipe *r = f->o.recipe;
     fk_rng rng = fk_rng_at((uint64_t)r->seed, FK_RNG_MIX, (uint32_t)batch, row + 1);
@@ -180,9 +178,8 @@ static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t 
 
 /* --- one image and its rows ------------------------------------------------------------------ */
 
-static ferkd_status fill_image(fk_feed *f, worker *w, uint32_t image, uint64_t pass,
-                               uint64_t batch, uint32_t first_row, fk_feed_batch *to,
-                               fk_feed_counts *counts)
+static ferkd_status fill_image(fk_feed *f, worker *w, uint32_t image, uint64_t pass, uint64_t batch,
+                               uint32_t first_row, fk_feed_batch *to, fk_feed_counts *counts)
 {
     bool self = mixing(f, batch) && strcmp(f->o.recipe->mix_scope, "image") == 0;
 

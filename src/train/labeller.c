@@ -38,10 +38,10 @@ typedef struct job {
     size_t crop_bytes;
     worker *workers;
     slot slots[SLOTS];
-    float *probs;       /* teacher's; [teacher classes] */
-    float *mine;        /* among the data set's; [classes] */
-    uint8_t *blocks;    /* [chunk][block bytes] */
-    float *logits;      /* [chunk x regions][teacher classes] */
+    float *probs;    /* teacher's; [teacher classes] */
+    float *mine;     /* among the data set's; [classes] */
+    uint8_t *blocks; /* [chunk][block bytes] */
+    float *logits;   /* [chunk x regions][teacher classes] */
 } job;
 
 ferkd_label_options ferkd_label_defaults(void)
@@ -136,8 +136,8 @@ static ferkd_status judge(job *j, const float *logits, fk_verdict *v)
     for (uint32_t c = 0; c < j->classes; c++)
         inside += (double)j->probs[j->map[c]];
     for (uint32_t c = 0; c < j->classes; c++)
-        j->mine[c] = inside > 0 ? (float)((double)j->probs[j->map[c]] / inside)
-                                : 1.0f / (float)j->classes;
+        j->mine[c] =
+            inside > 0 ? (float)((double)j->probs[j->map[c]] / inside) : 1.0f / (float)j->classes;
     *v = (fk_verdict){j->mine, (float)fmin(inside, 1.0), top};
     return FERKD_OK;
 }
@@ -168,8 +168,7 @@ static void note_bad(const job *j, const slot *s, uint32_t n, const ferkd_watch 
         if (s->fault[i].status == FERKD_OK)
             continue;
         if (result->skipped++ == 0)
-            (void)snprintf(result->first_bad, sizeof result->first_bad, "%.255s",
-                           s->fault[i].text);
+            (void)snprintf(result->first_bad, sizeof result->first_bad, "%.255s", s->fault[i].text);
         if (watch && watch->message)
             watch->message(watch->ctx, s->fault[i].text);
     }
@@ -317,8 +316,8 @@ ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const 
     result->resumed_at = fk_store_writer_next(w);
     result->skipped = fk_store_writer_skipped(w);
     TRY_DONE(allocate(&j, fk_store_writer_codec(w)));
-    TRY_DONE(fk_model_prepare(teacher, (uint32_t)fk_min_size(options->batch,
-                                                             (size_t)j.chunk * options->regions)));
+    TRY_DONE(fk_model_prepare(
+        teacher, (uint32_t)fk_min_size(options->batch, (size_t)j.chunk * options->regions)));
     fk_pixels_init(&j.pixels, &teacher->how, teacher->channels_last);
     TRY_DONE(run_chunks(&j, w, watch, result));
     TRY_DONE(fk_store_writer_commit(w));

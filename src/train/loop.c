@@ -176,14 +176,14 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
     fk_progress *at = &run->at;
     uint64_t steps = run->batches_per_epoch / (uint64_t)run->r->accumulate;
     const float *values = run->optim.ema ? run->optim.ema : run->graph->values;
-    fk_metrics_row row = {.epoch = at->batch / run->batches_per_epoch,
-                          .train_loss = at->loss_sum / (double)at->loss_count,
-                          .lr = fk_learning_rate(run->r, run->optim.step ? run->optim.step - 1 : 0,
-                                                 steps),
-                          .images_per_s = rate,
-                          .hard = at->hard,
-                          .important = at->important,
-                          .dropped = at->dropped};
+    fk_metrics_row row = {
+        .epoch = at->batch / run->batches_per_epoch,
+        .train_loss = at->loss_sum / (double)at->loss_count,
+        .lr = fk_learning_rate(run->r, run->optim.step ? run->optim.step - 1 : 0, steps),
+        .images_per_s = rate,
+        .hard = at->hard,
+        .important = at->important,
+        .dropped = at->dropped};
 
     TRY(validate(run, &row));
     row.seconds = run->metrics.seconds_before + fk_now_s() - start;
@@ -205,12 +205,13 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
     result->seconds = row.seconds;
     if (run->val)
         fk_say(run->watch,
-               "epoch %" PRIu64 "/%" PRId64 "  loss %.4f  top-1 %.2f  top-5 %.2f  %.1f img/s  %.0f s",
+               "epoch %" PRIu64 "/%" PRId64
+               "  loss %.4f  top-1 %.2f  top-5 %.2f  %.1f img/s  %.0f s",
                row.epoch, run->r->epochs, row.train_loss, row.val_top1, row.val_top5, rate,
                row.seconds);
     else
-        fk_say(run->watch, "epoch %" PRIu64 "/%" PRId64 "  loss %.4f  %.1f img/s  %.0f s", row.epoch,
-               run->r->epochs, row.train_loss, rate, row.seconds);
+        fk_say(run->watch, "epoch %" PRIu64 "/%" PRId64 "  loss %.4f  %.1f img/s  %.0f s",
+               row.epoch, run->r->epochs, row.train_loss, rate, row.seconds);
     return FERKD_OK;
 }
 
@@ -243,7 +244,8 @@ static void report(fk_run *run, uint64_t end)
 static ferkd_status stop_here(fk_run *run)
 {
     TRY(save_last(run));
-    return fk_fail(FERKD_STOPPED, "stopped in epoch %" PRIu64 "; \"ferkd train --resume %s\" goes on",
+    return fk_fail(FERKD_STOPPED,
+                   "stopped in epoch %" PRIu64 "; \"ferkd train --resume %s\" goes on",
                    run->at.batch / run->batches_per_epoch + 1, run->r->run);
 }
 

@@ -75,8 +75,8 @@ ferkd_status fk_metrics_add(fk_metrics *m, const fk_metrics_row *r)
     char line[512];
 
     (void)snprintf(line, sizeof line,
-                   "%" PRIu64 ",%.6f,%.6f,%.3f,%.3f,%.8g,%.2f,%.2f,%" PRIu64 ",%" PRIu64
-                   ",%" PRIu64 "\n",
+                   "%" PRIu64 ",%.6f,%.6f,%.3f,%.3f,%.8g,%.2f,%.2f,%" PRIu64 ",%" PRIu64 ",%" PRIu64
+                   "\n",
                    r->epoch, r->train_loss, r->val_loss, r->val_top1, r->val_top5, r->lr,
                    r->images_per_s, r->seconds, r->hard, r->important, r->dropped);
     TRY(fk_file_append(m->csv, line));

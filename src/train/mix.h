@@ -8,7 +8,7 @@
 
 typedef struct fk_mix {
     bool on, cut;
-    float lambda; /* share of the first */
+    float lambda;                  /* share of the first */
     uint32_t side, x0, y0, x1, y1; /* CutMix: the pasted box, on an image of this side */
 } fk_mix;
 

@@ -102,10 +102,11 @@ static ferkd_status read_card(ferkd_model *m, const char *json, size_t n, const 
     if (size < 1 || size > 8192 || !card_triple(json_object_get(in, "mean"), top, m->how.mean) ||
         !card_triple(json_object_get(in, "std"), top, m->how.std) || !m->how.filter ||
         !(m->how.crop_pct > 0.05 && m->how.crop_pct <= 1.0))
-        st = fk_fail(FERKD_CORRUPT,
-                     "%s: \"input\" needs size, mean and std (and may have range, channels, resize, "
-                     "crop_pct)",
-                     path);
+        st =
+            fk_fail(FERKD_CORRUPT,
+                    "%s: \"input\" needs size, mean and std (and may have range, channels, resize, "
+                    "crop_pct)",
+                    path);
     if (st == FERKD_OK)
         st = card_classes(m, json_object_get(json_object_get(card, "output"), "classes"), path);
     json_decref(card);
@@ -119,13 +120,15 @@ ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, char *const 
 
     for (uint32_t i = 0; names && i < classes; i++)
         (void)json_array_append_new(list, json_string(names[i]));
-    json_t *card = json_pack(
-        "{s:{s:s, s:s, s:i, s:s, s:[f,f,f], s:[f,f,f], s:f, s:s, s:f}, s:{s:s, s:o}}", "input",
-        "name", "input", "layout", "NCHW", "size", (int)how->size_px, "channels",
-        how->channels == 1 ? "L" : how->bgr ? "BGR" : "RGB", "mean", how->mean[0], how->mean[1],
-        how->mean[2], "std", how->std[0], how->std[1], how->std[2], "range", 1.0, "resize",
-        ferkd_filter_name(how->filter), "crop_pct", how->crop_pct, "output", "name", "logits",
-        "classes", list);
+    json_t *card =
+        json_pack("{s:{s:s, s:s, s:i, s:s, s:[f,f,f], s:[f,f,f], s:f, s:s, s:f}, s:{s:s, s:o}}",
+                  "input", "name", "input", "layout", "NCHW", "size", (int)how->size_px, "channels",
+                  how->channels == 1 ? "L"
+                  : how->bgr         ? "BGR"
+                                     : "RGB",
+                  "mean", how->mean[0], how->mean[1], how->mean[2], "std", how->std[0], how->std[1],
+                  how->std[2], "range", 1.0, "resize", ferkd_filter_name(how->filter), "crop_pct",
+                  how->crop_pct, "output", "name", "logits", "classes", list);
     *out = card ? json_dumps(card, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(card);
     return *out ? FERKD_OK : fk_fail(FERKD_MEMORY, "no memory for a model's card");
@@ -173,7 +176,8 @@ static ferkd_status apply_options(ferkd_model *m, const ferkd_model_options *o, 
     if (o->resize) {
         m->how.filter = ferkd_filter_parse(o->resize);
         if (!m->how.filter)
-            return fk_fail(FERKD_USAGE, "--teacher-resize is bilinear, bicubic or lanczos, not \"%s\"",
+            return fk_fail(FERKD_USAGE,
+                           "--teacher-resize is bilinear, bicubic or lanczos, not \"%s\"",
                            o->resize);
     }
     if (o->crop_pct > 0)

@@ -12,16 +12,26 @@
 #include "base/option.h"
 
 #define AT(field) offsetof(ferkd_recipe, field)
-#define TEXT(name, field, initial, arg, help)                                                      \
-    {name, 0, FK_OPT_TEXT, AT(field), initial, 0, 0, NULL, arg, help}
-#define PICK(name, field, initial, words, help)                                                    \
-    {name, 0, FK_OPT_CHOICE, AT(field), initial, 0, 0, words, NULL, help}
-#define REAL(name, field, initial, low, high, help)                                                \
-    {name, 0, FK_OPT_REAL, AT(field), initial, low, high, NULL, "X", help}
-#define WHOLE(name, field, initial, low, high, help)                                               \
-    {name, 0, FK_OPT_INT, AT(field), initial, low, high, NULL, "N", help}
-#define FLAG(name, field, initial, help)                                                           \
-    {name, 0, FK_OPT_FLAG, AT(field), initial, 0, 0, NULL, NULL, help}
+#define TEXT(name, field, initial, arg, help)                           \
+    {                                                                   \
+        name, 0, FK_OPT_TEXT, AT(field), initial, 0, 0, NULL, arg, help \
+    }
+#define PICK(name, field, initial, words, help)                             \
+    {                                                                       \
+        name, 0, FK_OPT_CHOICE, AT(field), initial, 0, 0, words, NULL, help \
+    }
+#define REAL(name, field, initial, low, high, help)                          \
+    {                                                                        \
+        name, 0, FK_OPT_REAL, AT(field), initial, low, high, NULL, "X", help \
+    }
+#define WHOLE(name, field, initial, low, high, help)                        \
+    {                                                                       \
+        name, 0, FK_OPT_INT, AT(field), initial, low, high, NULL, "N", help \
+    }
+#define FLAG(name, field, initial, help)                                 \
+    {                                                                    \
+        name, 0, FK_OPT_FLAG, AT(field), initial, 0, 0, NULL, NULL, help \
+    }
 
 static const fk_option KEYS[] = {
     TEXT("data", data, NULL, "DATA", "training data: folder of class folders, IDX or CIFAR file"),
@@ -51,13 +61,15 @@ static const fk_option KEYS[] = {
     WHOLE("step-epochs", step_epochs, "30", 1, 1000000, "schedule step: epochs between two drops"),
     REAL("step-gamma", step_gamma, "0.1", 0, 1, "schedule step: factor of each drop"),
     REAL("clip", clip, "0", 0, 1e9, "largest norm of the gradient; 0: none"),
-    REAL("ema", ema, "0", 0, 1, "decay of the average of weights, which is then evaluated; 0: none"),
+    REAL("ema", ema, "0", 0, 1,
+         "decay of the average of weights, which is then evaluated; 0: none"),
     WHOLE("accumulate", accumulate, "1", 1, 65536, "batches a step of the optimiser"),
     REAL("label-smoothing", label_smoothing, "0", 0, 1, "of hard labels (ce, kd)"),
     REAL("temperature", temperature, "1", 0.01, 1000, "of the student's softmax (fkd, ferkd)"),
     REAL("kd-alpha", kd_alpha, "0.1", 0, 1, "kd: alpha CE + (1-alpha) KL"),
     REAL("kd-temperature", kd_temperature, "2", 0.01, 1000, "kd: of both softmaxes"),
-    TEXT("lower", lower, "5%", "P", "ferkd: regions with p below are dropped (0.1, or quantile 5%)"),
+    TEXT("lower", lower, "5%", "P",
+         "ferkd: regions with p below are dropped (0.1, or quantile 5%)"),
     TEXT("middle", middle, "10%", "P", "ferkd: from lower to here, the smoothed hard label"),
     TEXT("upper", upper, "100%", "P", "ferkd: regions with p above are dropped"),
     REAL("hard-smoothing", hard_smoothing, "0.1", 0, 1, "ferkd: smoothing of the hard label"),
@@ -67,7 +79,8 @@ static const fk_option KEYS[] = {
     REAL("mix-prob", mix_prob, "1", 0, 1, "share of batches (SelfMix: of regions) that are mixed"),
     REAL("mixup-alpha", mixup_alpha, "0.2", 0.001, 100, "lambda is Beta(alpha, alpha)"),
     REAL("cutmix-alpha", cutmix_alpha, "1", 0.001, 100, "likewise for CutMix"),
-    WHOLE("mix-off-epoch", mix_off_epoch, "0", 0, 1000000, "no mixing from this epoch on; 0: never"),
+    WHOLE("mix-off-epoch", mix_off_epoch, "0", 0, 1000000,
+          "no mixing from this epoch on; 0: never"),
     TEXT("teacher", teacher, NULL, "MODEL", "kd: the teacher, MODEL.onnx or a run folder"),
     WHOLE("teacher-size", teacher_size, "0", 0, 4096, "side of the teacher's input; 0: as it says"),
     TEXT("teacher-mean", teacher_mean, NULL, "R,G,B", "mean of the teacher's input"),
@@ -115,8 +128,8 @@ ferkd_status ferkd_recipe_set(ferkd_recipe *r, const char *key, const char *text
     if (!o) {
         const char *near = fk_option_nearest(KEYS, FK_COUNT(KEYS), key);
         return fk_fail(FERKD_USAGE, "unknown key \"%.60s\"%s%s%s", key,
-                       near ? "; did you mean \"" : "; see \"ferkd train --help\"", near ? near : "",
-                       near ? "\"?" : "");
+                       near ? "; did you mean \"" : "; see \"ferkd train --help\"",
+                       near ? near : "", near ? "\"?" : "");
     }
     return fk_option_set(o, r, text);
 }
@@ -141,8 +154,7 @@ static ferkd_status read_map(ferkd_recipe *r, yaml_document_t *doc, const yaml_n
          p++) {
         const yaml_node_t *key = yaml_document_get_node(doc, p->key);
         const yaml_node_t *value = yaml_document_get_node(doc, p->value);
-        if (!key || !value || key->type != YAML_SCALAR_NODE ||
-            value->type == YAML_SEQUENCE_NODE)
+        if (!key || !value || key->type != YAML_SCALAR_NODE || value->type == YAML_SEQUENCE_NODE)
             return at_line(fk_fail(FERKD_USAGE, "a key with one value is needed"), path,
                            map->start_mark.line);
         if (value->type == YAML_MAPPING_NODE) {

@@ -43,7 +43,8 @@ static ferkd_status check_recipe(const ferkd_recipe *r)
     if (strcmp(r->method, "kd") == 0 && !r->teacher)
         return fk_fail(FERKD_USAGE, "method kd needs --teacher MODEL");
     if (r->batch % r->regions_per_image)
-        return fk_fail(FERKD_USAGE, "--batch %" PRId64 " is no multiple of --regions-per-image %" PRId64,
+        return fk_fail(FERKD_USAGE,
+                       "--batch %" PRId64 " is no multiple of --regions-per-image %" PRId64,
                        r->batch, r->regions_per_image);
     if (r->scale_min > r->scale_max || r->ratio_min > r->ratio_max)
         return fk_fail(FERKD_USAGE, "scale or ratio: the smallest is larger than the largest");
@@ -101,10 +102,11 @@ static ferkd_status open_labels(fk_run *run)
     if (c->lower > c->middle || c->middle > c->upper)
         return fk_fail(FERKD_USAGE, "lower %.4f, middle %.4f, upper %.4f: not in this order",
                        c->lower, c->middle, c->upper);
-    fk_say(run->watch,
-           "calibration by p, the teacher's largest probability: dropped below %.4f and above %.4f, "
-           "smoothed hard label below %.4f",
-           c->lower, c->upper, c->middle);
+    fk_say(
+        run->watch,
+        "calibration by p, the teacher's largest probability: dropped below %.4f and above %.4f, "
+        "smoothed hard label below %.4f",
+        c->lower, c->upper, c->middle);
     return FERKD_OK;
 }
 

@@ -26,7 +26,7 @@ double fk_learning_rate(const ferkd_recipe *r, uint64_t step, uint64_t steps_per
     if (strcmp(r->schedule, "cosine") == 0)
         return cosine(r->lr, r->lr_min, (t - warm) / fmax(total - warm, 1.0));
     if (strcmp(r->schedule, "step") == 0)
-        return r->lr * pow(r->step_gamma,
-                           floor(t / ((double)r->step_epochs * (double)steps_per_epoch)));
+        return r->lr *
+               pow(r->step_gamma, floor(t / ((double)r->step_epochs * (double)steps_per_epoch)));
     return r->lr;
 }

@@ -66,9 +66,12 @@ static fk_graph *two_params(void)
     int id;
 
     assert_int_equal(fk_graph_new(&g, "g"), FERKD_OK);
-    fk_node in = {.op = FK_INPUT, .name = "in", .shape = fk_shape_of(4, (int64_t)1, (int64_t)1, (int64_t)1, (int64_t)1)};
+    fk_node in = {.op = FK_INPUT,
+                  .name = "in",
+                  .shape = fk_shape_of(4, (int64_t)1, (int64_t)1, (int64_t)1, (int64_t)1)};
     assert_int_equal(fk_graph_add(g, &in, &id), FERKD_OK);
-    assert_int_equal(fk_graph_param(g, "w", fk_shape_of(1, (int64_t)3), FK_WEIGHT, v, &id), FERKD_OK);
+    assert_int_equal(fk_graph_param(g, "w", fk_shape_of(1, (int64_t)3), FK_WEIGHT, v, &id),
+                     FERKD_OK);
     assert_int_equal(fk_graph_param(g, "b", fk_shape_of(1, (int64_t)3), FK_BIAS, v, &id), FERKD_OK);
     assert_int_equal(fk_graph_finish(g, 0), FERKD_OK);
     return g;
@@ -110,8 +113,13 @@ static void adamw_clips_and_averages(void **state)
 {
     fk_graph *g = two_params();
     fk_optim s;
-    fk_optim_options o = {.kind = FK_ADAMW, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
-                          .decay = 0.1, .clip = 1.0, .ema = 0.5};
+    fk_optim_options o = {.kind = FK_ADAMW,
+                          .beta1 = 0.9,
+                          .beta2 = 0.999,
+                          .eps = 1e-8,
+                          .decay = 0.1,
+                          .clip = 1.0,
+                          .ema = 0.5};
     float *grads = calloc(g->n_trained, sizeof *grads);
 
     (void)state;

@@ -28,7 +28,8 @@ static int try_file(const char *path)
         memcpy(copy, bytes, length);
         for (int k = 0; i >= ROUNDS / 2 && k < 4 && length; k++) {
             random = random * 1664525u + 1013904223u;
-            copy[(random >> 8) % (k < 2 && length > 256 ? 256 : length)] ^= (uint8_t)(1u << (random & 7));
+            copy[(random >> 8) % (k < 2 && length > 256 ? 256 : length)] ^=
+                (uint8_t)(1u << (random & 7));
         }
         (void)LLVMFuzzerTestOneInput(copy, length);
         free(copy);

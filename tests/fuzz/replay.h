@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 /* Call, whatever it says: a fuzz target looks for crashes only. */
-#define FUZZ(call)                                                                                 \
-    do {                                                                                           \
-        if (call)                                                                                  \
-            (void)0;                                                                               \
+#define FUZZ(call)   \
+    do {             \
+        if (call)    \
+            (void)0; \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);

@@ -17,10 +17,10 @@
 #include "net/zoo/zoo.h"
 #include "train/loss.h"
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        if ((call) != FERKD_OK)                                                                    \
-            fail_msg("%s", ferkd_last_error());                                                    \
+#define OK(call)                                \
+    do {                                        \
+        if ((call) != FERKD_OK)                 \
+            fail_msg("%s", ferkd_last_error()); \
     } while (0)
 
 /* --- names and counts ------------------------------------------------------------------------ */
@@ -104,6 +104,7 @@ static void formula_weights(fk_graph *g)
 static void check_losses(const char *name, const double *want, int steps)
 {
     enum { BATCH = 8, CLASSES = 10 };
+
     bool resnet = strcmp(name, "resnet18") == 0;
     const int64_t side = resnet ? 64 : 128; /* as make_ops.py */
     fk_graph *g = NULL;
@@ -126,7 +127,8 @@ static void check_losses(const char *name, const double *want, int steps)
     OK(fk_plan_new(&plan, g, &o));
     OK(fk_optim_init(&optim, g, &oo));
     for (int s = 0; s < steps; s++) {
-        ops_values(fk_plan_input(plan), (size_t)(BATCH * 3 * side * side), (uint32_t)(5000 + s % 4));
+        ops_values(fk_plan_input(plan), (size_t)(BATCH * 3 * side * side),
+                   (uint32_t)(5000 + s % 4));
         memset(targets, 0, sizeof targets);
         for (int i = 0; i < BATCH; i++)
             targets[i * CLASSES + (7 * i + 3 * (s % 4)) % 10] = 1.0f;
@@ -237,9 +239,9 @@ static void check_model(const char *name)
 
 static void exported_models_run_as_elsewhere(void **state)
 {
-    static const char *const NAMES[] = {"timm_mobilenetv3_small_050", "timm_test_efficientnet",
-                                        "timm_test_nfnet",            "timm_test_resnet",
-                                        "tv_mobilenet_v2_w035",       "tv_shufflenet_v2_x0_5"};
+    static const char *const NAMES[] = {
+        "timm_mobilenetv3_small_050", "timm_test_efficientnet", "timm_test_nfnet",
+        "timm_test_resnet",           "tv_mobilenet_v2_w035",   "tv_shufflenet_v2_x0_5"};
 
     (void)state;
     if (!fk_is_folder(TEST_SHARED "/models/zoo")) {

@@ -3,9 +3,9 @@
 
 #define MAX_WORDS 64
 
-static const char *const OPS[] = {"in",      "conv",  "norm",    "act",      "pool",     "mean",
-                                  "dense",   "reshape", "transpose", "slice", "pad",     "softmax",
-                                  "add_self", "mul_self", "concat", "scale", "gate",     "gram"};
+static const char *const OPS[] = {"in",       "conv",     "norm",      "act",   "pool", "mean",
+                                  "dense",    "reshape",  "transpose", "slice", "pad",  "softmax",
+                                  "add_self", "mul_self", "concat",    "scale", "gate", "gram"};
 
 typedef struct parser {
     fk_graph *g;
@@ -59,8 +59,8 @@ static ferkd_status param(parser *p, const char *kind, fk_shape shape, int *id)
         else
             v[i] += 2.0f;
     }
-    k = strcmp(kind, "norm") == 0   ? FK_NORM_WEIGHT
-        : strcmp(kind, "bias") == 0 ? FK_BIAS
+    k = strcmp(kind, "norm") == 0    ? FK_NORM_WEIGHT
+        : strcmp(kind, "bias") == 0  ? FK_BIAS
         : strcmp(kind, "const") == 0 ? FK_BUFFER
                                      : FK_WEIGHT;
     (void)snprintf(name, sizeof name, "p%u", p->salt - 1);

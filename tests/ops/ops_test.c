@@ -87,8 +87,8 @@ static ferkd_status scalar(const ops_case *c, fk_plan *plan, const float *dy, do
     return FERKD_OK;
 }
 
-static ferkd_status difference(const ops_case *c, fk_plan *plan, const float *dy,
-                               const fk_param *p, size_t k, const float *grads)
+static ferkd_status difference(const ops_case *c, fk_plan *plan, const float *dy, const fk_param *p,
+                               size_t k, const float *grads)
 {
     const float h = 1e-2f;
     float *v = c->g->values + p->offset + k;
@@ -107,8 +107,8 @@ static ferkd_status difference(const ops_case *c, fk_plan *plan, const float *dy
     double numeric = (high - low) / (2.0 * (double)h);
     double mine = (double)grads[p->offset + k];
     if (fabs(numeric - mine) > GRAD_TOLERANCE * scale)
-        return fk_fail(FERKD_BUG, "%s[%zu]: gradient %.6g, finite difference %.6g", p->name, k, mine,
-                       numeric);
+        return fk_fail(FERKD_BUG, "%s[%zu]: gradient %.6g, finite difference %.6g", p->name, k,
+                       mine, numeric);
     return FERKD_OK;
 }
 

@@ -16,8 +16,8 @@ const fk_zoo_entry fk_zoo[] = {
     {"mobilenet_v2", "MobileNetV2 (Sandler et al. 2018), as torchvision", 224,
      fk_build_mobilenet_v2, 100},
     {"small28", "a small network for 28x28 images: four 3x3 convolutions", 28, fk_build_small28, 1},
-    {"small28_wide", "small28 with four times the channels: a teacher for it", 28,
-     fk_build_small28, 4},
+    {"small28_wide", "small28 with four times the channels: a teacher for it", 28, fk_build_small28,
+     4},
 };
 const size_t fk_zoo_count = FK_COUNT(fk_zoo);
 
