@@ -246,6 +246,8 @@ static ferkd_status add_initialisers(fk_reader *r)
         const Onnx__TensorProto *t = g->initializer[i];
         fk_constant *c = NULL;
         char what[256];
+        if (!t->name)
+            return fk_fail(FERKD_CORRUPT, "%s: an initialiser without a name", r->path);
         (void)snprintf(what, sizeof what, "%s: initialiser \"%s\"", r->path, t->name);
         TRY(fk_constant_decode(&c, t, what));
         ferkd_status st = fk_reader_set(r, t->name, c, -1);
@@ -271,6 +273,8 @@ static ferkd_status add_input(fk_reader *r, uint32_t batch, uint32_t size_px)
     int id;
 
     for (size_t i = 0; i < g->n_input; i++) {
+        if (!g->input[i]->name)
+            return fk_fail(FERKD_CORRUPT, "%s: an input without a name", r->path);
         if (fk_reader_find(r, g->input[i]->name))
             continue; /* an initialiser, listed as input in old files */
         if (input)
@@ -329,7 +333,8 @@ static ferkd_status add_nodes(fk_reader *r)
             if (*r->node->input[k] && !fk_reader_find(r, r->node->input[k]))
                 return fk_fail(FERKD_CORRUPT,
                                "%s: node \"%s\" (%s) uses \"%s\", which nothing before it makes",
-                               r->path, r->node->name, r->node->op_type, r->node->input[k]);
+                               r->path, r->node->name ? r->node->name : "?", r->node->op_type,
+                               r->node->input[k]);
         }
         TRY(fk_fold_node(r, &folded));
         if (!folded)
@@ -342,7 +347,7 @@ static ferkd_status finish(fk_reader *r)
 {
     const Onnx__GraphProto *g = r->model->graph;
 
-    if (g->n_output < 1)
+    if (g->n_output < 1 || !g->output[0]->name)
         return fk_fail(FERKD_CORRUPT, "%s: no output", r->path);
     const fk_value *v = fk_reader_find(r, g->output[0]->name);
     if (!v || v->constant)
