@@ -232,7 +232,7 @@ ferkd_status fk_slice_range(const fk_reader *r, int64_t start, int64_t end, int6
     int64_t span = step > 0 ? end - start : start - end;
     int64_t size = step > 0 ? step : -step;
     *first = start;
-    *count = span > 0 ? (span + size - 1) / size : 0;
+    *count = span > 0 ? (span - 1) / size + 1 : 0;
     return FERKD_OK;
 }
 
