@@ -160,10 +160,9 @@ static ferkd_status encode_chunk(job *j, const fk_codec *codec, const slot *s, u
     return FERKD_OK;
 }
 
-static void note_bad(const job *j, const slot *s, uint32_t n, const ferkd_watch *watch,
+static void note_bad(const slot *s, uint32_t n, const ferkd_watch *watch,
                      ferkd_label_result *result)
 {
-    (void)j;
     for (uint32_t i = 0; i < n; i++) {
         if (s->fault[i].status == FERKD_OK)
             continue;
@@ -198,7 +197,7 @@ static ferkd_status run_chunks(job *j, fk_store_writer *w, const ferkd_watch *wa
         uint32_t n = (uint32_t)fk_min_size(j->chunk, images - first);
         TRY_DONE(run_teacher(j, &j->slots[s], n * j->o->regions));
         TRY_DONE(encode_chunk(j, fk_store_writer_codec(w), &j->slots[s], first, n));
-        note_bad(j, &j->slots[s], n, watch, result);
+        note_bad(&j->slots[s], n, watch, result);
         TRY_DONE(fk_store_writer_append(w, j->blocks, n));
         if (watch && watch->progress)
             watch->progress(watch->ctx, "label", first + n, images, "");
