@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = ["base", "image", "data", "label", "net", "exchange", "engine", "train", "report"]
+FLOORS = ["base", "image", "data", "label", "net", "exchange", "kernel", "engine", "train", "report"]
 # system header -> the only files (by pattern) that may include it
 ROOMS = {
     r"(oneapi/dnnl/)?dnnl.*\.h": r"src/engine/dnnl_v\d\.c",

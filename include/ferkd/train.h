@@ -151,6 +151,37 @@ FERKD_API void ferkd_eval_fini(ferkd_eval_result *r);
 FERKD_API FERKD_CHECK ferkd_status ferkd_predict(ferkd_model *model, const char *path,
                                                  bool ignore_exif, float *probs);
 
+/* --- speed ------------------------------------------------------------------------------------- */
+
+/** What is to be timed: a model of the zoo, an ONNX file or a run folder, on random input. */
+typedef struct ferkd_speed_options {
+    const char *model;
+    bool train;       /**< whole steps: forward, loss, backward, optimiser; or inference */
+    uint32_t batch;   /**< 64 */
+    uint32_t size_px; /**< 0: the model's usual one */
+    uint32_t classes; /**< of a model of the zoo; 0: 1000 */
+    bool profile;     /**< note where the time goes */
+} ferkd_speed_options;
+
+/** Seconds by kind of work. */
+typedef struct ferkd_speed_part {
+    const char *what;
+    double seconds;
+} ferkd_speed_part;
+
+typedef struct ferkd_speed ferkd_speed;
+
+FERKD_API ferkd_speed_options ferkd_speed_defaults(void);
+FERKD_API FERKD_CHECK ferkd_status ferkd_speed_open(ferkd_speed **out,
+                                                    const ferkd_speed_options *options);
+FERKD_API void ferkd_speed_close(ferkd_speed **speed);
+/** One step, or one pass over a batch. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_speed_step(ferkd_speed *s, double *seconds);
+/** Bytes of activations, gradients and workspaces; of weights, their gradients and the optimiser. */
+FERKD_API void ferkd_speed_memory(const ferkd_speed *s, uint64_t *arena, uint64_t *weights);
+/** Where the time of all steps went (profile): at most `room` parts; gives how many. */
+FERKD_API size_t ferkd_speed_profile(const ferkd_speed *s, ferkd_speed_part *parts, size_t room);
+
 /* --- training ---------------------------------------------------------------------------------- */
 
 /** Everything that decides a run. Fields and their texts are those of the recipe file; see

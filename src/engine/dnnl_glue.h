@@ -10,6 +10,14 @@ typedef struct fk_md fk_md;     /* a shape and how it lies in memory */
 typedef struct fk_pd fk_pd;     /* a primitive, chosen but not made */
 typedef struct fk_prim fk_prim; /* a primitive and the memory of its arguments */
 
+/* A feature map as vectors of channels: lanes of them lie side by side. lanes 0: it is none. Strides in
+ * elements; the last vector is filled up with zeros. */
+typedef struct fk_lay {
+    int lanes;
+    size_t images, vectors, pixels;
+    size_t image, vector, pixel;
+} fk_lay;
+
 /* What an argument is to a primitive. */
 typedef enum fk_slot {
     FK_SRC,
@@ -33,13 +41,6 @@ typedef enum fk_slot {
 
 typedef enum fk_prop { FK_INFERENCE, FK_TRAINING, FK_BACKWARD_DATA, FK_BACKWARD_WEIGHTS } fk_prop;
 
-/* An activation fused behind a primitive; n is 0 or 1. */
-typedef struct fk_post {
-    int n;
-    fk_act kind;
-    float a, b;
-} fk_post;
-
 FERKD_CHECK ferkd_status fk_dn_new(fk_dn **out);
 void fk_dn_free(fk_dn **dn);
 const char *fk_dn_version(void);
@@ -50,6 +51,14 @@ FERKD_CHECK ferkd_status fk_md_weights(fk_md **out, const fk_shape *shape, int64
 /* The last two dimensions swapped in memory. */
 FERKD_CHECK ferkd_status fk_md_transposed(fk_md **out, const fk_shape *shape);
 FERKD_CHECK ferkd_status fk_md_copy(fk_md **out, const fk_md *md);
+/* The same layout with other elements. */
+FERKD_CHECK ferkd_status fk_md_as(fk_md **out, const fk_md *md, bool half);
+/* N C H W in vectors of `lanes` channels. */
+FERKD_CHECK ferkd_status fk_md_lanes(fk_md **out, const fk_shape *shape, int lanes, bool half);
+/* Channels a vector in the layouts that convolutions like here. */
+int fk_dn_lanes(void);
+fk_lay fk_md_lay(const fk_md *md);
+bool fk_md_half(const fk_md *md);
 void fk_md_free(fk_md *md);
 bool fk_md_equal(const fk_md *a, const fk_md *b);
 size_t fk_md_bytes(const fk_md *md);
@@ -62,7 +71,9 @@ typedef struct fk_conv_args {
     bool bias;
     int64_t groups;
     fk_window window;
+    bool sum; /* what is in dst already is added, before the activation */
     fk_post post;
+    bool half;     /* bf16 in and out; gradients of weights and biases are f32 */
     bool winograd;
     fk_pd *forward; /* hint for a backward one */
 } fk_conv_args;

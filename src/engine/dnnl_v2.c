@@ -182,6 +182,69 @@ ferkd_status fk_md_copy(fk_md **out, const fk_md *md)
     return FERKD_OK;
 }
 
+ferkd_status fk_md_as(fk_md **out, const fk_md *md, bool half)
+{
+    TRY(fk_md_copy(out, md));
+    (*out)->d.data_type = half ? dnnl_bf16 : dnnl_f32;
+    return FERKD_OK;
+}
+
+ferkd_status fk_md_lanes(fk_md **out, const fk_shape *shape, int lanes, bool half)
+{
+    fk_md *md = NULL;
+    dnnl_format_tag_t tag = lanes == 16 ? dnnl_nChw16c : dnnl_nChw8c;
+
+    TRY(fk_calloc(&md, 1, sizeof *md, "a memory descriptor"));
+    ferkd_status st = check(dnnl_memory_desc_init_by_tag(&md->d, shape->n, shape->d,
+                                                         half ? dnnl_bf16 : dnnl_f32, tag),
+                            "a memory descriptor was refused");
+    if (st != FERKD_OK)
+        free(md);
+    else
+        *out = md;
+    return st;
+}
+
+int fk_dn_lanes(void)
+{
+    unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
+    unsigned wide = (unsigned)dnnl_cpu_isa_avx512_core;
+
+    return (isa & wide) == wide ? 16 : 8;
+}
+
+fk_lay fk_md_lay(const fk_md *md)
+{
+    const dnnl_memory_desc_t *d = &md->d;
+    const dnnl_blocking_desc_t *b = &d->format_desc.blocking;
+    const int64_t *s = b->strides;
+    int64_t lanes = fk_dn_lanes();
+    fk_lay lay = {0};
+
+    if (d->ndims != 4 || d->format_kind != dnnl_blocked || d->offset0 != 0)
+        return lay;
+    bool blocked = b->inner_nblks == 1 && b->inner_idxs[0] == 1 &&
+                   (b->inner_blks[0] == 8 || b->inner_blks[0] == 16);
+    bool last = b->inner_nblks == 0 && s[1] == 1 && d->dims[1] % lanes == 0;
+    if (blocked)
+        lanes = b->inner_blks[0];
+    int64_t pixel = blocked ? lanes : d->dims[1];
+    if ((!blocked && !last) || s[3] != pixel || s[2] != d->dims[3] * pixel)
+        return lay;
+    return (fk_lay){.lanes = (int)lanes,
+                    .images = (size_t)d->dims[0],
+                    .vectors = (size_t)(d->padded_dims[1] / lanes),
+                    .pixels = (size_t)(d->dims[2] * d->dims[3]),
+                    .image = (size_t)s[0],
+                    .vector = (size_t)(blocked ? s[1] : lanes),
+                    .pixel = (size_t)pixel};
+}
+
+bool fk_md_half(const fk_md *md)
+{
+    return md->d.data_type == dnnl_bf16;
+}
+
 void fk_md_free(fk_md *md)
 {
     free(md);
@@ -198,13 +261,15 @@ size_t fk_md_bytes(const fk_md *md)
 }
 
 /* A layout that oneDNN is to choose, or the one given. */
-static ferkd_status md_any(dnnl_memory_desc_t *d, const fk_md *given, int n, const int64_t *dims)
+static ferkd_status md_any(dnnl_memory_desc_t *d, const fk_md *given, int n, const int64_t *dims,
+                           bool half)
 {
     if (given) {
         *d = given->d;
         return FERKD_OK;
     }
-    return check(dnnl_memory_desc_init_by_tag(d, n, dims, dnnl_f32, dnnl_format_tag_any),
+    return check(dnnl_memory_desc_init_by_tag(d, n, dims, half ? dnnl_bf16 : dnnl_f32,
+                                              dnnl_format_tag_any),
                  "a memory descriptor was refused");
 }
 
@@ -244,7 +309,8 @@ static dnnl_alg_kind_t act_alg(const fk_post *act, float *a, float *b)
     return dnnl_alg_kind_undef;
 }
 
-static ferkd_status make_pd(fk_dn *dn, fk_pd **out, const void *desc, const fk_post *post,
+/* sum: what dst holds is added first. */
+static ferkd_status make_pd(fk_dn *dn, fk_pd **out, const void *desc, bool sum, const fk_post *post,
                             const fk_pd *hint, const char *what)
 {
     dnnl_primitive_attr_t attr = NULL;
@@ -255,14 +321,16 @@ static ferkd_status make_pd(fk_dn *dn, fk_pd **out, const void *desc, const fk_p
 
     TRY(fk_calloc(&pd, 1, sizeof *pd, what));
     dnnl_status_t s = dnnl_primitive_attr_create(&attr);
+    if (s == dnnl_success)
+        s = dnnl_post_ops_create(&ops);
+    if (s == dnnl_success && sum)
+        s = dnnl_post_ops_append_sum(ops, 1.0f);
     if (s == dnnl_success && post && post->n) {
         dnnl_alg_kind_t alg = act_alg(post, &a, &b);
-        s = dnnl_post_ops_create(&ops);
-        if (s == dnnl_success)
-            s = dnnl_post_ops_append_eltwise(ops, 1.0f, alg, a, b);
-        if (s == dnnl_success)
-            s = dnnl_primitive_attr_set_post_ops(attr, ops);
+        s = dnnl_post_ops_append_eltwise(ops, 1.0f, alg, a, b);
     }
+    if (s == dnnl_success)
+        s = dnnl_primitive_attr_set_post_ops(attr, ops);
     if (s == dnnl_success)
         s = dnnl_primitive_desc_create(&pd->h, desc, attr, dn->engine, hint ? hint->h : NULL);
     if (ops)
@@ -293,10 +361,10 @@ ferkd_status fk_pd_conv(fk_dn *dn, fk_pd **out, const fk_conv_args *a)
     for (int i = 0; i < 2; i++)
         dilate[i] = w->dilation[i] - 1;
     int n = grouped_dims(&a->weights, a->groups, wdims);
-    TRY(md_any(&src, a->src_md, 4, a->src.d));
-    TRY(md_any(&dst, a->dst_md, 4, a->dst.d));
-    TRY(md_any(&weights, NULL, n, wdims));
-    TRY(md_any(&bias, NULL, 1, a->weights.d));
+    TRY(md_any(&src, a->src_md, 4, a->src.d, a->half));
+    TRY(md_any(&dst, a->dst_md, 4, a->dst.d, a->half));
+    TRY(md_any(&weights, NULL, n, wdims, a->half && a->prop != FK_BACKWARD_WEIGHTS));
+    TRY(md_any(&bias, NULL, 1, a->weights.d, false));
     const dnnl_memory_desc_t *b = a->bias ? &bias : NULL;
     if (a->prop == FK_BACKWARD_DATA)
         s = dnnl_dilated_convolution_backward_data_desc_init(&d, alg, &src, &weights, &dst,
@@ -309,7 +377,7 @@ ferkd_status fk_pd_conv(fk_dn *dn, fk_pd **out, const fk_conv_args *a)
             &d, a->prop == FK_TRAINING ? dnnl_forward_training : dnnl_forward_inference, alg, &src,
             &weights, b, &dst, w->stride, dilate, w->begin, w->end);
     TRY(check(s, "a convolution was refused"));
-    return make_pd(dn, out, &d, &a->post, a->forward, "a convolution has no implementation");
+    return make_pd(dn, out, &d, a->sum, &a->post, a->forward, "a convolution has no implementation");
 }
 
 ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a)
@@ -328,8 +396,8 @@ ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a)
     TRY(fk_md_plain(&plain, &a->dst));
     dst = plain->d;
     fk_md_free(plain);
-    TRY(md_any(&weights, NULL, 2, a->weights.d));
-    TRY(md_any(&bias, NULL, 1, a->weights.d));
+    TRY(md_any(&weights, NULL, 2, a->weights.d, false));
+    TRY(md_any(&bias, NULL, 1, a->weights.d, false));
     const dnnl_memory_desc_t *b = a->bias ? &bias : NULL;
     if (a->prop == FK_BACKWARD_DATA)
         s = dnnl_inner_product_backward_data_desc_init(&d, &src, &weights, &dst);
@@ -340,7 +408,7 @@ ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a)
             &d, a->prop == FK_TRAINING ? dnnl_forward_training : dnnl_forward_inference, &src,
             &weights, b, &dst);
     TRY(check(s, "an inner product was refused"));
-    return make_pd(dn, out, &d, NULL, a->forward, "an inner product has no implementation");
+    return make_pd(dn, out, &d, false, NULL, a->forward, "an inner product has no implementation");
 }
 
 ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_md *a, const fk_md *b, const fk_md *dst)
@@ -348,7 +416,7 @@ ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_md *a, const fk_md *b
     dnnl_matmul_desc_t d;
 
     TRY(check(dnnl_matmul_desc_init(&d, &a->d, &b->d, NULL, &dst->d), "a matmul was refused"));
-    return make_pd(dn, out, &d, NULL, NULL, "a matmul has no implementation");
+    return make_pd(dn, out, &d, false, NULL, NULL, "a matmul has no implementation");
 }
 
 ferkd_status fk_pd_norm(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md, float eps, bool relu,
@@ -370,7 +438,7 @@ ferkd_status fk_pd_norm(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md, f
         s = dnnl_batch_normalization_forward_desc_init(&d, dnnl_forward_inference, &md->d, eps,
                                                        flags | dnnl_use_global_stats);
     TRY(check(s, "a batch normalisation was refused"));
-    return make_pd(dn, out, &d, NULL, forward, "a batch normalisation has no implementation");
+    return make_pd(dn, out, &d, false, NULL, forward, "a batch normalisation has no implementation");
 }
 
 ferkd_status fk_pd_pool(fk_dn *dn, fk_pd **out, const fk_pool_args *a)
@@ -386,7 +454,7 @@ ferkd_status fk_pd_pool(fk_dn *dn, fk_pd **out, const fk_pool_args *a)
 
     for (int i = 0; i < 2; i++)
         dilate[i] = w->dilation[i] - 1;
-    TRY(md_any(&dst, a->dst_md, 4, a->dst.d));
+    TRY(md_any(&dst, a->dst_md, 4, a->dst.d, fk_md_half(a->src_md)));
     if (a->prop == FK_BACKWARD_DATA)
         s = dnnl_pooling_v2_backward_desc_init(&d, alg, &a->src_md->d, &dst, w->stride, w->kernel,
                                                dilate, w->begin, w->end);
@@ -395,7 +463,7 @@ ferkd_status fk_pd_pool(fk_dn *dn, fk_pd **out, const fk_pool_args *a)
             &d, a->prop == FK_TRAINING ? dnnl_forward_training : dnnl_forward_inference, alg,
             &a->src_md->d, &dst, w->stride, w->kernel, dilate, w->begin, w->end);
     TRY(check(s, "a pooling was refused"));
-    return make_pd(dn, out, &d, NULL, a->forward, "a pooling has no implementation");
+    return make_pd(dn, out, &d, false, NULL, a->forward, "a pooling has no implementation");
 }
 
 ferkd_status fk_pd_act(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md, const fk_post *act,
@@ -414,7 +482,7 @@ ferkd_status fk_pd_act(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md, co
             &d, prop == FK_TRAINING ? dnnl_forward_training : dnnl_forward_inference, alg, &md->d,
             a, b);
     TRY(check(s, "an activation was refused"));
-    return make_pd(dn, out, &d, NULL, forward, "an activation has no implementation");
+    return make_pd(dn, out, &d, false, NULL, forward, "an activation has no implementation");
 }
 
 ferkd_status fk_pd_reorder(fk_dn *dn, fk_pd **out, const fk_md *src, const fk_md *dst)

@@ -28,9 +28,8 @@ static ferkd_status same_forward(fk_plan *p, fk_step *s)
     fk_binary kind = s->node->u.binary.kind;
 
     if (kind == FK_ADD) {
-#pragma omp parallel for simd schedule(static)
-        for (size_t i = 0; i < n; i++)
-            y[i] = a[i] + b[i];
+        fk_add(fk_data_operand(p, s->out), fk_data_operand(p, s->in[0]),
+               fk_data_operand(p, s->in[1]), n);
     } else if (kind == FK_MUL) {
 #pragma omp parallel for simd schedule(static)
         for (size_t i = 0; i < n; i++)

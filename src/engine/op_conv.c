@@ -151,25 +151,18 @@ done:
     return st;
 }
 
-/* Inference: take the BatchNorm and the activation behind the convolution into it. Gives the node
- * whose output this step makes. */
-static int absorb(fk_plan *p, int id, const fk_node **norm, fk_post *post)
+/* The value at `tensor` may be overwritten with the sum at node `adder`: nobody reads it later. */
+static bool may_add(const fk_plan *p, int tensor, int adder)
 {
-    int user = -1;
-    const fk_node *next = p->o.train ? NULL : fk_only_user(p, id, &user);
-
-    if (next && next->op == FK_BATCHNORM) {
-        *norm = next;
-        p->absorbed[user] = true;
-        id = user;
-        next = fk_only_user(p, id, &user);
+    if (p->tensors[tensor].step < 0 || p->tensor_of[p->g->output] == tensor)
+        return false;
+    for (size_t i = (size_t)adder + 1; i < p->g->n_nodes; i++) {
+        for (int k = 0; p->uses[i] && k < p->g->nodes[i].n_in; k++) {
+            if (p->tensor_of[p->g->nodes[i].in[k]] == tensor)
+                return false;
+        }
     }
-    if (next && next->op == FK_ACT && fk_act_is_dnnl(next->u.act.kind)) {
-        *post = (fk_post){1, next->u.act.kind, next->u.act.a, next->u.act.b};
-        p->absorbed[user] = true;
-        id = user;
-    }
-    return id;
+    return true;
 }
 
 /* Choose the forward primitive; its weights and output get their places. */
@@ -186,7 +179,10 @@ static ferkd_status compile_forward(fk_plan *p, fk_step *s, fk_conv_args *a, int
     TRY_DONE(weights_copy(p, s, weights, WEIGHTS, LOAD_WEIGHTS));
     fk_md *mine = dst;
     dst = NULL;
-    TRY_DONE(fk_step_output(p, s, mine, &a->dst, id));
+    if (s->residual >= 0)
+        TRY_DONE(fk_step_output_in(p, s, mine, &a->dst, id, s->residual));
+    else
+        TRY_DONE(fk_step_output(p, s, mine, &a->dst, id));
     *out = pd;
     pd = NULL;
 done:
@@ -248,9 +244,10 @@ done:
 }
 
 /* Which layout does the convolution want its input in? Row-major (oneDNN's GEMM) where its own choice
- * would end in reference code. */
-static ferkd_status wanted_input(fk_plan *p, fk_conv_args *a, int tensor, int *out)
+ * would end in reference code. The residual has to come in the output's layout. */
+static ferkd_status wanted_inputs(fk_plan *p, fk_conv_args *a, int tensor, int *out, int *residual)
 {
+    fk_md *dst = NULL;
     fk_pd *pd = NULL;
     fk_md *src = NULL;
     ferkd_status st = FERKD_OK;
@@ -264,9 +261,17 @@ static ferkd_status wanted_input(fk_plan *p, fk_conv_args *a, int tensor, int *o
     else
         TRY_DONE(fk_pd_md(pd, FK_SRC, &src));
     TRY_DONE(fk_want(p, tensor, src, out));
+    if (*residual < 0)
+        goto done;
+    if (slow)
+        TRY_DONE(fk_md_plain(&dst, &a->dst));
+    else
+        TRY_DONE(fk_pd_md(pd, FK_DST, &dst));
+    TRY_DONE(fk_want(p, *residual, dst, residual));
 done:
     fk_pd_free(pd);
     fk_md_free(src);
+    fk_md_free(dst);
     return st;
 }
 
@@ -275,10 +280,15 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     fk_step *s = NULL;
     fk_pd *pd = NULL;
     fk_md *plain_dst = NULL;
-    const fk_node *norm = NULL;
-    fk_post post = {0};
+    const fk_tail_rules rules = {fk_act_is_dnnl, fk_act_is_dnnl, may_add};
+    fk_tail tail = {.id = id, .residual = -1};
     int in = p->tensor_of[n->in[0]];
-    int final = absorb(p, id, &norm, &post);
+
+    if (fk_is_depthwise(p, n) && p->o.train)
+        return fk_compile_depthwise(p, n, id);
+    const fk_node *norm = p->o.train ? NULL : fk_absorb_norm(p, &tail.id);
+    if (!p->o.train)
+        tail = fk_absorb_tail(p, tail.id, &rules);
     bool bias = n->param[1] >= 0 || norm;
     fk_conv_args a = {.prop = p->o.train ? FK_TRAINING : FK_INFERENCE,
                       .src = p->tensors[in].shape,
@@ -287,23 +297,27 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
                       .bias = bias,
                       .groups = n->u.conv.groups,
                       .window = n->u.conv.window,
-                      .post = post};
+                      .sum = tail.residual >= 0,
+                      .post = tail.post};
 
-    TRY(wanted_input(p, &a, in, &in));
-    TRY(fk_step_new(p, &s, n, 1));
+    TRY(wanted_inputs(p, &a, in, &in, &tail.residual));
+    TRY(fk_step_new(p, &s, n, tail.residual >= 0 ? 2 : 1));
     s->in[0] = in;
+    if (tail.residual >= 0)
+        s->in[1] = s->residual = tail.residual;
+    s->kind = FK_KIND_CONV;
     s->forward = forward;
     s->backward = backward;
     s->refresh = refresh;
     s->folded = norm;
-    s->post = post;
+    s->post = tail.post;
     if (norm)
         TRY(fk_step_buffer(p, s, BIAS, (size_t)n->shape.d[1] * sizeof(float), FK_LIFE_ALWAYS));
     a.src_md = p->tensors[in].md;
     if (p->tensors[in].plain && a.src.d[1] > 4) /* the image itself has kernels of its own */
         TRY(fk_md_plain(&plain_dst, &a.dst));
-    a.dst_md = plain_dst;
-    ferkd_status st = compile_forward(p, s, &a, final, &pd);
+    a.dst_md = s->residual >= 0 ? p->tensors[s->residual].md : plain_dst;
+    ferkd_status st = compile_forward(p, s, &a, tail.id, &pd);
     fk_md_free(plain_dst);
     a.dst_md = NULL;
     TRY(st);

@@ -1,115 +1,368 @@
-/* BatchNorm: batch statistics and a fused ReLU in training, running statistics in inference. */
+/* BatchNorm and all that stands around it as one step: statistics of the batch, normalisation, the addition of
+ * the residual connection, the activation; and backward. Where a depthwise convolution follows, only the
+ * statistics are worked out here, and the convolution normalises while it reads. Nothing but the input is
+ * kept for backward, and the output where an activation comes after an addition. */
 #include "base/compat.h"
 
 #include "engine/step.h"
 
-enum { RUN, RUN_BACK };
+#include <omp.h>
 
-enum { MEAN, VARIANCE, WORKSPACE };
+#include "base/mem.h"
+
+enum { VECTORS, PARTS };
+
+/* --- vectors of channels and the threads ----------------------------------------------------- */
+
+fk_split fk_split_of(const fk_lay *lay)
+{
+    size_t threads = (size_t)omp_get_max_threads();
+    bool whole = lay->vectors % threads == 0 || lay->vectors >= 8 * threads;
+
+    return (fk_split){whole ? 1 : fk_min_size(threads, lay->images), lay->vectors, lay->images};
+}
+
+/* Part `part` of channel vector v. */
+static fk_planes planes_of(const fk_lay *lay, const fk_split *split, size_t v, size_t part)
+{
+    size_t begin = lay->images * part / split->parts;
+    size_t end = lay->images * (part + 1) / split->parts;
+
+    return (fk_planes){begin * lay->image + v * lay->vector, end - begin, lay->image, lay->pixels,
+                       lay->pixel};
+}
+
+static float *vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector which, size_t v)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    size_t lanes = (size_t)lay->lanes;
+    float *all = fk_buffer_at(p, s->buffers[VECTORS]);
+
+    return all + (which * lay->vectors + v) * lanes;
+}
+
+const float *fk_norm_vector_of(const fk_plan *p, int step, fk_norm_vector which, size_t v)
+{
+    return vector_of(p, p->steps[step], which, v);
+}
+
+/* [2][lanes] doubles of one part of one vector */
+static double *part_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
+                       size_t part)
+{
+    size_t lanes = (size_t)p->tensors[s->in[0]].lay.lanes;
+    double *all = fk_buffer_at(p, s->buffers[PARTS]);
+
+    return all + (v * split->parts + part) * 2 * lanes;
+}
+
+/* The sums of all parts of channel c of vector v, in their order. */
+static void total_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v, size_t c,
+                     double *first, double *second)
+{
+    size_t lanes = (size_t)p->tensors[s->in[0]].lay.lanes;
+
+    *first = *second = 0.0;
+    for (size_t part = 0; part < split->parts; part++) {
+        const double *sums = part_of(p, s, split, v, part);
+        *first += sums[c];
+        *second += sums[lanes + c];
+    }
+}
+
+static fk_norm_args args_of(const fk_plan *p, const fk_step *s, size_t v, fk_planes at)
+{
+    const fk_tensor *out = &p->tensors[s->out];
+    bool half = fk_md_half(out->md);
+    bool trains = p->o.train && out->needs_grad;
+
+    return (fk_norm_args){
+        .at = at,
+        .y = fk_data_operand(p, s->in[0]),
+        .residual = fk_data_operand(p, s->residual),
+        .a = fk_data_operand(p, s->out),
+        .g = fk_buffer_operand(p, trains ? out->grad : -1, half),
+        .g2 = fk_buffer_operand(p, trains ? out->grad2 : -1, half),
+        .mean = vector_of(p, s, FK_NORM_MEAN, v),
+        .scale = vector_of(p, s, FK_NORM_SCALE, v),
+        .shift = vector_of(p, s, FK_NORM_SHIFT, v),
+        .to_dz = vector_of(p, s, FK_NORM_SCALE, v),
+        .to_y = vector_of(p, s, FK_NORM_TO_Y, v),
+        .to_1 = vector_of(p, s, FK_NORM_TO_1, v),
+        .act = s->post};
+}
+
+/* --- forward --------------------------------------------------------------------------------- */
 
 /* running = (1 - m) running + m batch, the variance unbiased as torch.nn.BatchNorm2d keeps it. */
-static void update_running(fk_plan *p, const fk_step *s)
+static void update_running(const fk_plan *p, const fk_step *s, size_t c, double n, double mean,
+                           double var)
 {
-    const fk_shape *shape = &p->tensors[s->in[0]].shape;
-    const float *mean = fk_buffer_at(p, s->buffers[MEAN]);
-    const float *var = fk_buffer_at(p, s->buffers[VARIANCE]);
-    float *running_mean = fk_graph_values(p->g, s->node->param[2]);
-    float *running_var = fk_graph_values(p->g, s->node->param[3]);
-    int64_t channels = shape->d[1];
-    double n = (double)(fk_shape_count(shape) / channels);
+    float *running_mean = fk_graph_values(p->g, s->node->param[2]) + c;
+    float *running_var = fk_graph_values(p->g, s->node->param[3]) + c;
     double m = s->node->u.norm.momentum;
+    double unbiased = var * (n > 1 ? n / (n - 1) : 1.0);
 
-    for (int64_t c = 0; c < channels; c++) {
-        double unbiased = (double)var[c] * (n > 1 ? n / (n - 1) : 1.0);
-        running_mean[c] = (float)((1.0 - m) * (double)running_mean[c] + m * (double)mean[c]);
-        running_var[c] = (float)((1.0 - m) * (double)running_var[c] + m * unbiased);
+    *running_mean = (float)((1.0 - m) * (double)*running_mean + m * mean);
+    *running_var = (float)((1.0 - m) * (double)*running_var + m * unbiased);
+}
+
+/* What normalises channel c: lanes that only pad get 0 for everything. */
+static void set_channel(const fk_plan *p, const fk_step *s, size_t c, double mean, double var)
+{
+    size_t lanes = (size_t)p->tensors[s->in[0]].lay.lanes;
+    size_t v = c / lanes;
+    size_t l = c % lanes;
+    bool real = c < (size_t)s->node->shape.d[1];
+    double rstd = 1.0 / sqrt(var + s->node->u.norm.eps);
+    double gamma = real ? (double)fk_graph_values(p->g, s->node->param[0])[c] : 0.0;
+    double beta = real ? (double)fk_graph_values(p->g, s->node->param[1])[c] : 0.0;
+
+    vector_of(p, s, FK_NORM_MEAN, v)[l] = (float)mean;
+    vector_of(p, s, FK_NORM_RSTD, v)[l] = (float)rstd;
+    vector_of(p, s, FK_NORM_SCALE, v)[l] = (float)(gamma * rstd);
+    vector_of(p, s, FK_NORM_SHIFT, v)[l] = (float)beta;
+}
+
+/* Moments are taken around the first value of each channel, so that nothing cancels. */
+static void take_moments(const fk_plan *p, const fk_step *s, const fk_norm_kernels *k,
+                         const fk_split *split, size_t v, size_t part)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    fk_operand y = fk_data_operand(p, s->in[0]);
+    double *sums = part_of(p, s, split, v, part);
+    float origin[FK_MAX_LANES];
+    fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
+
+    fk_operand first = {(char *)y.data + v * lay->vector * (y.half ? 2 : 4), y.half};
+    k->add((fk_operand){origin, false}, first, (fk_operand){0}, (size_t)lay->lanes);
+    a.mean = origin;
+    memset(sums, 0, 2 * (size_t)lay->lanes * sizeof *sums);
+    k->moments(&a, sums, sums + lay->lanes);
+    if (part == 0) /* for finish_moments() */
+        memcpy(vector_of(p, s, FK_NORM_MEAN, v), origin, (size_t)lay->lanes * sizeof *origin);
+}
+
+static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    size_t lanes = (size_t)lay->lanes;
+    double n = (double)(lay->images * lay->pixels);
+
+    for (size_t l = 0; l < lanes; l++) {
+        double sum;
+        double squares;
+        double origin = (double)vector_of(p, s, FK_NORM_MEAN, v)[l];
+        total_of(p, s, split, v, l, &sum, &squares);
+        double mean = origin + sum / n;
+        double var = fmax(squares / n - sum / n * (sum / n), 0.0);
+        set_channel(p, s, v * lanes + l, mean, var);
+        if (v * lanes + l < (size_t)s->node->shape.d[1])
+            update_running(p, s, v * lanes + l, n, mean, var);
     }
+}
+
+static void normalise(const fk_plan *p, const fk_step *s, const fk_norm_kernels *k,
+                      const fk_split *split, size_t v, size_t part)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
+
+    if (p->tensors[s->out].lazy < 0)
+        k->forward(&a);
 }
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
-    TRY(fk_run(p, s, RUN));
-    if (p->o.train)
-        update_running(p, s);
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+    size_t jobs = lay->vectors * split.parts;
+
+    if (!p->o.train) {
+#pragma omp parallel for schedule(static)
+        for (size_t j = 0; j < jobs; j++)
+            normalise(p, s, k, &split, j / split.parts, j % split.parts);
+        return FERKD_OK;
+    }
+    if (split.parts == 1) { /* all of a vector by one thread, while it is in its cache */
+#pragma omp parallel for schedule(static)
+        for (size_t v = 0; v < lay->vectors; v++) {
+            take_moments(p, s, k, &split, v, 0);
+            finish_moments(p, s, &split, v);
+            normalise(p, s, k, &split, v, 0);
+        }
+        return FERKD_OK;
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < jobs; j++)
+        take_moments(p, s, k, &split, j % lay->vectors, j / lay->vectors);
+    for (size_t v = 0; v < lay->vectors; v++)
+        finish_moments(p, s, &split, v);
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < jobs; j++)
+        normalise(p, s, k, &split, j % lay->vectors, j / lay->vectors);
     return FERKD_OK;
+}
+
+/* Inference: from the running statistics. */
+static ferkd_status refresh(fk_plan *p, fk_step *s)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    size_t channels = (size_t)s->node->shape.d[1];
+
+    for (size_t c = 0; c < lay->vectors * (size_t)lay->lanes; c++) {
+        bool real = c < channels;
+        set_channel(p, s, c, real ? (double)fk_graph_values(p->g, s->node->param[2])[c] : 0.0,
+                    real ? (double)fk_graph_values(p->g, s->node->param[3])[c] : 0.0);
+    }
+    return FERKD_OK;
+}
+
+/* --- backward -------------------------------------------------------------------------------- */
+
+static fk_norm_args backward_args(const fk_plan *p, const fk_step *s, const fk_split *split,
+                                  size_t v, size_t part)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    const fk_tensor *out = &p->tensors[s->out];
+    fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
+
+    a.dy = fk_buffer_operand(p, s->din[0], fk_md_half(p->tensors[s->in[0]].md));
+    if (s->residual >= 0 && s->din[1] >= 0 && s->din[1] != out->grad)
+        a.dz = fk_buffer_operand(p, s->din[1], fk_md_half(p->tensors[s->residual].md));
+    return a;
+}
+
+static void take_sums(const fk_plan *p, const fk_step *s, const fk_norm_kernels *k,
+                      const fk_split *split, size_t v, size_t part)
+{
+    fk_norm_args a = backward_args(p, s, split, v, part);
+    double *sums = part_of(p, s, split, v, part);
+
+    memset(sums, 0, 2 * (size_t)k->lanes * sizeof *sums);
+    k->sums(&a, sums, sums + k->lanes);
+}
+
+/* dy = scale (dz - mean(dz) - xhat mean(dz xhat)), xhat = rstd (y - mean) */
+static void finish_sums(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    size_t lanes = (size_t)lay->lanes;
+    double n = (double)(lay->images * lay->pixels);
+    float *dgamma = p->grads + p->g->params[s->node->param[0]].offset;
+    float *dbeta = p->grads + p->g->params[s->node->param[1]].offset;
+
+    for (size_t l = 0; l < lanes; l++) {
+        double sum;
+        double product;
+        size_t c = v * lanes + l;
+        double rstd = (double)vector_of(p, s, FK_NORM_RSTD, v)[l];
+        double scale = (double)vector_of(p, s, FK_NORM_SCALE, v)[l];
+        total_of(p, s, split, v, l, &sum, &product);
+        vector_of(p, s, FK_NORM_TO_Y, v)[l] = (float)(-scale * rstd * rstd * product / n);
+        vector_of(p, s, FK_NORM_TO_1, v)[l] = (float)(-scale * sum / n);
+        if (c < (size_t)s->node->shape.d[1]) {
+            dgamma[c] = (float)(rstd * product);
+            dbeta[c] = (float)sum;
+        }
+    }
+}
+
+static void spread(const fk_plan *p, const fk_step *s, const fk_norm_kernels *k,
+                   const fk_split *split, size_t v, size_t part)
+{
+    fk_norm_args a = backward_args(p, s, split, v, part);
+
+    if (a.dy.data)
+        k->backward(&a);
 }
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
-    return fk_run(p, s, RUN_BACK);
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+    size_t jobs = lay->vectors * split.parts;
+
+    if (split.parts == 1) {
+#pragma omp parallel for schedule(static)
+        for (size_t v = 0; v < lay->vectors; v++) {
+            take_sums(p, s, k, &split, v, 0);
+            finish_sums(p, s, &split, v);
+            spread(p, s, k, &split, v, 0);
+        }
+        return FERKD_OK;
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < jobs; j++)
+        take_sums(p, s, k, &split, j % lay->vectors, j / lay->vectors);
+    for (size_t v = 0; v < lay->vectors; v++)
+        finish_sums(p, s, &split, v);
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < jobs; j++)
+        spread(p, s, k, &split, j % lay->vectors, j / lay->vectors);
+    return FERKD_OK;
 }
 
-static ferkd_status compile_backward(fk_plan *p, fk_step *s, fk_pd *forward_pd, bool relu)
-{
-    const fk_node *n = s->node;
-    fk_pd *pd = NULL;
-    fk_arg args[FK_MAX_ARGS] = {{FK_SRC, {FK_REF_DATA, s->in[0]}},
-                                {FK_MEAN_STAT, {FK_REF_BUFFER, MEAN}},
-                                {FK_VARIANCE_STAT, {FK_REF_BUFFER, VARIANCE}},
-                                {FK_SCALE, {FK_REF_VALUES, n->param[0]}},
-                                {FK_SHIFT, {FK_REF_VALUES, n->param[1]}}, /* oneDNN 2.6 counts it */
-                                {FK_DIFF_DST, {FK_REF_GRAD, s->out}},
-                                {FK_DIFF_SRC, {FK_REF_DIN, 0}},
-                                {FK_DIFF_SCALE, {FK_REF_GRADS, n->param[0]}},
-                                {FK_DIFF_SHIFT, {FK_REF_GRADS, n->param[1]}},
-                                {FK_WORKSPACE, {FK_REF_BUFFER, WORKSPACE}}};
+/* --- compiling ------------------------------------------------------------------------------- */
 
-    TRY(fk_pd_norm(p->dn, &pd, FK_BACKWARD_DATA, p->tensors[s->in[0]].md, (float)n->u.norm.eps,
-                   relu, forward_pd));
-    return fk_step_prim(p, s, RUN_BACK, pd, "batchnorm, gradient of", args, relu ? 10 : 9);
+/* A residual is added in the layout at hand, so it has to be in it, or come there by a reorder. */
+static bool may_add(const fk_plan *p, int tensor, int adder)
+{
+    (void)adder;
+    return p->tensors[tensor].step >= 0;
 }
 
-static ferkd_status compile_training(fk_plan *p, fk_step *s, fk_pd *pd, bool relu)
+static bool feeds_depthwise(const fk_plan *p, int id)
 {
-    size_t channels = (size_t)p->tensors[s->in[0]].shape.d[1] * sizeof(float);
+    int user = -1;
+    const fk_node *next = p->o.train ? fk_only_user(p, id, &user) : NULL;
 
-    TRY(fk_step_buffer(p, s, MEAN, channels, FK_LIFE_BOTH));
-    TRY(fk_step_buffer(p, s, VARIANCE, channels, FK_LIFE_BOTH));
-    if (relu)
-        TRY(fk_step_buffer(p, s, WORKSPACE, fk_pd_workspace_bytes(pd), FK_LIFE_BOTH));
-    fk_step_keep(p, s->in[0], s);
-    if (!fk_wants_din(p, s, 0)) /* the primitive writes it all the same */
-        return fk_fail(FERKD_UNSUPPORTED, "node %s: BatchNorm on the input cannot be trained",
-                       s->node->name);
-    return compile_backward(p, s, pd, relu);
+    return next && next->op == FK_CONV && fk_is_depthwise(p, next);
 }
 
 ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
 {
-    fk_step *s = NULL;
-    fk_pd *pd = NULL;
-    fk_md *md = NULL;
-    int user = -1;
-    const fk_node *next = fk_only_user(p, id, &user);
-    bool relu = p->o.train && next && next->op == FK_ACT && next->u.act.kind == FK_RELU;
+    fk_tail_rules rules = {fk_kernel_has_act,
+                           p->o.train ? fk_act_from_output : fk_kernel_has_act, may_add};
     int in = p->tensor_of[n->in[0]];
-    bool train = p->o.train;
+    const fk_lay lay = p->tensors[in].lay;
+    fk_step *s = NULL;
+    fk_md *md = NULL;
 
-    if (relu) {
-        p->absorbed[user] = true;
-        id = user;
-    }
-    TRY(fk_step_new(p, &s, n, 1));
+    if (!lay.lanes)
+        return fk_compile_norm_dnnl(p, n, id);
+    fk_tail tail = fk_absorb_tail(p, id, &rules);
+    if (tail.residual >= 0)
+        TRY(fk_want(p, tail.residual, p->tensors[in].md, &tail.residual));
+    TRY(fk_step_new(p, &s, n, tail.residual >= 0 ? 2 : 1));
     s->in[0] = in;
+    if (tail.residual >= 0)
+        s->in[1] = s->residual = tail.residual;
+    s->kind = FK_KIND_NORM;
+    s->post = tail.post;
+    s->takes_two = true;
+    s->passes = tail.residual >= 0 && !tail.post.n ? 1 : -1;
     s->forward = forward;
     s->backward = backward;
+    s->refresh = p->o.train ? NULL : refresh;
+    size_t channels = lay.vectors * (size_t)lay.lanes;
+    fk_split split = fk_split_of(&lay);
+    TRY(fk_step_buffer(p, s, VECTORS, FK_NORM_VECTORS * channels * sizeof(float),
+                       p->o.train ? FK_LIFE_BOTH : FK_LIFE_ALWAYS));
+    TRY(fk_step_buffer(p, s, PARTS, split.parts * 2 * channels * sizeof(double),
+                       p->o.train ? FK_LIFE_BOTH : FK_LIFE_FORWARD));
     TRY(fk_md_copy(&md, p->tensors[in].md));
-    TRY(fk_step_output(p, s, md, &n->shape, id));
-    TRY(fk_pd_norm(p->dn, &pd, train ? FK_TRAINING : FK_INFERENCE, p->tensors[in].md,
-                   (float)n->u.norm.eps, relu, NULL));
-    ferkd_status st = train ? compile_training(p, s, pd, relu) : FERKD_OK;
-    if (st != FERKD_OK) {
-        fk_pd_free(pd);
-        return st;
-    }
-    fk_ref mean = {train ? FK_REF_BUFFER : FK_REF_VALUES, train ? MEAN : n->param[2]};
-    fk_ref variance = {train ? FK_REF_BUFFER : FK_REF_VALUES, train ? VARIANCE : n->param[3]};
-    fk_arg args[] = {{FK_SRC, {FK_REF_DATA, in}},
-                     {FK_DST, {FK_REF_DATA, s->out}},
-                     {FK_SCALE, {FK_REF_VALUES, n->param[0]}},
-                     {FK_SHIFT, {FK_REF_VALUES, n->param[1]}},
-                     {FK_MEAN_STAT, mean},
-                     {FK_VARIANCE_STAT, variance},
-                     {FK_WORKSPACE, {FK_REF_BUFFER, WORKSPACE}}};
-    return fk_step_prim(p, s, RUN, pd, "batchnorm", args, relu ? 7 : 6);
+    bool lazy = tail.residual < 0 && feeds_depthwise(p, tail.id);
+    if (lazy)
+        TRY(fk_step_output_in(p, s, md, &n->shape, tail.id, in));
+    else
+        TRY(fk_step_output(p, s, md, &n->shape, tail.id));
+    if (lazy)
+        p->tensors[s->out].lazy = s->number;
+    fk_step_keep(p, in, s);
+    if (tail.residual >= 0 && tail.post.n)
+        fk_step_keep(p, s->out, s);
+    return FERKD_OK;
 }

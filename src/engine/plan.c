@@ -19,7 +19,7 @@ static fk_compile_fn *const COMPILERS[FK_OP_COUNT] = {
 
 /* --- tensors, buffers, steps ----------------------------------------------------------------- */
 
-static ferkd_status new_buffer(fk_plan *p, size_t bytes, int first, int last, int *out)
+ferkd_status fk_plan_buffer(fk_plan *p, size_t bytes, int first, int last, int *out)
 {
     TRY(fk_grow(&p->buffers, &p->cap_buffers, p->n_buffers + 1, sizeof *p->buffers));
     *out = (int)p->n_buffers;
@@ -40,7 +40,8 @@ static ferkd_status new_tensor(fk_plan *p, fk_tensor t, int *out)
     }
     t.plain = fk_md_equal(plain, t.md);
     fk_md_free(plain);
-    t.grad_step = -1;
+    t.lay = fk_md_lay(t.md);
+    t.lazy = t.grad = t.grad2 = -1;
     *out = (int)p->n_tensors;
     p->tensors[p->n_tensors++] = t;
     return FERKD_OK;
@@ -55,13 +56,15 @@ ferkd_status fk_step_new(fk_plan *p, fk_step **out, const fk_node *node, int n_i
     s->node = node;
     s->number = (int)p->n_steps;
     s->n_in = n_in;
-    s->out = -1;
+    s->out = s->residual = s->passes = -1;
     p->steps[p->n_steps++] = s; /* the plan owns it from here on */
     TRY(fk_calloc(&s->in, (size_t)n_in, sizeof *s->in, "a step"));
     TRY(fk_calloc(&s->din, (size_t)n_in, sizeof *s->din, "a step"));
-    TRY(fk_calloc(&s->add_din, (size_t)n_in, sizeof *s->add_din, "a step"));
-    for (int i = 0; i < n_in; i++)
+    TRY(fk_calloc(&s->sums, (size_t)n_in, sizeof *s->sums, "a step"));
+    for (int i = 0; i < n_in; i++) {
         s->din[i] = -1;
+        s->sums[i].dst = -1;
+    }
     for (size_t i = 0; i < FK_COUNT(s->buffers); i++)
         s->buffers[i] = -1;
     *out = s;
@@ -77,22 +80,38 @@ static bool is_trained(const fk_plan *p, const fk_node *n)
     return false;
 }
 
-ferkd_status fk_step_output(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape, int node)
+/* The output tensor, in buffer `data`. */
+static ferkd_status add_output(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape, int node,
+                               int data)
 {
-    fk_tensor t = {.md = md, .shape = *shape, .node = node, .step = s->number, .param = -1};
+    fk_tensor t = {
+        .md = md, .shape = *shape, .node = node, .step = s->number, .data = data, .param = -1};
 
     t.needs_grad = p->o.train && is_trained(p, s->node);
     for (int i = 0; i < s->n_in; i++)
         t.needs_grad = t.needs_grad || (p->o.train && p->tensors[s->in[i]].needs_grad);
-    ferkd_status st = new_buffer(p, fk_md_bytes(md), s->number, s->number, &t.data);
-    if (st != FERKD_OK) {
-        fk_md_free(md);
-        return st;
-    }
     TRY(new_tensor(p, t, &s->out));
     if (node >= 0 && p->tensor_of[node] < 0)
         p->tensor_of[node] = s->out;
     return FERKD_OK;
+}
+
+ferkd_status fk_step_output(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape, int node)
+{
+    int data = -1;
+    ferkd_status st = fk_plan_buffer(p, fk_md_bytes(md), s->number, s->number, &data);
+
+    if (st != FERKD_OK) {
+        fk_md_free(md);
+        return st;
+    }
+    return add_output(p, s, md, shape, node, data);
+}
+
+ferkd_status fk_step_output_in(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape, int node,
+                               int tensor)
+{
+    return add_output(p, s, md, shape, node, p->tensors[tensor].data);
 }
 
 /* Lives are noted with marks that are turned into times when the number of steps is known:
@@ -108,27 +127,31 @@ ferkd_status fk_step_buffer(fk_plan *p, fk_step *s, int slot, size_t bytes, fk_l
 
     switch (life) {
     case FK_LIFE_FORWARD:
-        return new_buffer(p, bytes, s->number, s->number, &s->buffers[slot]);
+        return fk_plan_buffer(p, bytes, s->number, s->number, &s->buffers[slot]);
     case FK_LIFE_BOTH:
-        return new_buffer(p, bytes, s->number, back, &s->buffers[slot]);
+        return fk_plan_buffer(p, bytes, s->number, back, &s->buffers[slot]);
     case FK_LIFE_BACKWARD:
-        return new_buffer(p, bytes, back, back, &s->buffers[slot]);
+        return fk_plan_buffer(p, bytes, back, back, &s->buffers[slot]);
     case FK_LIFE_ALWAYS:
         break;
     }
-    return new_buffer(p, bytes, 0, FK_ALWAYS, &s->buffers[slot]);
+    return fk_plan_buffer(p, bytes, 0, FK_ALWAYS, &s->buffers[slot]);
+}
+
+/* The buffer is needed until backward of step s, too. */
+static void keep_until_backward(fk_plan *p, int buffer, int step)
+{
+    fk_buffer *b = &p->buffers[buffer];
+    int back = backward_mark(step);
+
+    if (b->last != FK_ALWAYS && (b->last >= 0 || back > b->last)) /* the earliest step is the last */
+        b->last = back;
 }
 
 void fk_step_keep(fk_plan *p, int tensor, const fk_step *s)
 {
-    int buffer = p->tensors[tensor].data;
-
-    if (!p->o.train || buffer < 0)
-        return;
-    fk_buffer *b = &p->buffers[buffer];
-    int back = backward_mark(s->number);
-    if (b->last >= 0 || back > b->last) /* the earliest step runs backward last */
-        b->last = b->last == FK_ALWAYS ? FK_ALWAYS : back;
+    if (p->o.train && p->tensors[tensor].data >= 0)
+        keep_until_backward(p, p->tensors[tensor].data, s->number);
 }
 
 ferkd_status fk_step_prim(fk_plan *p, fk_step *s, int role, fk_pd *pd, const char *what,
@@ -150,6 +173,44 @@ ferkd_status fk_step_prim(fk_plan *p, fk_step *s, int role, fk_pd *pd, const cha
 bool fk_wants_din(const fk_plan *p, const fk_step *s, int i)
 {
     return p->o.train && p->tensors[s->in[i]].needs_grad;
+}
+
+const fk_node *fk_absorb_norm(fk_plan *p, int *id)
+{
+    int user = -1;
+    const fk_node *next = fk_only_user(p, *id, &user);
+
+    if (!next || next->op != FK_BATCHNORM)
+        return NULL;
+    p->absorbed[user] = true;
+    *id = user;
+    return next;
+}
+
+fk_tail fk_absorb_tail(fk_plan *p, int id, const fk_tail_rules *r)
+{
+    fk_tail tail = {.id = id, .residual = -1};
+    int user = -1;
+    const fk_node *next = fk_only_user(p, id, &user);
+
+    if (next && next->op == FK_BINARY && next->u.binary.kind == FK_ADD) {
+        int other = p->tensor_of[next->in[next->in[0] == id ? 1 : 0]];
+        if (next->in[0] != next->in[1] && other >= 0 && p->tensors[other].lazy < 0 &&
+            p->tensors[other].param < 0 && r->may_add(p, other, user) &&
+            fk_shape_equal(&p->tensors[other].shape, &p->g->nodes[id].shape)) {
+            tail.residual = other;
+            tail.id = user;
+            p->absorbed[user] = true;
+            next = fk_only_user(p, tail.id, &user);
+        }
+    }
+    if (next && next->op == FK_ACT && r->has_act(next->u.act.kind) &&
+        (tail.residual < 0 || r->act_with_residual(next->u.act.kind))) {
+        tail.post = (fk_post){1, next->u.act.kind, next->u.act.a, next->u.act.b};
+        tail.id = user;
+        p->absorbed[user] = true;
+    }
+    return tail;
 }
 
 const fk_node *fk_only_user(const fk_plan *p, int id, int *user)
@@ -190,7 +251,7 @@ ferkd_status fk_want(fk_plan *p, int tensor, const fk_md *md, int *out)
     int node = from->node;
 
     for (size_t i = 0; i < p->n_tensors; i++) {
-        if (p->tensors[i].node == node && fk_shape_equal(&p->tensors[i].shape, &from->shape) &&
+        if (p->tensors[i].node == node && node >= 0 && fk_shape_equal(&p->tensors[i].shape, &from->shape) &&
             fk_md_equal(p->tensors[i].md, md)) {
             *out = (int)i;
             return FERKD_OK;
@@ -198,6 +259,7 @@ ferkd_status fk_want(fk_plan *p, int tensor, const fk_md *md, int *out)
     }
     TRY(fk_step_new(p, &s, NULL, 1));
     s->in[0] = tensor;
+    s->kind = FK_KIND_REORDER;
     s->forward = reorder_forward;
     s->backward = reorder_backward;
     TRY(fk_md_copy(&copy, md));
@@ -248,11 +310,19 @@ float *fk_data(const fk_plan *p, int tensor)
 
 float *fk_grad(const fk_plan *p, int tensor)
 {
-    const fk_tensor *t = &p->tensors[tensor];
+    return fk_buffer_at(p, p->tensors[tensor].grad);
+}
 
-    if (t->grad_step < 0)
-        return fk_buffer_at(p, p->out_grad);
-    return fk_buffer_at(p, p->steps[t->grad_step]->din[t->grad_input]);
+fk_operand fk_data_operand(const fk_plan *p, int tensor)
+{
+    if (tensor < 0)
+        return (fk_operand){0};
+    return (fk_operand){fk_data(p, tensor), fk_md_half(p->tensors[tensor].md)};
+}
+
+fk_operand fk_buffer_operand(const fk_plan *p, int buffer, bool half)
+{
+    return buffer < 0 ? (fk_operand){0} : (fk_operand){fk_buffer_at(p, buffer), half};
 }
 
 float *fk_din(const fk_plan *p, const fk_step *s, int i)
@@ -262,7 +332,9 @@ float *fk_din(const fk_plan *p, const fk_step *s, int i)
 
 size_t fk_floats(const fk_plan *p, int tensor)
 {
-    return fk_md_bytes(p->tensors[tensor].md) / sizeof(float);
+    const fk_md *md = p->tensors[tensor].md;
+
+    return fk_md_bytes(md) / (fk_md_half(md) ? sizeof(uint16_t) : sizeof(float));
 }
 
 void *fk_ref_pointer(const fk_plan *p, const fk_step *s, fk_ref r)
@@ -300,26 +372,71 @@ ferkd_status fk_plan_refresh(fk_plan *p)
     return FERKD_OK;
 }
 
+static ferkd_status run_step(fk_plan *p, fk_step *s, bool back)
+{
+    if (!p->o.profile)
+        return back ? s->backward(p, s) : s->forward(p, s);
+    double start = fk_now_s();
+    ferkd_status st = back ? s->backward(p, s) : s->forward(p, s);
+    s->seconds[back] += fk_now_s() - start;
+    return st;
+}
+
 ferkd_status fk_plan_forward(fk_plan *p, uint64_t step)
 {
     p->step = step;
     for (size_t i = 0; i < p->n_steps; i++)
-        TRY(p->steps[i]->forward(p, p->steps[i]));
+        TRY(run_step(p, p->steps[i], false));
     return FERKD_OK;
+}
+
+static fk_operand beyond(fk_operand o, size_t i)
+{
+    size_t size = o.half ? sizeof(uint16_t) : sizeof(float);
+
+    return o.data ? (fk_operand){(char *)o.data + i * size, o.half} : o;
+}
+
+/* The last values, fewer than a vector: by way of whole vectors on the stack. */
+static void add_rest(const fk_norm_kernels *k, fk_operand dst, fk_operand a, fk_operand b, size_t n)
+{
+    float room[3][FK_MAX_LANES] = {{0}};
+    size_t size_a = n * (a.half ? sizeof(uint16_t) : sizeof(float));
+    size_t size_b = n * (b.half ? sizeof(uint16_t) : sizeof(float));
+    fk_operand x = {room[0], a.half};
+    fk_operand y = {b.data ? room[1] : NULL, b.half};
+
+    memcpy(room[0], a.data, size_a);
+    if (b.data)
+        memcpy(room[1], b.data, size_b);
+    k->add((fk_operand){room[2], dst.half}, x, y, (size_t)k->lanes);
+    memcpy(dst.data, room[2], n * (dst.half ? sizeof(uint16_t) : sizeof(float)));
+}
+
+void fk_add(fk_operand dst, fk_operand a, fk_operand b, size_t n)
+{
+    const fk_norm_kernels *k = fk_norm_for(fk_dn_lanes());
+    size_t lanes = (size_t)k->lanes;
+    size_t whole = n / lanes * lanes;
+    size_t piece = 1024 * lanes;
+
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < whole; i += piece)
+        k->add(beyond(dst, i), beyond(a, i), beyond(b, i), fk_min_size(piece, whole - i));
+    if (whole < n)
+        add_rest(k, beyond(dst, whole), beyond(a, whole), beyond(b, whole), n - whole);
 }
 
 /* Where a value is used more than once, its gradient is the sum of what each use says. */
 static void add_gradients(fk_plan *p, const fk_step *s)
 {
     for (int i = 0; i < s->n_in; i++) {
-        if (!s->add_din[i])
+        const fk_sum *sum = &s->sums[i];
+        if (sum->dst < 0)
             continue;
-        float *sum = fk_grad(p, s->in[i]);
-        const float *more = fk_din(p, s, i);
-        size_t n = fk_floats(p, s->in[i]);
-#pragma omp parallel for simd schedule(static)
-        for (size_t k = 0; k < n; k++)
-            sum[k] += more[k];
+        bool half = fk_md_half(p->tensors[s->in[i]].md);
+        fk_add(fk_buffer_operand(p, sum->dst, half), fk_buffer_operand(p, sum->a, half),
+               fk_buffer_operand(p, sum->b, half), fk_floats(p, s->in[i]));
     }
 }
 
@@ -329,7 +446,7 @@ ferkd_status fk_plan_backward(fk_plan *p)
         fk_step *s = p->steps[i];
         if (!p->tensors[s->out].needs_grad)
             continue;
-        TRY(s->backward(p, s));
+        TRY(run_step(p, s, true));
         add_gradients(p, s);
     }
     return FERKD_OK;
@@ -355,6 +472,22 @@ float *fk_plan_grads(fk_plan *p)
     return p->grads;
 }
 
+void fk_plan_profile(const fk_plan *p, fk_plan_time *to)
+{
+    static const char *const NAMES[FK_KIND_COUNT] = {"other", "convolution", "depthwise", "norm",
+                                                     "reorder"};
+
+    for (int k = 0; k < FK_KIND_COUNT; k++)
+        to[k] = (fk_plan_time){.what = NAMES[k]};
+    for (size_t i = 0; i < p->n_steps; i++) {
+        const fk_step *s = p->steps[i];
+        to[s->kind].forward_s += s->seconds[0];
+        to[s->kind].backward_s += s->seconds[1];
+        fk_trace("time", "%9.3f ms forward %9.3f ms backward  %s", 1e3 * s->seconds[0],
+                 1e3 * s->seconds[1], s->node ? s->node->name : "reorder");
+    }
+}
+
 size_t fk_plan_bytes(const fk_plan *p)
 {
     return p->arena_bytes;
@@ -369,7 +502,7 @@ static ferkd_status add_input(fk_plan *p)
     int id;
 
     TRY(fk_md_plain(&t.md, &n->shape));
-    TRY(new_buffer(p, fk_md_bytes(t.md), 0, FK_ALWAYS, &t.data));
+    TRY(fk_plan_buffer(p, fk_md_bytes(t.md), 0, FK_ALWAYS, &t.data));
     TRY(new_tensor(p, t, &id));
     p->tensor_of[p->g->input] = id;
     return FERKD_OK;
@@ -383,25 +516,57 @@ ferkd_status fk_compile_const(fk_plan *p, const fk_node *n, int id)
     return new_tensor(p, t, &p->tensor_of[id]);
 }
 
-/* In reverse order of the steps, the first use that writes a gradient owns it; later ones are
- * added. */
+/* The gradient of tensor t gets one more part, buffer b, at step s. Its step may read two parts; a third one,
+ * or a second for a step that reads one, is added at once. */
+static ferkd_status add_part(fk_plan *p, fk_step *s, int i, int b)
+{
+    fk_tensor *t = &p->tensors[s->in[i]];
+    int now = backward_mark(s->number);
+    int dst = t->grad;
+
+    if (t->grad < 0) {
+        t->grad = b;
+        return FERKD_OK;
+    }
+    if (t->grad2 < 0 && t->step >= 0 && p->steps[t->step]->takes_two) {
+        t->grad2 = b;
+        return FERKD_OK;
+    }
+    if (p->buffers[dst].shared)
+        dst = b;
+    if (p->buffers[dst].shared)
+        TRY(fk_plan_buffer(p, p->buffers[b].bytes, now, now, &dst));
+    s->sums[i] = (fk_sum){dst, t->grad, b};
+    t->grad = dst;
+    return FERKD_OK;
+}
+
+/* In reverse order of the steps: which buffers hold the gradients, and until when. */
 static ferkd_status plan_gradients(fk_plan *p)
 {
     for (size_t k = p->n_steps; k-- > 0;) {
         fk_step *s = p->steps[k];
-        if (!p->tensors[s->out].needs_grad)
-            continue;
+        const fk_tensor *out = &p->tensors[s->out];
         int now = backward_mark((int)k);
+        if (!out->needs_grad)
+            continue;
+        keep_until_backward(p, out->grad, (int)k);
+        if (out->grad2 >= 0)
+            keep_until_backward(p, out->grad2, (int)k);
         for (int i = 0; i < s->n_in; i++) {
             fk_tensor *t = &p->tensors[s->in[i]];
             if (!fk_wants_din(p, s, i))
                 continue;
-            s->add_din[i] = t->grad_step >= 0;
-            int last = s->add_din[i] ? now : backward_mark(t->step);
-            TRY(new_buffer(p, fk_md_bytes(t->md), now, last, &s->din[i]));
-            if (!s->add_din[i]) {
-                t->grad_step = (int)k;
-                t->grad_input = i;
+            if (s->passes == i && out->grad2 < 0) {
+                s->din[i] = out->grad;
+                p->buffers[out->grad].shared = true;
+            } else {
+                TRY(fk_plan_buffer(p, fk_md_bytes(t->md), now, now, &s->din[i]));
+            }
+            TRY(add_part(p, s, i, s->din[i]));
+            if (t->step >= 0) {
+                keep_until_backward(p, s->din[i], t->step);
+                keep_until_backward(p, t->grad, t->step);
             }
         }
     }
@@ -494,8 +659,8 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     TRY_DONE(compile_nodes(p));
     if (o->train) {
         int S = (int)p->n_steps; /* the caller writes the output's gradient between the passes */
-        TRY_DONE(new_buffer(p, fk_md_bytes(p->tensors[p->output].md), S,
-                            backward_mark(p->tensors[p->output].step), &p->out_grad));
+        fk_tensor *t = &p->tensors[p->output];
+        TRY_DONE(fk_plan_buffer(p, fk_md_bytes(t->md), S, S, &t->grad));
         TRY_DONE(plan_gradients(p));
     }
     extend_lives(p);
@@ -515,7 +680,7 @@ static void free_step(fk_step *s)
         fk_prim_free(s->prims[r].prim);
     free(s->in);
     free(s->din);
-    free(s->add_din);
+    free(s->sums);
     free(s);
 }
 

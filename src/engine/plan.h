@@ -10,6 +10,7 @@ typedef struct fk_plan fk_plan;
 typedef struct fk_plan_options {
     bool train;    /* keep what backward needs; BatchNorm by batch statistics; dropout */
     uint64_t seed; /* of dropout */
+    bool profile;  /* note what each step takes */
     bool direct;   /* no Winograd convolutions: slower, rounding errors a few times smaller */
 } fk_plan_options;
 
@@ -32,6 +33,24 @@ FERKD_CHECK ferkd_status fk_plan_refresh(fk_plan *p);
 FERKD_CHECK ferkd_status fk_plan_forward(fk_plan *p, uint64_t step);
 /* From the output's gradient to the parameters' (written, not added). */
 FERKD_CHECK ferkd_status fk_plan_backward(fk_plan *p);
+
+/* What steps spend their time on. */
+typedef enum fk_kind {
+    FK_KIND_OTHER,
+    FK_KIND_CONV,
+    FK_KIND_DEPTHWISE,
+    FK_KIND_NORM,
+    FK_KIND_REORDER,
+    FK_KIND_COUNT
+} fk_kind;
+
+typedef struct fk_plan_time {
+    const char *what;
+    double forward_s, backward_s;
+} fk_plan_time;
+
+/* Seconds in all runs so far, by kind: fk_plan_time[FK_KIND_COUNT]. For plans made with profile. */
+void fk_plan_profile(const fk_plan *p, fk_plan_time *to);
 
 /* Bytes of the arena: activations, gradients and workspaces. */
 size_t fk_plan_bytes(const fk_plan *p);

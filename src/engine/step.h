@@ -4,12 +4,14 @@
 
 #include "engine/dnnl_glue.h"
 #include "engine/plan.h"
+#include "kernel/kernel.h"
 
 /* A stretch of the arena, needed from time `first` to time `last`. With S steps, step s runs forward
  * at time s and backward at time 2S - 1 - s. */
 typedef struct fk_buffer {
     size_t bytes;
     int first, last; /* first > last: not used */
+    bool shared;     /* a gradient of more than one tensor: not to be added to */
     size_t offset;
 } fk_buffer;
 
@@ -22,9 +24,10 @@ typedef struct fk_tensor {
     int data;   /* buffer, or -1: param */
     int param;  /* a constant's values */
     bool plain; /* row-major without gaps */
+    fk_lay lay; /* as vectors of channels */
     bool needs_grad;
-    int grad_step, grad_input; /* the step (and which of its inputs) whose backward writes the
-                                  gradient first; -1: the caller does (the output) */
+    int lazy; /* step of the BatchNorm that this is worked out from while reading, -1: it is stored */
+    int grad, grad2; /* buffers whose sum is its gradient, -1: none */
 } fk_tensor;
 
 /* What a pointer in a step refers to; it is looked up when the arena has its place. */
@@ -51,6 +54,11 @@ typedef struct fk_arg {
     fk_ref ref;
 } fk_arg;
 
+/* dst = a + b, all buffers; dst -1: none. */
+typedef struct fk_sum {
+    int dst, a, b;
+} fk_sum;
+
 #define FK_MAX_ARGS  10
 #define FK_MAX_PRIMS 8
 
@@ -66,12 +74,17 @@ struct fk_step {
     int *in; /* tensors */
     int n_in;
     int out;
-    int *din;      /* buffers of the gradients by input, -1: none wanted */
-    bool *add_din; /* the buffer is then added to the gradient that is there already */
+    int *din;     /* buffers of the gradients by input, -1: none wanted */
+    fk_sum *sums; /* additions that follow, by input: where a value is used more than once */
+    bool takes_two;   /* backward reads both buffers of the output's gradient */
+    int passes;       /* input whose gradient may be the output's own, -1: none */
+    fk_kind kind;     /* for profiles */
+    double seconds[2]; /* forward and backward, when profiled */
     fk_step_fn *forward, *backward, *refresh;
     fk_bound_prim prims[FK_MAX_PRIMS]; /* their roles are each op's own */
     int buffers[6];                    /* the op's own: statistics, masks, weights */
     const fk_node *folded;             /* inference: the BatchNorm inside this convolution */
+    int residual;                      /* tensor that is added inside this step, -1: none */
     fk_post post;                      /* activation inside this step */
 };
 
@@ -89,7 +102,6 @@ struct fk_plan {
     int *uses;      /* [nodes] */
     bool *absorbed; /* [nodes]: done by another node's step */
     int output;     /* tensor, plain */
-    int out_grad;   /* buffer */
     float *grads;
     float *scratch; /* folded weights on their way to a step */
     uint8_t *arena;
@@ -106,6 +118,12 @@ FERKD_CHECK ferkd_status fk_step_new(fk_plan *p, fk_step **out, const fk_node *n
 /* Its output tensor; md is taken over (also on failure). */
 FERKD_CHECK ferkd_status fk_step_output(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape,
                                         int node);
+
+/* Space for `bytes` more; gives the buffer. */
+FERKD_CHECK ferkd_status fk_plan_buffer(fk_plan *p, size_t bytes, int first, int last, int *out);
+/* As fk_step_output(), in the place of a tensor that nobody reads any more. */
+FERKD_CHECK ferkd_status fk_step_output_in(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape,
+                                           int node, int tensor);
 
 /* A buffer of its own: live while the step runs forward (fk_step_forward_only), from forward to
  * backward, or always. */
@@ -134,7 +152,12 @@ void *fk_ref_pointer(const fk_plan *p, const fk_step *s, fk_ref r);
 float *fk_data(const fk_plan *p, int tensor);
 float *fk_grad(const fk_plan *p, int tensor);
 float *fk_din(const fk_plan *p, const fk_step *s, int i);
+/* The same as operands of the kernels; absent where there is none. */
+fk_operand fk_data_operand(const fk_plan *p, int tensor);
+fk_operand fk_buffer_operand(const fk_plan *p, int buffer, bool half);
 void *fk_buffer_at(const fk_plan *p, int buffer);
+/* dst = a + b (b absent: a copy), n values, by all threads. */
+void fk_add(fk_operand dst, fk_operand a, fk_operand b, size_t n);
 FERKD_CHECK ferkd_status fk_run(fk_plan *p, const fk_step *s, int role);
 /* Floats in a tensor, padding of its layout included. */
 size_t fk_floats(const fk_plan *p, int tensor);
@@ -146,6 +169,52 @@ fk_compile_fn fk_compile_conv, fk_compile_norm, fk_compile_act, fk_compile_binar
     fk_compile_mean, fk_compile_dense, fk_compile_matmul, fk_compile_reshape, fk_compile_transpose,
     fk_compile_concat, fk_compile_slice, fk_compile_pad, fk_compile_softmax, fk_compile_dropout,
     fk_compile_const;
+
+ferkd_status fk_compile_norm_dnnl(fk_plan *p, const fk_node *n, int id);
+ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id);
+/* Can our own depthwise convolution do this node? */
+bool fk_is_depthwise(const fk_plan *p, const fk_node *n);
+
+/* In inference: the BatchNorm that alone uses *id, to be folded into the weights; NULL if there is none. Marks
+ * it absorbed and sets *id to it. */
+const fk_node *fk_absorb_norm(fk_plan *p, int *id);
+
+/* How the work on a feature map is divided: by channel vector, and each of them in parts of whole images where
+ * the vectors alone would leave threads idle. */
+typedef struct fk_split {
+    size_t parts, vectors, images;
+} fk_split;
+
+fk_split fk_split_of(const fk_lay *lay);
+
+/* What a BatchNorm step works out for each channel. */
+typedef enum fk_norm_vector {
+    FK_NORM_MEAN,
+    FK_NORM_RSTD,
+    FK_NORM_SCALE,
+    FK_NORM_SHIFT,
+    FK_NORM_TO_Y,
+    FK_NORM_TO_1,
+    FK_NORM_VECTORS
+} fk_norm_vector;
+
+const float *fk_norm_vector_of(const fk_plan *p, int step, fk_norm_vector which, size_t v);
+
+/* What follows node `id`, its alone user each time, and can be done in the same step: the addition of a value
+ * that is there already, an activation. Marks them absorbed; gives the last of them. */
+typedef struct fk_tail {
+    int id;       /* the node whose output the step makes */
+    int residual; /* tensor, -1: none */
+    fk_post post;
+} fk_tail;
+
+typedef struct fk_tail_rules {
+    bool (*has_act)(fk_act kind);
+    bool (*act_with_residual)(fk_act kind);
+    bool (*may_add)(const fk_plan *p, int tensor, int adder); /* this value, at node `adder`? */
+} fk_tail_rules;
+
+fk_tail fk_absorb_tail(fk_plan *p, int id, const fk_tail_rules *r);
 
 /* The node that alone uses node id's output, or NULL. */
 const fk_node *fk_only_user(const fk_plan *p, int id, int *user);

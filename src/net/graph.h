@@ -48,6 +48,13 @@ typedef enum fk_act {
     FK_ACT_COUNT
 } fk_act;
 
+/* An activation fused behind a primitive; n is 0 or 1. */
+typedef struct fk_post {
+    int n;
+    fk_act kind;
+    float a, b;
+} fk_post;
+
 typedef enum fk_binary { FK_ADD, FK_SUB, FK_MUL, FK_DIV } fk_binary;
 
 #define FK_MAX_PARAMS 4 /* of one node */

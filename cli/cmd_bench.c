@@ -1,0 +1,170 @@
+/* ferkd bench */
+#include "cli.h"
+
+#include "base/limits.h"
+#include "base/mem.h"
+
+typedef struct options {
+    int64_t batch, size, classes, repeat, warmup;
+    bool profile, lockstep, json;
+} options;
+
+#define AT(field) offsetof(options, field)
+
+static const fk_option TABLE[] = {
+    {"batch", 'b', FK_OPT_INT, AT(batch), "64", 1, FK_MAX_BATCH, NULL, "N", "images at once"},
+    {"size", 0, FK_OPT_INT, AT(size), "0", 0, 8192, NULL, "PX",
+     "side of the input; 0: the model's usual one"},
+    {"classes", 0, FK_OPT_INT, AT(classes), "0", 0, FK_MAX_CLASSES, NULL, "N",
+     "of a model of the zoo; 0: 1000"},
+    {"repeat", 0, FK_OPT_INT, AT(repeat), "7", 1, 1000000, NULL, "N", "steps that are timed"},
+    {"warmup", 0, FK_OPT_INT, AT(warmup), "2", 0, 1000000, NULL, "N", "steps before them"},
+    {"profile", 0, FK_OPT_FLAG, AT(profile), "false", 0, 0, NULL, NULL,
+     "also print where the time goes"},
+    {"lockstep", 0, FK_OPT_FLAG, AT(lockstep), "false", 0, 0, NULL, NULL,
+     "time one step for each line on standard input, to alternate with another program"},
+    {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print as JSON"},
+};
+
+static const fk_option *table(size_t *n)
+{
+    *n = FK_COUNT(TABLE);
+    return TABLE;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const double *x = a;
+    const double *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* Largest resident size so far, bytes. */
+static double peak_bytes(void)
+{
+    char line[256];
+    double kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtod(line + 6, NULL);
+    }
+    if (f)
+        (void)fclose(f);
+    return kib * 1024.0;
+}
+
+/* One line in, one time in seconds out, until the input ends. */
+static ferkd_status lockstep(ferkd_speed *s)
+{
+    char line[64];
+
+    while (fgets(line, sizeof line, stdin)) {
+        double seconds;
+        TRY(ferkd_speed_step(s, &seconds));
+        (void)printf("%.9f %.0f\n", seconds, peak_bytes());
+        if (fflush(stdout) != 0)
+            return fk_fail_errno(FERKD_IO, "standard output");
+    }
+    return FERKD_OK;
+}
+
+static ferkd_status print_result(const options *o, const ferkd_speed *s, double *times)
+{
+    size_t n = (size_t)o->repeat;
+    ferkd_speed_part parts[16];
+    size_t n_parts = o->profile ? ferkd_speed_profile(s, parts, FK_COUNT(parts)) : 0;
+    uint64_t arena;
+    uint64_t weights;
+    double steps = (double)(o->repeat + o->warmup);
+
+    ferkd_speed_memory(s, &arena, &weights);
+    qsort(times, n, sizeof *times, by_size);
+    double median = times[n / 2];
+    if (o->json) {
+        json_t *list = json_object();
+        for (size_t i = 0; i < n_parts; i++)
+            (void)json_object_set_new(list, parts[i].what,
+                                      json_real(1e3 * parts[i].seconds / steps));
+        return cli_print_json(
+            json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "median_ms", 1e3 * median,
+                      "fastest_ms", 1e3 * times[0], "slowest_ms", 1e3 * times[n - 1],
+                      "images_per_s", (double)o->batch / median, "arena_bytes", (double)arena,
+                      "weight_bytes", (double)weights, "peak_bytes", peak_bytes(), "parts_ms",
+                      list));
+    }
+    (void)printf("%.2f ms a step (fastest %.2f, slowest %.2f), %.1f img/s\n", 1e3 * median,
+                 1e3 * times[0], 1e3 * times[n - 1], (double)o->batch / median);
+    (void)printf("arena %.1f MiB, weights %.1f MiB, peak of the process %.1f MiB\n",
+                 (double)arena / 1048576.0, (double)weights / 1048576.0, peak_bytes() / 1048576.0);
+    for (size_t i = 0; i < n_parts; i++)
+        (void)printf("  %8.2f ms  %s\n", 1e3 * parts[i].seconds / steps, parts[i].what);
+    return FERKD_OK;
+}
+
+static ferkd_status time_steps(const options *o, ferkd_speed *s)
+{
+    double *times = NULL;
+    ferkd_status st = FERKD_OK;
+
+    TRY(fk_calloc(&times, (size_t)o->repeat, sizeof *times, "the bench"));
+    for (int64_t i = -o->warmup; i < o->repeat; i++) {
+        double seconds;
+        TRY_DONE(ferkd_speed_step(s, &seconds));
+        if (i >= 0)
+            times[i] = seconds;
+    }
+    st = print_result(o, s, times);
+done:
+    free(times);
+    return st;
+}
+
+static ferkd_status bench(const options *o, const char *kind, const char *model)
+{
+    ferkd_speed *s = NULL;
+    ferkd_speed_options so = ferkd_speed_defaults();
+
+    so.model = model;
+    so.train = strcmp(kind, "train") == 0;
+    so.batch = (uint32_t)o->batch;
+    so.size_px = (uint32_t)o->size;
+    so.classes = (uint32_t)o->classes;
+    so.profile = o->profile;
+    if (!so.train && strcmp(kind, "infer") != 0)
+        return fk_fail(FERKD_USAGE, "ferkd bench: \"%s\" is neither train nor infer", kind);
+    TRY(ferkd_speed_open(&s, &so));
+    ferkd_status st = o->lockstep ? lockstep(s) : time_steps(o, s);
+    ferkd_speed_close(&s);
+    return st;
+}
+
+static ferkd_status run(int argc, char **argv)
+{
+    options o = {0};
+    int n;
+    bool help = false;
+    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
+
+    if (st == FERKD_OK)
+        st = cli_parse(&cli_bench, argc, argv, &o, &n, &help);
+    if (st == FERKD_OK && !help && n != 2)
+        st = fk_fail(FERKD_USAGE, "ferkd bench: \"train MODEL\" or \"infer MODEL\" is needed");
+    if (st == FERKD_OK && !help)
+        st = bench(&o, argv[1], argv[2]);
+    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
+    return st;
+}
+
+const cli_command cli_bench = {
+    "bench",
+    "how fast a model trains or runs on this machine",
+    "train|infer MODEL [options]",
+    "MODEL is a name that \"ferkd info\" lists or an ONNX file; input and targets are random. A\n"
+    "training step is all of it: forward, loss, backward, optimiser.\n\n"
+    "  ferkd bench train resnet18 --size 128 --profile\n"
+    "  ferkd bench infer big.onnx --size 224 --batch 8 --json",
+    table,
+    run};

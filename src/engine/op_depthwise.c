@@ -1,0 +1,250 @@
+/* Depthwise convolution by our own kernels, forward and both gradients. A BatchNorm and its activation before it
+ * are worked out while the input is read (op_norm.c leaves them to us); in inference those behind it are
+ * folded into the weights. */
+#include "base/compat.h"
+
+#include "engine/step.h"
+
+#include <omp.h>
+
+enum { WEIGHTS, BIAS, DIFF_WEIGHTS, ROOM };
+
+bool fk_is_depthwise(const fk_plan *p, const fk_node *n)
+{
+    const fk_window *w = &n->u.conv.window;
+    const fk_shape *in = &p->g->nodes[n->in[0]].shape;
+    bool small = w->kernel[0] <= FK_MAX_DEPTHWISE && w->kernel[1] <= FK_MAX_DEPTHWISE;
+
+    return in->n == 4 && n->u.conv.groups == in->d[1] && n->shape.d[1] == in->d[1] &&
+           in->d[1] >= fk_dn_lanes() && small && w->dilation[0] == 1 && w->dilation[1] == 1 &&
+           w->begin[0] < w->kernel[0] && w->begin[1] < w->kernel[1];
+}
+
+static size_t taps_of(const fk_step *s)
+{
+    const fk_window *w = &s->node->u.conv.window;
+
+    return (size_t)(w->kernel[0] * w->kernel[1]);
+}
+
+/* --- weights --------------------------------------------------------------------------------- */
+
+/* [C][1][kh][kw] to [vector][tap][lane]; with the BatchNorm behind it in inference (see op_conv.c). */
+static ferkd_status refresh(fk_plan *p, fk_step *s)
+{
+    const fk_graph *g = p->g;
+    const fk_node *bn = s->folded;
+    const float *w = fk_graph_values(g, s->node->param[0]);
+    const float *b = s->node->param[1] >= 0 ? fk_graph_values(g, s->node->param[1]) : NULL;
+    float *to = fk_buffer_at(p, s->buffers[WEIGHTS]);
+    float *bias = s->buffers[BIAS] >= 0 ? fk_buffer_at(p, s->buffers[BIAS]) : NULL;
+    size_t lanes = (size_t)p->tensors[s->out].lay.lanes;
+    size_t taps = taps_of(s);
+
+    for (size_t c = 0; c < (size_t)s->node->shape.d[1]; c++) {
+        double k = 1.0;
+        double add = b ? (double)b[c] : 0.0;
+        if (bn) {
+            k = (double)fk_graph_values(g, bn->param[0])[c] /
+                sqrt((double)fk_graph_values(g, bn->param[3])[c] + bn->u.norm.eps);
+            add = (add - (double)fk_graph_values(g, bn->param[2])[c]) * k +
+                  (double)fk_graph_values(g, bn->param[1])[c];
+        }
+        for (size_t t = 0; t < taps; t++)
+            to[(c / lanes * taps + t) * lanes + c % lanes] = (float)((double)w[c * taps + t] * k);
+        if (bias)
+            bias[c] = (float)add;
+    }
+    return FERKD_OK;
+}
+
+/* The gradient of the weights from its parts, in their order. */
+static void gather_gradient(const fk_plan *p, const fk_step *s, const fk_split *split)
+{
+    const double *parts = fk_buffer_at(p, s->buffers[DIFF_WEIGHTS]);
+    float *dw = p->grads + p->g->params[s->node->param[0]].offset;
+    size_t lanes = (size_t)p->tensors[s->out].lay.lanes;
+    size_t taps = taps_of(s);
+
+    for (size_t c = 0; c < (size_t)s->node->shape.d[1]; c++) {
+        for (size_t t = 0; t < taps; t++) {
+            double sum = 0.0;
+            for (size_t part = 0; part < split->parts; part++)
+                sum += parts[((c / lanes * split->parts + part) * taps + t) * lanes + c % lanes];
+            dw[c * taps + t] = (float)sum;
+        }
+    }
+}
+
+/* --- running --------------------------------------------------------------------------------- */
+
+/* Part `part` of channel vector v: some images of it. */
+static fk_depthwise_args args_of(const fk_plan *p, const fk_step *s, const fk_split *split,
+                                 size_t v, size_t part)
+{
+    const fk_tensor *in = &p->tensors[s->in[0]];
+    const fk_tensor *out = &p->tensors[s->out];
+    const fk_window *w = &s->node->u.conv.window;
+    size_t lanes = (size_t)out->lay.lanes;
+    size_t begin = out->lay.images * part / split->parts;
+    size_t end = out->lay.images * (part + 1) / split->parts;
+    float *room = fk_buffer_at(p, s->buffers[ROOM]);
+    fk_depthwise_args k = {
+        .images = end - begin,
+        .in = {begin * in->lay.image + v * in->lay.vector, end - begin, in->lay.image,
+               in->lay.pixels, in->lay.pixel},
+        .out = {begin * out->lay.image + v * out->lay.vector, end - begin, out->lay.image,
+                out->lay.pixels, out->lay.pixel},
+        .height = in->shape.d[2],
+        .width = in->shape.d[3],
+        .out_height = out->shape.d[2],
+        .out_width = out->shape.d[3],
+        .kernel = {(int)w->kernel[0], (int)w->kernel[1]},
+        .stride = {(int)w->stride[0], (int)w->stride[1]},
+        .pad = {(int)w->begin[0], (int)w->begin[1]},
+        .x = fk_data_operand(p, s->in[0]),
+        .y = fk_data_operand(p, s->out),
+        .post = s->post};
+
+    k.weights = (const float *)fk_buffer_at(p, s->buffers[WEIGHTS]) + v * taps_of(s) * lanes;
+    if (s->buffers[BIAS] >= 0)
+        k.bias = (const float *)fk_buffer_at(p, s->buffers[BIAS]) + v * lanes;
+    if (in->lazy >= 0) {
+        k.lazy = true;
+        k.mean = fk_norm_vector_of(p, in->lazy, FK_NORM_MEAN, v);
+        k.scale = fk_norm_vector_of(p, in->lazy, FK_NORM_SCALE, v);
+        k.shift = fk_norm_vector_of(p, in->lazy, FK_NORM_SHIFT, v);
+        k.act = p->steps[in->lazy]->post;
+    }
+    k.room = room + (size_t)omp_get_thread_num() * fk_depthwise_room(&k);
+    return k;
+}
+
+static ferkd_status forward(fk_plan *p, fk_step *s)
+{
+    const fk_lay *lay = &p->tensors[s->out].lay;
+    const fk_depthwise_kernels *kernels = fk_depthwise_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        fk_depthwise_args k = args_of(p, s, &split, j % lay->vectors, j / lay->vectors);
+        kernels->forward(&k);
+    }
+    return FERKD_OK;
+}
+
+/* The bias's gradient is the sum of the output's. */
+static void bias_gradient(const fk_plan *p, const fk_step *s)
+{
+    const fk_tensor *out = &p->tensors[s->out];
+    const fk_norm_kernels *kernels = fk_norm_for(out->lay.lanes);
+    float *db = p->grads + p->g->params[s->node->param[1]].offset;
+    size_t lanes = (size_t)out->lay.lanes;
+
+#pragma omp parallel for schedule(static)
+    for (size_t v = 0; v < out->lay.vectors; v++) {
+        const float zero[FK_MAX_LANES] = {0};
+        double sum[2][FK_MAX_LANES] = {{0}};
+        fk_norm_args k = {.at = {v * out->lay.vector, out->lay.images, out->lay.image,
+                                 out->lay.pixels, out->lay.pixel},
+                          .y = fk_buffer_operand(p, out->grad, fk_md_half(out->md)),
+                          .mean = zero};
+        kernels->moments(&k, sum[0], sum[1]);
+        for (size_t l = 0; l < lanes && v * lanes + l < (size_t)out->shape.d[1]; l++)
+            db[v * lanes + l] = (float)sum[0][l];
+    }
+}
+
+static ferkd_status backward(fk_plan *p, fk_step *s)
+{
+    const fk_tensor *out = &p->tensors[s->out];
+    const fk_lay *lay = &out->lay;
+    const fk_depthwise_kernels *kernels = fk_depthwise_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+    double *dw = fk_buffer_at(p, s->buffers[DIFF_WEIGHTS]);
+    size_t each = taps_of(s) * (size_t)lay->lanes;
+    bool half = fk_md_half(p->tensors[s->in[0]].md);
+
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        size_t v = j % lay->vectors;
+        size_t part = j / lay->vectors;
+        fk_depthwise_args k = args_of(p, s, &split, v, part);
+        k.dy = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
+        k.dx = fk_buffer_operand(p, s->din[0], half);
+        k.dweights = dw + (v * split.parts + part) * each;
+        memset(k.dweights, 0, each * sizeof *dw);
+        kernels->backward(&k);
+    }
+    gather_gradient(p, s, &split);
+    if (s->node->param[1] >= 0)
+        bias_gradient(p, s);
+    return FERKD_OK;
+}
+
+/* --- compiling ------------------------------------------------------------------------------- */
+
+static bool never_add(const fk_plan *p, int tensor, int adder)
+{
+    (void)p;
+    (void)tensor;
+    (void)adder;
+    return false;
+}
+
+static ferkd_status compile_buffers(fk_plan *p, fk_step *s)
+{
+    const fk_lay *lay = &p->tensors[s->out].lay;
+    size_t channels = lay->vectors * (size_t)lay->lanes;
+    fk_split split = fk_split_of(lay);
+    fk_depthwise_args k = {.width = p->tensors[s->in[0]].shape.d[3],
+                           .out_width = p->tensors[s->out].shape.d[3],
+                           .kernel = {(int)s->node->u.conv.window.kernel[0],
+                                      (int)s->node->u.conv.window.kernel[1]},
+                           .stride = {1, (int)s->node->u.conv.window.stride[1]},
+                           .pad = {0, (int)s->node->u.conv.window.begin[1]}};
+
+    TRY(fk_step_buffer(p, s, WEIGHTS, taps_of(s) * channels * sizeof(float), FK_LIFE_ALWAYS));
+    if (s->folded || s->node->param[1] >= 0)
+        TRY(fk_step_buffer(p, s, BIAS, channels * sizeof(float), FK_LIFE_ALWAYS));
+    if (p->o.train)
+        TRY(fk_step_buffer(p, s, DIFF_WEIGHTS,
+                           split.parts * taps_of(s) * channels * sizeof(double), FK_LIFE_BACKWARD));
+    return fk_step_buffer(p, s, ROOM,
+                          (size_t)omp_get_max_threads() * fk_depthwise_room(&k) * sizeof(float),
+                          FK_LIFE_ALWAYS);
+}
+
+ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id)
+{
+    const fk_tail_rules rules = {fk_kernel_has_act, fk_kernel_has_act, never_add};
+    int in = p->tensor_of[n->in[0]];
+    bool half = fk_md_half(p->tensors[in].md);
+    int lanes = fk_dn_lanes();
+    fk_tail tail = {.id = id, .residual = -1};
+    const fk_node *norm = p->o.train ? NULL : fk_absorb_norm(p, &tail.id);
+    fk_step *s = NULL;
+    fk_md *md = NULL;
+
+    if (!p->o.train)
+        tail = fk_absorb_tail(p, tail.id, &rules);
+    if (p->tensors[in].lay.lanes != lanes) {
+        TRY(fk_md_lanes(&md, &p->tensors[in].shape, lanes, half));
+        ferkd_status st = fk_want(p, in, md, &in);
+        fk_md_free(md);
+        TRY(st);
+    }
+    TRY(fk_step_new(p, &s, n, 1));
+    s->in[0] = in;
+    s->kind = FK_KIND_DEPTHWISE;
+    s->folded = norm;
+    s->post = tail.post;
+    s->forward = forward;
+    s->backward = backward;
+    s->refresh = refresh;
+    TRY(fk_md_lanes(&md, &n->shape, lanes, half));
+    TRY(fk_step_output(p, s, md, &n->shape, tail.id));
+    fk_step_keep(p, in, s);
+    return compile_buffers(p, s);
+}

@@ -1,0 +1,80 @@
+/* Which table: by processor and by channels a vector. */
+#include "kernel/kernel.h"
+
+size_t fk_depthwise_room(const fk_depthwise_args *k)
+{
+    size_t in = (size_t)(k->width + k->pad[1] + 2 * k->kernel[1] +
+                         k->out_width * k->stride[1]); /* not less than any row takes */
+    size_t out = (size_t)(k->out_width + 2 * k->kernel[1]);
+
+    return (in + out) * (size_t)k->kernel[0] * FK_MAX_LANES;
+}
+
+bool fk_kernel_has_act(fk_act kind)
+{
+    return kind == FK_RELU || kind == FK_CLIP || kind == FK_LEAKY || kind == FK_HARDSWISH ||
+           kind == FK_SILU;
+}
+
+bool fk_act_from_output(fk_act kind)
+{
+    return kind == FK_RELU || kind == FK_CLIP || kind == FK_LEAKY;
+}
+
+static bool wants_plain(void)
+{
+    const char *word = getenv("FERKD_KERNELS");
+
+    return word && strcmp(word, "plain") == 0;
+}
+
+#ifdef __x86_64__
+extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
+extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
+
+static bool has_avx512(void)
+{
+    return !wants_plain() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
+}
+
+static bool has_avx512bf16(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
+
+static bool has_avx2(void)
+{
+    return !wants_plain() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+const fk_norm_kernels *fk_norm_for(int lanes)
+{
+    if (lanes == 16)
+        return has_avx512bf16() ? &fk_norm_avx512bf16
+               : has_avx512()   ? &fk_norm_avx512
+                                : &fk_norm_plain16;
+    return lanes != 8 ? NULL : has_avx2() ? &fk_norm_avx2 : &fk_norm_plain8;
+}
+
+const fk_depthwise_kernels *fk_depthwise_for(int lanes)
+{
+    if (lanes == 16)
+        return has_avx512bf16() ? &fk_depthwise_avx512bf16
+               : has_avx512()   ? &fk_depthwise_avx512
+                                : &fk_depthwise_plain16;
+    return lanes != 8 ? NULL : has_avx2() ? &fk_depthwise_avx2 : &fk_depthwise_plain8;
+}
+#else
+const fk_norm_kernels *fk_norm_for(int lanes)
+{
+    (void)wants_plain;
+    return lanes == 16 ? &fk_norm_plain16 : lanes == 8 ? &fk_norm_plain8 : NULL;
+}
+
+const fk_depthwise_kernels *fk_depthwise_for(int lanes)
+{
+    return lanes == 16 ? &fk_depthwise_plain16 : lanes == 8 ? &fk_depthwise_plain8 : NULL;
+}
+#endif

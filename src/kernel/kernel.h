@@ -1,0 +1,97 @@
+/* Loops over feature maps that oneDNN has not, or has slower: BatchNorm with all that stands around it, and
+ * depthwise convolution. They work on vectors of channels: a feature map is images x channel vectors x
+ * pixels, and one call does one channel vector of some images. f32 or bf16 in memory, f32 in registers.
+ *
+ * Each table below is one file set compiled for one instruction set; they differ in speed, and in the
+ * last bits where multiply and add are fused. */
+#ifndef FK_KERNEL_H
+#define FK_KERNEL_H
+
+#include "net/graph.h"
+
+#define FK_MAX_LANES 16
+
+/* Where values are, and whether they are bf16. */
+typedef struct fk_operand {
+    void *data; /* NULL: absent */
+    bool half;
+} fk_operand;
+
+/* One channel vector of some images; strides in elements, equal for all operands of a call. */
+typedef struct fk_planes {
+    size_t first; /* element at which the first plane starts */
+    size_t images, image;
+    size_t pixels, pixel;
+} fk_planes;
+
+/* BatchNorm, z = scale (y - mean) + shift, a = act(z + residual), and back. Vectors are [lanes]. */
+typedef struct fk_norm_args {
+    fk_planes at;
+    fk_operand y, residual, a;     /* [planes] */
+    fk_operand g, g2;              /* gradient of a: one, or the sum of two */
+    fk_operand dz, dy;             /* gradient of z (optional), of y */
+    const float *mean, *scale, *shift;
+    const float *to_dz, *to_y, *to_1; /* dy = to_dz dz + to_y (y - mean) + to_1 */
+    fk_post act;
+} fk_norm_args;
+
+typedef struct fk_norm_kernels {
+    int lanes;
+    /* sum += (y - mean), squares += (y - mean)^2: mean is any value near the true one. */
+    void (*moments)(const fk_norm_args *k, double *sum, double *squares);
+    /* a from y */
+    void (*forward)(const fk_norm_args *k);
+    /* sum += dz, product += dz (y - mean); writes dz where there is a place for it */
+    void (*sums)(const fk_norm_args *k, double *sum, double *product);
+    /* dy; reads dz where it was written, else works it out anew */
+    void (*backward)(const fk_norm_args *k);
+    /* dst = a + b, or a copy of a if b is absent; n is a multiple of lanes */
+    void (*add)(fk_operand dst, fk_operand a, fk_operand b, size_t n);
+} fk_norm_kernels;
+
+/* Depthwise convolution of one channel vector. */
+typedef struct fk_depthwise_args {
+    size_t images;
+    fk_planes in, out; /* images and pixels of `in` and `out`; their number of images is `images` */
+    int64_t height, width, out_height, out_width;
+    int kernel[2], stride[2], pad[2]; /* H, W; padding before */
+    fk_operand x, y, dy, dx;
+    bool lazy; /* the input is act(scale (x - mean) + shift), worked out while reading */
+    const float *mean, *scale, *shift;
+    fk_post act;          /* of the input if lazy */
+    const float *weights; /* [kh kw][lanes] */
+    const float *bias;    /* [lanes], or NULL */
+    fk_post post;         /* of the output */
+    double *dweights;     /* [kh kw][lanes], added to */
+    const float *origin;  /* [lanes]: with it, sum and squares of y - origin are added up */
+    double *sum, *squares;
+    float *room; /* fk_depthwise_room() floats */
+} fk_depthwise_args;
+
+typedef struct fk_depthwise_kernels {
+    int lanes;
+    void (*forward)(const fk_depthwise_args *k);
+    /* dx (if it has a place) and dweights, in one pass */
+    void (*backward)(const fk_depthwise_args *k);
+} fk_depthwise_kernels;
+
+/* Floats of scratch that one thread needs for a depthwise convolution. */
+size_t fk_depthwise_room(const fk_depthwise_args *k);
+
+/* Largest kernel side of a depthwise convolution. */
+#define FK_MAX_DEPTHWISE 7
+
+extern const fk_norm_kernels fk_norm_plain16, fk_norm_plain8;
+extern const fk_depthwise_kernels fk_depthwise_plain16, fk_depthwise_plain8;
+
+/* The fastest that this processor runs, for vectors of `lanes` channels; NULL if there is none. With
+ * FERKD_KERNELS=plain in the environment the plain ones. */
+const fk_norm_kernels *fk_norm_for(int lanes);
+const fk_depthwise_kernels *fk_depthwise_for(int lanes);
+
+/* Is act(0) = 0, and does the kernel code have it? Lanes that only pad must stay 0. */
+bool fk_kernel_has_act(fk_act kind);
+/* Can its derivative be told from its output alone? */
+bool fk_act_from_output(fk_act kind);
+
+#endif

@@ -1,0 +1,206 @@
+/* A vector of channels, in GCC's and clang's own vector types: one source for every instruction set. The
+ * files that include this are compiled once for each (see CMakeLists.txt), with FK_LANES and
+ * FK_VARIANT defined. */
+#ifndef FK_LANES_H
+#define FK_LANES_H
+
+#include "kernel/kernel.h"
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#ifndef FK_LANES
+#define FK_LANES   16
+#define FK_VARIANT plain16
+#endif
+
+/* The name of a table in this variant: fk_norm_avx2. */
+#define FK_JOIN(name, variant) name##_##variant
+#define FK_NAME(name, variant) FK_JOIN(name, variant)
+#define FK_TABLE(name)         FK_NAME(name, FK_VARIANT)
+
+#define FK_INLINE static inline __attribute__((always_inline))
+
+typedef float fk_v __attribute__((vector_size(FK_LANES * 4)));
+typedef int32_t fk_vi __attribute__((vector_size(FK_LANES * 4)));
+typedef uint32_t fk_vu __attribute__((vector_size(FK_LANES * 4)));
+typedef uint16_t fk_vh __attribute__((vector_size(FK_LANES * 2)));
+
+FK_INLINE fk_v fk_v_of(float x)
+{
+    return x - (fk_v){0};
+}
+
+FK_INLINE fk_v fk_v_at(const float *p)
+{
+    fk_v v;
+
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+FK_INLINE void fk_v_put(float *p, fk_v v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+FK_INLINE fk_v fk_v_load(fk_operand o, size_t i)
+{
+    fk_vh h;
+
+    if (!o.half)
+        return fk_v_at((const float *)o.data + i);
+    memcpy(&h, (const uint16_t *)o.data + i, sizeof h);
+    return (fk_v)(__builtin_convertvector(h, fk_vu) << 16);
+}
+
+/* a > b ? yes : no */
+FK_INLINE fk_v fk_v_if(fk_v a, fk_v b, fk_v yes, fk_v no)
+{
+#if defined(__AVX512F__) && FK_LANES == 16
+    return (fk_v)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ),
+                                      (__m512)no, (__m512)yes);
+#elif defined(__AVX2__) && FK_LANES == 8
+    return (fk_v)_mm256_blendv_ps((__m256)no, (__m256)yes,
+                                  _mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GT_OQ));
+#else
+    fk_vi where = a > b;
+    return (fk_v)(((fk_vi)yes & where) | ((fk_vi)no & ~where));
+#endif
+}
+
+FK_INLINE fk_v fk_v_max(fk_v a, fk_v b)
+{
+#if defined(__AVX512F__) && FK_LANES == 16
+    return (fk_v)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+    return fk_v_if(a, b, a, b);
+#endif
+}
+
+FK_INLINE fk_v fk_v_min(fk_v a, fk_v b)
+{
+#if defined(__AVX512F__) && FK_LANES == 16
+    return (fk_v)_mm512_min_ps((__m512)a, (__m512)b);
+#else
+    return fk_v_if(b, a, a, b);
+#endif
+}
+
+/* To the nearest bf16, ties to even; NaN stays NaN. */
+FK_INLINE void fk_v_store(fk_operand o, size_t i, fk_v v)
+{
+    if (!o.half) {
+        fk_v_put((float *)o.data + i, v);
+        return;
+    }
+#ifdef __AVX512BF16__
+    __m256bh h = _mm512_cvtneps_pbh((__m512)v);
+    memcpy((uint16_t *)o.data + i, &h, sizeof h);
+#else
+    fk_vu u = (fk_vu)v;
+    fk_vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    fk_vu nan = (fk_vu)(v != v);
+    fk_vh h = __builtin_convertvector((rounded & ~nan) | (nan & 0x7fc0u), fk_vh);
+    memcpy((uint16_t *)o.data + i, &h, sizeof h);
+#endif
+}
+
+/* exp(x) = 2^n exp(r), r = x - n ln 2 within half of ln 2; a polynomial of degree 6 for exp(r): relative
+ * error below 3e-7. */
+FK_INLINE fk_v fk_v_exp(fk_v x)
+{
+    const fk_v magic = fk_v_of(12582912.0f); /* 1.5 2^23: adding it rounds to a whole number */
+
+    x = fk_v_min(fk_v_max(x, fk_v_of(-87.0f)), fk_v_of(88.0f));
+    fk_v shifted = x * 1.44269504f + magic;
+    fk_v n = shifted - magic;
+    fk_v r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    fk_v p = fk_v_of(1.9875691e-4f);
+    p = p * r + 1.3981999e-3f;
+    p = p * r + 8.3334519e-3f;
+    p = p * r + 4.1665796e-2f;
+    p = p * r + 1.6666665e-1f;
+    p = p * r + 5.0000001e-1f;
+    p = p * r * r + r + 1.0f;
+    fk_vi scale = (((fk_vi)shifted << 23) + (127 << 23));
+    return p * (fk_v)scale;
+}
+
+FK_INLINE fk_v fk_v_sigmoid(fk_v x)
+{
+    return 1.0f / (1.0f + fk_v_exp(-x));
+}
+
+FK_INLINE fk_v fk_v_act(fk_post act, fk_v z)
+{
+    if (!act.n)
+        return z;
+    switch (act.kind) {
+    case FK_RELU:
+        return fk_v_max(z, fk_v_of(0.0f));
+    case FK_CLIP:
+        return fk_v_min(fk_v_max(z, fk_v_of(act.a)), fk_v_of(act.b));
+    case FK_LEAKY:
+        return fk_v_if(z, fk_v_of(0.0f), z, z * act.a);
+    case FK_HARDSWISH:
+        return z * fk_v_min(fk_v_max(z + 3.0f, fk_v_of(0.0f)), fk_v_of(6.0f)) * (1.0f / 6.0f);
+    case FK_SILU:
+        return z * fk_v_sigmoid(z);
+    case FK_SIGMOID:
+    case FK_HARDSIGMOID:
+    case FK_ELU:
+    case FK_GELU:
+    case FK_GELU_TANH:
+    case FK_TANH:
+    case FK_ERF:
+    case FK_ACT_COUNT:
+        break;
+    }
+    return z;
+}
+
+/* g times the slope of the activation at z. */
+FK_INLINE fk_v fk_v_slope(fk_post act, fk_v z, fk_v g)
+{
+    const fk_v none = fk_v_of(0.0f);
+
+    if (!act.n)
+        return g;
+    switch (act.kind) {
+    case FK_RELU:
+        return fk_v_if(z, none, g, none);
+    case FK_CLIP:
+        return fk_v_if(z, fk_v_of(act.a), fk_v_if(fk_v_of(act.b), z, g, none), none);
+    case FK_LEAKY:
+        return fk_v_if(z, none, g, g * act.a);
+    case FK_HARDSWISH: {
+        fk_v inner = fk_v_if(fk_v_of(3.0f), z, g * (z * (1.0f / 3.0f) + 0.5f), g);
+        return fk_v_if(z, fk_v_of(-3.0f), inner, none);
+    }
+    case FK_SILU: {
+        fk_v s = fk_v_sigmoid(z);
+        return g * s * (1.0f + z * (1.0f - s));
+    }
+    case FK_SIGMOID:
+    case FK_HARDSIGMOID:
+    case FK_ELU:
+    case FK_GELU:
+    case FK_GELU_TANH:
+    case FK_TANH:
+    case FK_ERF:
+    case FK_ACT_COUNT:
+        break;
+    }
+    return g;
+}
+
+/* Totals in double: a vector of partial sums is added to them. */
+FK_INLINE void fk_v_add_to(double *total, fk_v part)
+{
+    for (int i = 0; i < FK_LANES; i++)
+        total[i] += (double)part[i];
+}
+
+#endif
