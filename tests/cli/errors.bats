@@ -60,7 +60,7 @@ fails() { # status, words that must appear, command
 }
 
 @test "every command has help, and every option of it a man page" {
-    for c in label inspect train eval predict export info; do
+    for c in label inspect train eval predict export info bench; do
         run "$FERKD" $c --help
         [ "$status" -eq 0 ]
         [[ "$output" == *"usage: ferkd $c"* ]]
