@@ -6,6 +6,7 @@
 
 typedef struct options {
     int64_t batch, size, classes, repeat, warmup;
+    char *precision;
     bool profile, lockstep, json;
 } options;
 
@@ -17,6 +18,8 @@ static const fk_option TABLE[] = {
      "side of the input; 0: the model's usual one"},
     {"classes", 0, FK_OPT_INT, AT(classes), "0", 0, FK_MAX_CLASSES, NULL, "N",
      "of a model of the zoo; 0: 1000"},
+    {"precision", 0, FK_OPT_CHOICE, AT(precision), "f32", 0, 0, "f32|bf16", NULL,
+     "bf16: values are stored in it, and multiplied in it where the processor is faster so"},
     {"repeat", 0, FK_OPT_INT, AT(repeat), "7", 1, 1000000, NULL, "N", "steps that are timed"},
     {"warmup", 0, FK_OPT_INT, AT(warmup), "2", 0, 1000000, NULL, "N", "steps before them"},
     {"profile", 0, FK_OPT_FLAG, AT(profile), "false", 0, 0, NULL, NULL,
@@ -132,6 +135,7 @@ static ferkd_status bench(const options *o, const char *kind, const char *model)
     so.batch = (uint32_t)o->batch;
     so.size_px = (uint32_t)o->size;
     so.classes = (uint32_t)o->classes;
+    so.half = strcmp(o->precision, "bf16") == 0;
     so.profile = o->profile;
     if (!so.train && strcmp(kind, "infer") != 0)
         return fk_fail(FERKD_USAGE, "ferkd bench: \"%s\" is neither train nor infer", kind);

@@ -160,6 +160,7 @@ typedef struct ferkd_speed_options {
     uint32_t batch;   /**< 64 */
     uint32_t size_px; /**< 0: the model's usual one */
     uint32_t classes; /**< of a model of the zoo; 0: 1000 */
+    bool half;        /**< bf16 where it is faster */
     bool profile;     /**< note where the time goes */
 } ferkd_speed_options;
 

@@ -177,6 +177,7 @@ ferkd_status fk_compile_dropout(fk_plan *p, const fk_node *n, int id)
         p->tensor_of[id] = in;
         return FERKD_OK;
     }
+    TRY(fk_want_f32(p, in, &in));
     TRY(same_layout(p, &s, n, in, id));
     s->forward = dropout_forward;
     s->backward = dropout_backward;

@@ -74,13 +74,12 @@ static ferkd_status same_backward(fk_plan *p, fk_step *s)
     float *db = fk_wants_din(p, s, 1) ? fk_din(p, s, 1) : NULL;
 
     if (kind == FK_ADD) { /* the residual connection: worth its own loop */
-#pragma omp parallel for schedule(static)
-        for (size_t i = 0; i < n; i += 4096) {
-            size_t bytes = fk_min_size(4096, n - i) * sizeof *dy;
-            if (da)
-                memcpy(da + i, dy + i, bytes);
-            if (db)
-                memcpy(db + i, dy + i, bytes);
+        for (int i = 0; i < 2; i++) {
+            fk_operand to = fk_buffer_operand(p, s->din[i], fk_md_half(p->tensors[s->in[i]].md));
+            fk_operand g = fk_buffer_operand(p, p->tensors[s->out].grad,
+                                             fk_md_half(p->tensors[s->out].md));
+            if (to.data)
+                fk_add(to, g, (fk_operand){0}, n);
         }
         return FERKD_OK;
     }
@@ -223,6 +222,10 @@ ferkd_status fk_compile_binary(fk_plan *p, const fk_node *n, int id)
     fk_binary kind = n->u.binary.kind;
     bool same = fk_shape_equal(&p->tensors[a].shape, &p->tensors[b].shape);
 
+    if (kind != FK_ADD) {
+        TRY(fk_want_f32(p, a, &a));
+        TRY(fk_want_f32(p, b, &b));
+    }
     if (same && kind != FK_DIV) { /* 0/0 in the padding of a layout would be a NaN */
         TRY(fk_want(p, b, p->tensors[a].md, &b));
     } else {

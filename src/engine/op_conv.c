@@ -62,7 +62,7 @@ static ferkd_status choose(fk_plan *p, fk_pd **pd, fk_conv_args *a)
 {
     const fk_window *w = &a->window;
 
-    a->winograd = !p->o.direct && a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 &&
+    a->winograd = !p->o.direct && !a->half && a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 &&
                   w->stride[0] == 1 && w->stride[1] == 1 && w->dilation[0] == 1 &&
                   w->dilation[1] == 1 && a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
     if (a->winograd && fk_pd_conv(p->dn, pd, a) == FERKD_OK)
@@ -217,9 +217,10 @@ static bool is_reference(const fk_pd *pd)
 
 /* Would one of the gradients, in the layouts that forward has chosen, run oneDNN's reference code? It
  * is a hundred times slower; with fewer than 16 channels that happens. */
-static ferkd_status gradients_are_slow(fk_plan *p, fk_conv_args a, fk_pd *forward_pd, bool *slow)
+static ferkd_status gradients_are_slow(fk_plan *p, fk_conv_args a, fk_pd *forward_pd, bool data,
+                                       bool *slow)
 {
-    static const fk_prop PROPS[] = {FK_BACKWARD_DATA, FK_BACKWARD_WEIGHTS};
+    static const fk_prop PROPS[] = {FK_BACKWARD_WEIGHTS, FK_BACKWARD_DATA};
     fk_md *src = NULL;
     fk_md *dst = NULL;
     ferkd_status st = FERKD_OK;
@@ -229,10 +230,12 @@ static ferkd_status gradients_are_slow(fk_plan *p, fk_conv_args a, fk_pd *forwar
     a.src_md = src;
     a.dst_md = dst;
     a.forward = forward_pd;
-    for (size_t i = 0; i < FK_COUNT(PROPS); i++) {
+    for (size_t i = 0; i < (data ? FK_COUNT(PROPS) : 1); i++) {
         fk_pd *pd = NULL;
         a.prop = PROPS[i];
         a.bias = a.bias && a.prop == FK_BACKWARD_WEIGHTS;
+        a.post.n = 0;
+        a.sum = false;
         TRY_DONE(choose(p, &pd, &a));
         *slow = *slow || is_reference(pd);
         fk_pd_free(pd);
@@ -240,6 +243,21 @@ static ferkd_status gradients_are_slow(fk_plan *p, fk_conv_args a, fk_pd *forwar
 done:
     fk_md_free(src);
     fk_md_free(dst);
+    return st;
+}
+
+/* The forward primitive in layouts of oneDNN's choice. slow: it, or a gradient, is reference code. */
+static ferkd_status choose_first(fk_plan *p, fk_conv_args *a, int tensor, fk_pd **pd, bool *slow)
+{
+    TRY(choose(p, pd, a));
+    *slow = is_reference(*pd);
+    if (!p->o.train || *slow)
+        return FERKD_OK;
+    ferkd_status st = gradients_are_slow(p, *a, *pd, p->tensors[tensor].needs_grad, slow);
+    if (st != FERKD_OK) {
+        fk_pd_free(*pd);
+        *pd = NULL;
+    }
     return st;
 }
 
@@ -252,10 +270,14 @@ static ferkd_status wanted_inputs(fk_plan *p, fk_conv_args *a, int tensor, int *
     fk_md *src = NULL;
     ferkd_status st = FERKD_OK;
 
-    TRY(choose(p, &pd, a));
-    bool slow = is_reference(pd);
-    if (p->o.train && !slow && p->tensors[tensor].needs_grad)
-        TRY_DONE(gradients_are_slow(p, *a, pd, &slow));
+    bool slow = false;
+    TRY(choose_first(p, a, tensor, &pd, &slow));
+    if (a->half && slow) { /* f32 has more kernels */
+        a->half = false;
+        fk_pd_free(pd);
+        pd = NULL;
+        TRY(choose_first(p, a, tensor, &pd, &slow));
+    }
     if (slow)
         TRY_DONE(fk_md_plain(&src, &a->src));
     else
@@ -298,6 +320,7 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
                       .groups = n->u.conv.groups,
                       .window = n->u.conv.window,
                       .sum = tail.residual >= 0,
+                      .half = p->half_conv,
                       .post = tail.post};
 
     TRY(wanted_inputs(p, &a, in, &in, &tail.residual));
@@ -314,7 +337,7 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     if (norm)
         TRY(fk_step_buffer(p, s, BIAS, (size_t)n->shape.d[1] * sizeof(float), FK_LIFE_ALWAYS));
     a.src_md = p->tensors[in].md;
-    if (p->tensors[in].plain && a.src.d[1] > 4) /* the image itself has kernels of its own */
+    if (p->tensors[in].plain && a.src.d[1] > 4 && !a.half) /* the image itself has kernels of its own */
         TRY(fk_md_plain(&plain_dst, &a.dst));
     a.dst_md = s->residual >= 0 ? p->tensors[s->residual].md : plain_dst;
     ferkd_status st = compile_forward(p, s, &a, tail.id, &pd);

@@ -111,6 +111,7 @@ static fk_depthwise_args args_of(const fk_plan *p, const fk_step *s, const fk_sp
         k.bias = (const float *)fk_buffer_at(p, s->buffers[BIAS]) + v * lanes;
     if (in->lazy >= 0) {
         k.lazy = true;
+        k.x = fk_data_operand(p, p->steps[in->lazy]->in[0]);
         k.mean = fk_norm_vector_of(p, in->lazy, FK_NORM_MEAN, v);
         k.scale = fk_norm_vector_of(p, in->lazy, FK_NORM_SCALE, v);
         k.shift = fk_norm_vector_of(p, in->lazy, FK_NORM_SHIFT, v);
@@ -243,7 +244,7 @@ ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id)
     s->forward = forward;
     s->backward = backward;
     s->refresh = refresh;
-    TRY(fk_md_lanes(&md, &n->shape, lanes, half));
+    TRY(fk_md_lanes(&md, &n->shape, lanes, p->o.half && (p->o.train || p->half_conv)));
     TRY(fk_step_output(p, s, md, &n->shape, tail.id));
     fk_step_keep(p, in, s);
     return compile_buffers(p, s);

@@ -322,6 +322,17 @@ static bool feeds_depthwise(const fk_plan *p, int id)
     return next && next->op == FK_CONV && fk_is_depthwise(p, next);
 }
 
+/* The residual in the layout of `in`, its values as they are. */
+static ferkd_status want_residual(fk_plan *p, int in, int *residual)
+{
+    fk_md *md = NULL;
+
+    TRY(fk_md_as(&md, p->tensors[in].md, fk_md_half(p->tensors[*residual].md)));
+    ferkd_status st = fk_want(p, *residual, md, residual);
+    fk_md_free(md);
+    return st;
+}
+
 ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
 {
     fk_tail_rules rules = {fk_kernel_has_act,
@@ -335,7 +346,7 @@ ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
         return fk_compile_norm_dnnl(p, n, id);
     fk_tail tail = fk_absorb_tail(p, id, &rules);
     if (tail.residual >= 0)
-        TRY(fk_want(p, tail.residual, p->tensors[in].md, &tail.residual));
+        TRY(want_residual(p, in, &tail.residual));
     TRY(fk_step_new(p, &s, n, tail.residual >= 0 ? 2 : 1));
     s->in[0] = in;
     if (tail.residual >= 0)
@@ -353,8 +364,8 @@ ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
                        p->o.train ? FK_LIFE_BOTH : FK_LIFE_ALWAYS));
     TRY(fk_step_buffer(p, s, PARTS, split.parts * 2 * channels * sizeof(double),
                        p->o.train ? FK_LIFE_BOTH : FK_LIFE_FORWARD));
-    TRY(fk_md_copy(&md, p->tensors[in].md));
     bool lazy = tail.residual < 0 && feeds_depthwise(p, tail.id);
+    TRY(fk_md_as(&md, p->tensors[in].md, fk_stores_half(p, tail.id))); /* lazy: of the gradient */
     if (lazy)
         TRY(fk_step_output_in(p, s, md, &n->shape, tail.id, in));
     else

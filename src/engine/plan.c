@@ -294,6 +294,29 @@ ferkd_status fk_want_plain(fk_plan *p, int tensor, int *out)
     return st;
 }
 
+ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out)
+{
+    fk_md *md = NULL;
+
+    *out = tensor;
+    if (!fk_md_half(p->tensors[tensor].md))
+        return FERKD_OK;
+    TRY(fk_md_as(&md, p->tensors[tensor].md, false));
+    ferkd_status st = fk_want(p, tensor, md, out);
+    fk_md_free(md);
+    return st;
+}
+
+bool fk_stores_half(const fk_plan *p, int id)
+{
+    int user = -1;
+    const fk_node *next = fk_only_user(p, id, &user);
+
+    if (!p->o.half || p->half_conv)
+        return p->half_conv;
+    return next && next->op == FK_CONV && p->o.train && fk_is_depthwise(p, next);
+}
+
 /* --- running --------------------------------------------------------------------------------- */
 
 void *fk_buffer_at(const fk_plan *p, int buffer)
@@ -557,7 +580,7 @@ static ferkd_status plan_gradients(fk_plan *p)
             fk_tensor *t = &p->tensors[s->in[i]];
             if (!fk_wants_din(p, s, i))
                 continue;
-            if (s->passes == i && out->grad2 < 0) {
+            if (s->passes == i && out->grad2 < 0 && fk_md_equal(t->md, out->md)) {
                 s->din[i] = out->grad;
                 p->buffers[out->grad].shared = true;
             } else {
@@ -650,6 +673,8 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     p->g = g;
     p->o = *o;
     TRY_DONE(fk_dn_new(&p->dn));
+    if (o->half)
+        TRY_DONE(fk_dn_half_pays(p->dn, &p->half_conv));
     TRY_DONE(fk_calloc(&p->tensor_of, g->n_nodes, sizeof *p->tensor_of, g->name));
     TRY_DONE(fk_calloc(&p->uses, g->n_nodes, sizeof *p->uses, g->name));
     TRY_DONE(fk_calloc(&p->absorbed, g->n_nodes, sizeof *p->absorbed, g->name));

@@ -10,6 +10,7 @@ typedef struct fk_plan fk_plan;
 typedef struct fk_plan_options {
     bool train;    /* keep what backward needs; BatchNorm by batch statistics; dropout */
     uint64_t seed; /* of dropout */
+    bool half;     /* bf16: values between the steps are stored in it where that is faster */
     bool profile;  /* note what each step takes */
     bool direct;   /* no Winograd convolutions: slower, rounding errors a few times smaller */
 } fk_plan_options;

@@ -106,7 +106,8 @@ struct fk_plan {
     float *scratch; /* folded weights on their way to a step */
     uint8_t *arena;
     size_t arena_bytes;
-    uint64_t step; /* of training, for dropout */
+    bool half_conv; /* convolutions and what stands between them in bf16 */
+    uint64_t step;  /* of training, for dropout */
 };
 
 /* --- used while compiling ------------------------------------------------------------------- */
@@ -142,6 +143,11 @@ FERKD_CHECK ferkd_status fk_step_prim(fk_plan *p, fk_step *s, int role, fk_pd *p
 /* The tensor of a node in the layout md, or row-major; a reorder step is added where needed. */
 FERKD_CHECK ferkd_status fk_want(fk_plan *p, int tensor, const fk_md *md, int *out);
 FERKD_CHECK ferkd_status fk_want_plain(fk_plan *p, int tensor, int *out);
+
+/* The tensor in f32, in the layout that it has. */
+FERKD_CHECK ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out);
+/* Are the values of node `id` best stored in bf16, for those who read them? */
+bool fk_stores_half(const fk_plan *p, int id);
 
 /* Is a gradient wanted for this input? */
 bool fk_wants_din(const fk_plan *p, const fk_step *s, int i);

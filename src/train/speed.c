@@ -74,7 +74,7 @@ static ferkd_status fill(ferkd_speed *s)
 ferkd_status ferkd_speed_open(ferkd_speed **out, const ferkd_speed_options *options)
 {
     ferkd_speed *s = NULL;
-    fk_plan_options p = {.train = options->train, .profile = options->profile};
+    fk_plan_options p = {.train = options->train, .half = options->half, .profile = options->profile};
     fk_optim_options o = {.kind = FK_SGD, .momentum = 0.9, .nesterov = true, .decay = 5e-4};
     ferkd_status st = FERKD_OK;
 
