@@ -39,11 +39,12 @@ ferkd_status cli_print_json(json_t *j);
 /* Options that name a model's preprocessing, shared by label and eval. */
 typedef struct cli_teacher {
     char *mean, *std, *resize, *classes;
+    char *precision, *tune;
     int64_t size;
     double crop_pct;
 } cli_teacher;
 
-#define CLI_TEACHER(type, field)                                                          \
+#define CLI_TEACHER(type, field, with_precision, with_tune)                                                          \
     {"teacher-size",                                                                      \
      0,                                                                                   \
      FK_OPT_INT,                                                                          \
@@ -94,6 +95,26 @@ typedef struct cli_teacher {
          NULL,                                                                            \
          "FILE",                                                                          \
          "its class names, one a line"},                                                  \
+        {"precision",                                                                     \
+         0,                                                                               \
+         FK_OPT_CHOICE,                                                                   \
+         offsetof(type, field.precision),                                                 \
+         with_precision,                                                                  \
+         0,                                                                               \
+         0,                                                                               \
+         "auto|f32|bf16",                                                                 \
+         NULL,                                                                            \
+         "auto: the faster of both on this processor"},                                   \
+        {"tune",                                                                          \
+         0,                                                                               \
+         FK_OPT_TEXT,                                                                     \
+         offsetof(type, field.tune),                                                      \
+         with_tune,                                                                       \
+         0,                                                                               \
+         0,                                                                               \
+         NULL,                                                                            \
+         "HOW",                                                                           \
+         "off: implementations by rule; quick, full: the fastest, measured once"},        \
     {                                                                                     \
         "crop-pct", 0, FK_OPT_REAL, offsetof(type, field.crop_pct), "0", 0, 1, NULL, "X", \
             "evaluation: short side = size / crop-pct; 0: as its JSON says"               \

@@ -6,7 +6,7 @@
 
 typedef struct options {
     int64_t batch, size, classes, repeat, warmup;
-    char *precision;
+    char *precision, *tune;
     bool profile, lockstep, json;
 } options;
 
@@ -18,8 +18,10 @@ static const fk_option TABLE[] = {
      "side of the input; 0: the model's usual one"},
     {"classes", 0, FK_OPT_INT, AT(classes), "0", 0, FK_MAX_CLASSES, NULL, "N",
      "of a model of the zoo; 0: 1000"},
-    {"precision", 0, FK_OPT_CHOICE, AT(precision), "f32", 0, 0, "f32|bf16", NULL,
-     "bf16: values are stored in it, and multiplied in it where the processor is faster so"},
+    {"precision", 0, FK_OPT_CHOICE, AT(precision), "auto", 0, 0, "auto|f32|bf16", NULL,
+     "bf16 stores values in half the memory; auto: the faster of both here"},
+    {"tune", 0, FK_OPT_TEXT, AT(tune), "quick", 0, 0, NULL, "HOW",
+     "off: implementations by rule; quick, full: the fastest, measured once; or a file of choices"},
     {"repeat", 0, FK_OPT_INT, AT(repeat), "7", 1, 1000000, NULL, "N", "steps that are timed"},
     {"warmup", 0, FK_OPT_INT, AT(warmup), "2", 0, 1000000, NULL, "N", "steps before them"},
     {"profile", 0, FK_OPT_FLAG, AT(profile), "false", 0, 0, NULL, NULL,
@@ -92,14 +94,15 @@ static ferkd_status print_result(const options *o, const ferkd_speed *s, double 
             (void)json_object_set_new(list, parts[i].what,
                                       json_real(1e3 * parts[i].seconds / steps));
         return cli_print_json(
-            json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "median_ms", 1e3 * median,
+            json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:o}", "median_ms", 1e3 * median,
                       "fastest_ms", 1e3 * times[0], "slowest_ms", 1e3 * times[n - 1],
                       "images_per_s", (double)o->batch / median, "arena_bytes", (double)arena,
-                      "weight_bytes", (double)weights, "peak_bytes", peak_bytes(), "parts_ms",
-                      list));
+                      "weight_bytes", (double)weights, "peak_bytes", peak_bytes(), "precision",
+                      ferkd_speed_precision(s), "parts_ms", list));
     }
-    (void)printf("%.2f ms a step (fastest %.2f, slowest %.2f), %.1f img/s\n", 1e3 * median,
-                 1e3 * times[0], 1e3 * times[n - 1], (double)o->batch / median);
+    (void)printf("%.2f ms a step (fastest %.2f, slowest %.2f), %.1f img/s, %s\n", 1e3 * median,
+                 1e3 * times[0], 1e3 * times[n - 1], (double)o->batch / median,
+                 ferkd_speed_precision(s));
     (void)printf("arena %.1f MiB, weights %.1f MiB, peak of the process %.1f MiB\n",
                  (double)arena / 1048576.0, (double)weights / 1048576.0, peak_bytes() / 1048576.0);
     for (size_t i = 0; i < n_parts; i++)
@@ -135,7 +138,8 @@ static ferkd_status bench(const options *o, const char *kind, const char *model)
     so.batch = (uint32_t)o->batch;
     so.size_px = (uint32_t)o->size;
     so.classes = (uint32_t)o->classes;
-    so.half = strcmp(o->precision, "bf16") == 0;
+    so.precision = o->precision;
+    so.tune = o->tune;
     so.profile = o->profile;
     if (!so.train && strcmp(kind, "infer") != 0)
         return fk_fail(FERKD_USAGE, "ferkd bench: \"%s\" is neither train nor infer", kind);

@@ -19,7 +19,7 @@ static const fk_option TABLE[] = {
      "accuracy of each class"},
     {"confusion", 0, FK_OPT_FLAG, AT(confusion), "false", 0, 0, NULL, NULL,
      "the confusion matrix: a row a true class"},
-    CLI_TEACHER(options, input),
+    CLI_TEACHER(options, input, "f32", "quick"),
     {"class-map", 0, FK_OPT_TEXT, AT(map), NULL, 0, 0, NULL, "FILE",
      "lines \"class index\": the data set's classes among the model's; default: by name"},
     {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",

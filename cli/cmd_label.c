@@ -35,7 +35,7 @@ static const fk_option TABLE[] = {
     {"flip", 0, FK_OPT_REAL, AT(flip), "0.5", 0, 1, NULL, "P", "probability of a mirrored region"},
     {"temperature", 0, FK_OPT_REAL, AT(temperature), "1", 0.01, 1000, NULL, "T",
      "of the teacher's softmax"},
-    CLI_TEACHER(options, input),
+    CLI_TEACHER(options, input, "auto", "quick"),
     {"class-map", 0, FK_OPT_TEXT, AT(map), NULL, 0, 0, NULL, "FILE",
      "lines \"class index\": the data set's classes among the teacher's; default: by name"},
     {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",

@@ -14,7 +14,7 @@ static const fk_option TABLE[] = {
     {"top", 'n', FK_OPT_INT, AT(top), "5", 1, 1000, NULL, "N", "classes an image"},
     {"weights", 0, FK_OPT_CHOICE, AT(weights), NULL, 0, 0, "best|last", NULL,
      "which checkpoint of a run folder"},
-    CLI_TEACHER(options, input),
+    CLI_TEACHER(options, input, "f32", "off"),
     {"on-bad-image", 0, FK_OPT_CHOICE, AT(on_bad_image), "skip", 0, 0, "skip|stop", NULL,
      "what to do with unreadable images"},
     {"ignore-exif", 0, FK_OPT_FLAG, AT(ignore_exif), "false", 0, 0, NULL, NULL,

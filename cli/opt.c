@@ -152,5 +152,7 @@ ferkd_model_options cli_model_options(const cli_teacher *t)
                                  .std = t->std,
                                  .resize = t->resize,
                                  .crop_pct = t->crop_pct,
-                                 .classes = t->classes};
+                                 .classes = t->classes,
+                                 .precision = t->precision,
+                                 .tune = t->tune};
 }

@@ -24,6 +24,9 @@ typedef struct ferkd_model_options {
     double crop_pct;     /**< 0: not said */
     const char *classes; /**< a file with the model's class names, one a line; or NULL */
     const char *weights; /**< run folder: "best" (default) or "last" */
+    const char *precision; /**< "f32" (default), "bf16", or "auto": the faster of them here */
+    const char *tune;      /**< "off" (default): the implementations by rule; "quick", "full": the
+                                fastest, measured once and remembered; or a file of choices */
 } ferkd_model_options;
 
 /**
@@ -160,7 +163,8 @@ typedef struct ferkd_speed_options {
     uint32_t batch;   /**< 64 */
     uint32_t size_px; /**< 0: the model's usual one */
     uint32_t classes; /**< of a model of the zoo; 0: 1000 */
-    bool half;        /**< bf16 where it is faster */
+    const char *precision; /**< "f32", "bf16", "auto" */
+    const char *tune;      /**< "off", "quick", "full", or a file of choices */
     bool profile;     /**< note where the time goes */
 } ferkd_speed_options;
 
@@ -180,6 +184,8 @@ FERKD_API void ferkd_speed_close(ferkd_speed **speed);
 FERKD_API FERKD_CHECK ferkd_status ferkd_speed_step(ferkd_speed *s, double *seconds);
 /** Bytes of activations, gradients and workspaces; of weights, their gradients and the optimiser. */
 FERKD_API void ferkd_speed_memory(const ferkd_speed *s, uint64_t *arena, uint64_t *weights);
+/** What values are stored and multiplied in. */
+FERKD_API const char *ferkd_speed_precision(const ferkd_speed *s);
 /** Where the time of all steps went (profile): at most `room` parts; gives how many. */
 FERKD_API size_t ferkd_speed_profile(const ferkd_speed *s, ferkd_speed_part *parts, size_t room);
 
@@ -207,6 +213,7 @@ typedef struct ferkd_recipe {
     double mix_prob, mixup_alpha, cutmix_alpha;
     int64_t mix_off_epoch;
     char *init;
+    char *precision, *tune;
 } ferkd_recipe;
 
 struct fk_option;

@@ -16,6 +16,7 @@
 #define FK_MAX_ONNX_BYTES   (1ull << 31)       /* protobuf's own limit */
 #define FK_MAX_HEADER_BYTES (100ull * 1000000) /* the JSON of a safetensors file */
 #define FK_MAX_YAML_BYTES   (1ull << 20)       /* a recipe */
+#define FK_MAX_TUNE_BYTES   (1ull << 26)       /* the tuner's cache */
 #define FK_MAX_JSON_BYTES   (1ull << 26)       /* a sidecar */
 #define FK_MAX_BATCH        65536u
 

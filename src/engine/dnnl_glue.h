@@ -58,6 +58,8 @@ FERKD_CHECK ferkd_status fk_md_copy(fk_md **out, const fk_md *md);
 FERKD_CHECK ferkd_status fk_md_as(fk_md **out, const fk_md *md, bool half);
 /* N C H W in vectors of `lanes` channels. */
 FERKD_CHECK ferkd_status fk_md_lanes(fk_md **out, const fk_shape *shape, int lanes, bool half);
+/* Channels last: N H W C in memory. */
+FERKD_CHECK ferkd_status fk_md_last(fk_md **out, const fk_shape *shape, bool half);
 /* Channels a vector in the layouts that convolutions like here. */
 int fk_dn_lanes(void);
 fk_lay fk_md_lay(const fk_md *md);
@@ -127,6 +129,8 @@ FERKD_CHECK ferkd_status fk_prim_new(fk_dn *dn, fk_prim **out, const fk_pd *pd, 
 void fk_prim_free(fk_prim *p);
 /* Give an argument its memory. */
 FERKD_CHECK ferkd_status fk_prim_bind(fk_dn *dn, fk_prim *p, fk_slot slot, void *bytes);
+/* Another memory for an argument that is bound already. */
+FERKD_CHECK ferkd_status fk_prim_rebind(fk_prim *p, fk_slot slot, void *bytes);
 FERKD_CHECK ferkd_status fk_prim_run(fk_dn *dn, const fk_prim *p);
 
 #endif

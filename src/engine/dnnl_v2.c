@@ -189,10 +189,9 @@ ferkd_status fk_md_as(fk_md **out, const fk_md *md, bool half)
     return FERKD_OK;
 }
 
-ferkd_status fk_md_lanes(fk_md **out, const fk_shape *shape, int lanes, bool half)
+static ferkd_status md_tagged(fk_md **out, const fk_shape *shape, dnnl_format_tag_t tag, bool half)
 {
     fk_md *md = NULL;
-    dnnl_format_tag_t tag = lanes == 16 ? dnnl_nChw16c : dnnl_nChw8c;
 
     TRY(fk_calloc(&md, 1, sizeof *md, "a memory descriptor"));
     ferkd_status st = check(dnnl_memory_desc_init_by_tag(&md->d, shape->n, shape->d,
@@ -203,6 +202,16 @@ ferkd_status fk_md_lanes(fk_md **out, const fk_shape *shape, int lanes, bool hal
     else
         *out = md;
     return st;
+}
+
+ferkd_status fk_md_lanes(fk_md **out, const fk_shape *shape, int lanes, bool half)
+{
+    return md_tagged(out, shape, lanes == 16 ? dnnl_nChw16c : dnnl_nChw8c, half);
+}
+
+ferkd_status fk_md_last(fk_md **out, const fk_shape *shape, bool half)
+{
+    return md_tagged(out, shape, dnnl_nhwc, half);
 }
 
 int fk_dn_lanes(void)
@@ -597,6 +606,15 @@ ferkd_status fk_prim_bind(fk_dn *dn, fk_prim *p, fk_slot slot, void *bytes)
     TRY(check(dnnl_memory_create(&memory, d, dn->engine, bytes), p->what));
     p->args[p->n++] = (dnnl_exec_arg_t){SLOTS[slot].arg, memory};
     return FERKD_OK;
+}
+
+ferkd_status fk_prim_rebind(fk_prim *p, fk_slot slot, void *bytes)
+{
+    for (int i = 0; i < p->n; i++) {
+        if (p->args[i].arg == SLOTS[slot].arg)
+            return check(dnnl_memory_set_data_handle(p->args[i].memory, bytes), p->what);
+    }
+    return fk_fail(FERKD_BUG, "%s: argument %d is not bound", p->what, (int)slot);
 }
 
 ferkd_status fk_prim_run(fk_dn *dn, const fk_prim *p)

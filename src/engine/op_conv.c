@@ -56,19 +56,9 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
     return s->prims[LOAD_DATA_WEIGHTS].prim ? fk_run(p, s, LOAD_DATA_WEIGHTS) : FERKD_OK;
 }
 
-/* The convolution by Winograd's F(4x4, 3x3) where oneDNN has it for this shape (2.x, AVX-512, f32) and
- * it pays: 3x3, stride 1, whole blocks of 16 channels. Else the direct one. */
-static ferkd_status choose(fk_plan *p, fk_pd **pd, fk_conv_args *a)
+static bool is_reference(const fk_pd *pd)
 {
-    const fk_window *w = &a->window;
-
-    a->winograd = !p->o.direct && !a->half && a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 &&
-                  w->stride[0] == 1 && w->stride[1] == 1 && w->dilation[0] == 1 &&
-                  w->dilation[1] == 1 && a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
-    if (a->winograd && fk_pd_conv(p->dn, pd, a) == FERKD_OK)
-        return FERKD_OK;
-    a->winograd = false;
-    return fk_pd_conv(p->dn, pd, a);
+    return strstr(fk_pd_impl(pd), "ref") != NULL;
 }
 
 /* A step-owned copy of the weights in layout md, and the primitive that fills it from scratch. */
@@ -96,7 +86,7 @@ static ferkd_status compile_data(fk_plan *p, fk_step *s, fk_conv_args a, const f
 
     a.prop = FK_BACKWARD_DATA;
     a.bias = false;
-    TRY(choose(p, &pd, &a));
+    TRY(fk_choose_conv(p, &pd, &a));
     ferkd_status st = fk_pd_md(pd, FK_WEIGHTS, &md);
     if (st == FERKD_OK && !fk_md_equal(md, weights)) {
         buffer = DATA_WEIGHTS;
@@ -125,7 +115,7 @@ static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_conv_args a)
     fk_ref to = {FK_REF_GRADS, n->param[0]};
 
     a.prop = FK_BACKWARD_WEIGHTS;
-    TRY(choose(p, &pd, &a));
+    TRY(fk_choose_conv(p, &pd, &a));
     TRY_DONE(fk_pd_md(pd, FK_DIFF_WEIGHTS, &md));
     TRY_DONE(fk_md_weights(&plain, &p->g->params[n->param[0]].shape, n->u.conv.groups));
     if (!fk_md_equal(md, plain)) {
@@ -173,7 +163,7 @@ static ferkd_status compile_forward(fk_plan *p, fk_step *s, fk_conv_args *a, int
     fk_md *dst = NULL;
     ferkd_status st = FERKD_OK;
 
-    TRY(choose(p, &pd, a));
+    TRY(fk_choose_conv(p, &pd, a));
     TRY_DONE(fk_pd_md(pd, FK_WEIGHTS, &weights));
     TRY_DONE(fk_pd_md(pd, FK_DST, &dst));
     TRY_DONE(weights_copy(p, s, weights, WEIGHTS, LOAD_WEIGHTS));
@@ -210,11 +200,6 @@ static ferkd_status compile_training(fk_plan *p, fk_step *s, fk_conv_args a, fk_
     return st;
 }
 
-static bool is_reference(const fk_pd *pd)
-{
-    return strstr(fk_pd_impl(pd), "ref") != NULL;
-}
-
 /* Would one of the gradients, in the layouts that forward has chosen, run oneDNN's reference code? It
  * is a hundred times slower; with fewer than 16 channels that happens. */
 static ferkd_status gradients_are_slow(fk_plan *p, fk_conv_args a, fk_pd *forward_pd, bool data,
@@ -236,7 +221,7 @@ static ferkd_status gradients_are_slow(fk_plan *p, fk_conv_args a, fk_pd *forwar
         a.bias = a.bias && a.prop == FK_BACKWARD_WEIGHTS;
         a.post.n = 0;
         a.sum = false;
-        TRY_DONE(choose(p, &pd, &a));
+        TRY_DONE(fk_choose_conv(p, &pd, &a));
         *slow = *slow || is_reference(pd);
         fk_pd_free(pd);
     }
@@ -246,10 +231,35 @@ done:
     return st;
 }
 
+/* The layout that the plan prefers for a feature map of this shape; NULL: none. */
+static ferkd_status preferred(const fk_plan *p, const fk_shape *shape, bool half, fk_md **out)
+{
+    *out = NULL;
+    if (p->o.layout == FK_LAYOUT_ANY || shape->d[1] < fk_dn_lanes())
+        return FERKD_OK;
+    return p->o.layout == FK_LAYOUT_LANES ? fk_md_lanes(out, shape, fk_dn_lanes(), half)
+                                          : fk_md_last(out, shape, half);
+}
+
+/* Can the convolution be done in the layouts that the plan prefers? */
+static ferkd_status prefer_layouts(fk_plan *p, fk_conv_args *a, fk_md **src, fk_md **dst)
+{
+    fk_pd *pd = NULL;
+
+    TRY(preferred(p, &a->src, a->half, src));
+    TRY(preferred(p, &a->dst, a->half, dst));
+    a->src_md = *src;
+    a->dst_md = *dst;
+    if ((*src || *dst) && (fk_choose_conv(p, &pd, a) != FERKD_OK || is_reference(pd)))
+        a->src_md = a->dst_md = NULL;
+    fk_pd_free(pd);
+    return FERKD_OK;
+}
+
 /* The forward primitive in layouts of oneDNN's choice. slow: it, or a gradient, is reference code. */
 static ferkd_status choose_first(fk_plan *p, fk_conv_args *a, int tensor, fk_pd **pd, bool *slow)
 {
-    TRY(choose(p, pd, a));
+    TRY(fk_choose_conv(p, pd, a));
     *slow = is_reference(*pd);
     if (!p->o.train || *slow)
         return FERKD_OK;
@@ -268,15 +278,18 @@ static ferkd_status wanted_inputs(fk_plan *p, fk_conv_args *a, int tensor, int *
     fk_md *dst = NULL;
     fk_pd *pd = NULL;
     fk_md *src = NULL;
+    fk_md *likes[2] = {NULL, NULL};
     ferkd_status st = FERKD_OK;
-
     bool slow = false;
-    TRY(choose_first(p, a, tensor, &pd, &slow));
-    if (a->half && slow) { /* f32 has more kernels */
+
+    TRY_DONE(prefer_layouts(p, a, &likes[0], &likes[1]));
+    TRY_DONE(choose_first(p, a, tensor, &pd, &slow));
+    if (slow && (a->half || a->src_md || a->dst_md)) { /* f32 in its own layouts has more kernels */
         a->half = false;
+        a->src_md = a->dst_md = NULL;
         fk_pd_free(pd);
         pd = NULL;
-        TRY(choose_first(p, a, tensor, &pd, &slow));
+        TRY_DONE(choose_first(p, a, tensor, &pd, &slow));
     }
     if (slow)
         TRY_DONE(fk_md_plain(&src, &a->src));
@@ -291,6 +304,9 @@ static ferkd_status wanted_inputs(fk_plan *p, fk_conv_args *a, int tensor, int *
         TRY_DONE(fk_pd_md(pd, FK_DST, &dst));
     TRY_DONE(fk_want(p, *residual, dst, residual));
 done:
+    a->src_md = a->dst_md = NULL;
+    fk_md_free(likes[0]);
+    fk_md_free(likes[1]);
     fk_pd_free(pd);
     fk_md_free(src);
     fk_md_free(dst);
@@ -301,7 +317,7 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
 {
     fk_step *s = NULL;
     fk_pd *pd = NULL;
-    fk_md *plain_dst = NULL;
+    fk_md *dst_md = NULL;
     const fk_tail_rules rules = {fk_act_is_dnnl, fk_act_is_dnnl, may_add};
     fk_tail tail = {.id = id, .residual = -1};
     int in = p->tensor_of[n->in[0]];
@@ -338,10 +354,12 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
         TRY(fk_step_buffer(p, s, BIAS, (size_t)n->shape.d[1] * sizeof(float), FK_LIFE_ALWAYS));
     a.src_md = p->tensors[in].md;
     if (p->tensors[in].plain && a.src.d[1] > 4 && !a.half) /* the image itself has kernels of its own */
-        TRY(fk_md_plain(&plain_dst, &a.dst));
-    a.dst_md = s->residual >= 0 ? p->tensors[s->residual].md : plain_dst;
+        TRY(fk_md_plain(&dst_md, &a.dst));
+    else
+        TRY(preferred(p, &a.dst, a.half, &dst_md));
+    a.dst_md = s->residual >= 0 ? p->tensors[s->residual].md : dst_md;
     ferkd_status st = compile_forward(p, s, &a, tail.id, &pd);
-    fk_md_free(plain_dst);
+    fk_md_free(dst_md);
     a.dst_md = NULL;
     TRY(st);
     fk_arg args[4] = {

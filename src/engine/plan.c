@@ -328,6 +328,8 @@ float *fk_data(const fk_plan *p, int tensor)
 {
     const fk_tensor *t = &p->tensors[tensor];
 
+    if (p->slice_in && tensor == p->tensor_of[p->g->input])
+        return p->slice_in;
     return t->data < 0 ? fk_graph_values(p->g, t->param) : fk_buffer_at(p, t->data);
 }
 
@@ -405,11 +407,45 @@ static ferkd_status run_step(fk_plan *p, fk_step *s, bool back)
     return st;
 }
 
-ferkd_status fk_plan_forward(fk_plan *p, uint64_t step)
+static ferkd_status run_forward(fk_plan *p)
 {
-    p->step = step;
     for (size_t i = 0; i < p->n_steps; i++)
         TRY(run_step(p, p->steps[i], false));
+    return FERKD_OK;
+}
+
+/* Whoever reads the input reads it at p->slice_in. */
+static ferkd_status rebind_input(fk_plan *p)
+{
+    int input = p->tensor_of[p->g->input];
+
+    for (size_t i = 0; i < p->n_steps; i++) {
+        fk_step *s = p->steps[i];
+        for (int r = 0; r < FK_MAX_PRIMS; r++) {
+            for (int k = 0; s->prims[r].prim && k < s->prims[r].n_args; k++) {
+                const fk_arg *a = &s->prims[r].args[k];
+                if (a->ref.kind == FK_REF_DATA && a->ref.i == input)
+                    TRY(fk_prim_rebind(s->prims[r].prim, a->slot, p->slice_in));
+            }
+        }
+    }
+    return FERKD_OK;
+}
+
+ferkd_status fk_plan_forward(fk_plan *p, uint64_t step)
+{
+    size_t in = fk_floats(p, p->tensor_of[p->g->input]);
+    size_t out = fk_floats(p, p->output);
+
+    p->step = step;
+    if (p->o.slices == 1)
+        return run_forward(p);
+    for (uint32_t k = 0; k < p->o.slices; k++) {
+        p->slice_in = p->whole_in + k * in;
+        TRY(rebind_input(p));
+        TRY(run_forward(p));
+        memcpy(p->whole_out + k * out, fk_data(p, p->output), out * sizeof(float));
+    }
     return FERKD_OK;
 }
 
@@ -477,12 +513,12 @@ ferkd_status fk_plan_backward(fk_plan *p)
 
 float *fk_plan_input(fk_plan *p)
 {
-    return fk_data(p, p->tensor_of[p->g->input]);
+    return p->whole_in ? p->whole_in : fk_data(p, p->tensor_of[p->g->input]);
 }
 
 const float *fk_plan_output(const fk_plan *p)
 {
-    return fk_data(p, p->output);
+    return p->whole_out ? p->whole_out : fk_data(p, p->output);
 }
 
 float *fk_plan_output_grad(fk_plan *p)
@@ -509,6 +545,13 @@ void fk_plan_profile(const fk_plan *p, fk_plan_time *to)
         fk_trace("time", "%9.3f ms forward %9.3f ms backward  %s", 1e3 * s->seconds[0],
                  1e3 * s->seconds[1], s->node ? s->node->name : "reorder");
     }
+}
+
+const char *fk_plan_precision(const fk_plan *p)
+{
+    return !p->o.half      ? "f32"
+           : p->half_conv ? "bf16"
+                          : "bf16 in memory where it pays, f32 arithmetic (faster on this processor)";
 }
 
 size_t fk_plan_bytes(const fk_plan *p)
@@ -664,6 +707,21 @@ static ferkd_status allocate_params(fk_plan *p)
     return fk_calloc_aligned(&p->grads, p->g->n_trained * sizeof(float), "gradients");
 }
 
+static ferkd_status allocate_slices(fk_plan *p)
+{
+    size_t in = fk_floats(p, p->tensor_of[p->g->input]);
+    size_t out = fk_floats(p, p->output);
+
+    free(p->room);
+    p->room = NULL;
+    p->o.tuner = NULL; /* it is the maker's, and may be gone from here on */
+    if (p->o.slices == 1)
+        return FERKD_OK;
+    assert(!p->o.train);
+    TRY(fk_calloc_aligned(&p->whole_in, p->o.slices * in * sizeof(float), "the input"));
+    return fk_calloc_aligned(&p->whole_out, p->o.slices * out * sizeof(float), "the output");
+}
+
 ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
 {
     ferkd_status st = FERKD_OK;
@@ -672,6 +730,7 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     TRY(fk_calloc(&p, 1, sizeof *p, g->name));
     p->g = g;
     p->o = *o;
+    p->o.slices = o->slices ? o->slices : 1;
     TRY_DONE(fk_dn_new(&p->dn));
     if (o->half)
         TRY_DONE(fk_dn_half_pays(p->dn, &p->half_conv));
@@ -691,6 +750,7 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     extend_lives(p);
     TRY_DONE(place(p));
     TRY_DONE(bind_all(p));
+    TRY_DONE(allocate_slices(p));
     TRY_DONE(fk_plan_refresh(p));
     *out = p;
     p = NULL;
@@ -727,6 +787,9 @@ void fk_plan_free(fk_plan **plan)
     free(p->absorbed);
     free(p->grads);
     free(p->scratch);
+    free(p->room);
+    free(p->whole_in);
+    free(p->whole_out);
     free(p->arena);
     fk_dn_free(&p->dn);
     free(p);

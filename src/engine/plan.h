@@ -7,11 +7,23 @@
 
 typedef struct fk_plan fk_plan;
 
+struct fk_tuner;
+
+/* How convolutions are given their values. */
+typedef enum fk_layout {
+    FK_LAYOUT_ANY,   /* as oneDNN likes it best, each for itself */
+    FK_LAYOUT_LANES, /* in vectors of channels */
+    FK_LAYOUT_LAST   /* channels last */
+} fk_layout;
+
 typedef struct fk_plan_options {
     bool train;    /* keep what backward needs; BatchNorm by batch statistics; dropout */
     uint64_t seed; /* of dropout */
     bool half;     /* bf16: values between the steps are stored in it where that is faster */
-    bool profile;  /* note what each step takes */
+    fk_layout layout;
+    uint32_t slices;        /* inference: batches of the graph's size that make one of the plan's; 0: 1 */
+    struct fk_tuner *tuner; /* borrowed while the plan is made; NULL: rules */
+    bool profile;           /* note what each step takes */
     bool direct;   /* no Winograd convolutions: slower, rounding errors a few times smaller */
 } fk_plan_options;
 
@@ -19,7 +31,7 @@ typedef struct fk_plan_options {
 FERKD_CHECK ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o);
 void fk_plan_free(fk_plan **plan);
 
-/* Row-major float of the graph's input and output shape; the plan's memory. */
+/* Row-major float of the graph's input and output shape (times slices); the plan's memory. */
 float *fk_plan_input(fk_plan *p);
 const float *fk_plan_output(const fk_plan *p);
 float *fk_plan_output_grad(fk_plan *p);
@@ -52,6 +64,9 @@ typedef struct fk_plan_time {
 
 /* Seconds in all runs so far, by kind: fk_plan_time[FK_KIND_COUNT]. For plans made with profile. */
 void fk_plan_profile(const fk_plan *p, fk_plan_time *to);
+
+/* What values are stored and multiplied in, as a short text. */
+const char *fk_plan_precision(const fk_plan *p);
 
 /* Bytes of the arena: activations, gradients and workspaces. */
 size_t fk_plan_bytes(const fk_plan *p);

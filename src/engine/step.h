@@ -104,6 +104,10 @@ struct fk_plan {
     int output;     /* tensor, plain */
     float *grads;
     float *scratch; /* folded weights on their way to a step */
+    float *room;    /* for measuring */
+    size_t room_bytes;
+    float *whole_in, *whole_out; /* of all slices, if there are several */
+    float *slice_in;             /* of the slice at hand */
     uint8_t *arena;
     size_t arena_bytes;
     bool half_conv; /* convolutions and what stands between them in bf16 */
@@ -151,6 +155,9 @@ bool fk_stores_half(const fk_plan *p, int id);
 
 /* Is a gradient wanted for this input? */
 bool fk_wants_din(const fk_plan *p, const fk_step *s, int i);
+
+/* The fastest convolution for these arguments, measured or by rule (tune_conv.c); sets a->winograd. */
+FERKD_CHECK ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a);
 
 /* --- used while running --------------------------------------------------------------------- */
 

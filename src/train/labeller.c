@@ -286,12 +286,25 @@ static ferkd_store_info info_of(const job *j)
     return info;
 }
 
+/* Labels depend in their last bits on the implementations that the tuner chose, so an interrupted run notes them
+ * beside the store, and goes on with the same. */
+static ferkd_status prepare_teacher(job *j, const char *choices, bool resumes)
+{
+    uint32_t batch = (uint32_t)fk_min_size(j->o->batch, (size_t)j->chunk * j->o->regions);
+
+    if (resumes && fk_is_file(choices))
+        TRY(fk_model_fix_choices(j->teacher, choices));
+    TRY(fk_model_prepare(j->teacher, batch));
+    return fk_model_save_choices(j->teacher, choices);
+}
+
 ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const char *store,
                          const ferkd_label_options *options, const ferkd_watch *watch,
                          ferkd_label_result *result)
 {
     ferkd_status st = FERKD_OK;
     fk_store_writer *w = NULL;
+    char *choices = NULL;
     double start = fk_now_s();
     size_t side = teacher->how.size_px;
     job j = {.data = data,
@@ -315,12 +328,19 @@ ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const 
     result->resumed_at = fk_store_writer_next(w);
     result->skipped = fk_store_writer_skipped(w);
     TRY_DONE(allocate(&j, fk_store_writer_codec(w)));
-    TRY_DONE(fk_model_prepare(
-        teacher, (uint32_t)fk_min_size(options->batch, (size_t)j.chunk * options->regions)));
+    TRY_DONE(fk_asprintf(&choices, "%s.tune", store));
+    TRY_DONE(prepare_teacher(&j, choices, result->resumed_at > 0));
+    if (watch && watch->message) {
+        char line[160];
+        (void)snprintf(line, sizeof line, "the teacher runs in %s", fk_plan_precision(teacher->plan));
+        watch->message(watch->ctx, line);
+    }
     fk_pixels_init(&j.pixels, &teacher->how, teacher->channels_last);
     TRY_DONE(run_chunks(&j, w, watch, result));
     TRY_DONE(fk_store_writer_commit(w));
+    (void)unlink(choices);
 done:
+    free(choices);
     result->seconds = fk_now_s() - start;
     fk_store_writer_close(&w);
     release(&j);

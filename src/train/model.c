@@ -269,45 +269,7 @@ static ferkd_status open_run(ferkd_model *m, const ferkd_model_options *o)
     return st == FERKD_OK ? hash_file(m, m->weights_file) : st;
 }
 
-/* --- any ------------------------------------------------------------------------------------- */
-
-ferkd_status ferkd_model_open(ferkd_model **out, const char *path,
-                              const ferkd_model_options *options)
-{
-    const ferkd_model_options none = {0};
-    ferkd_status st = FERKD_OK;
-    ferkd_model *m = NULL;
-
-    TRY(fk_calloc(&m, 1, sizeof *m, path));
-    TRY_DONE(fk_strdup(&m->path, path));
-    if (fk_is_folder(path))
-        TRY_DONE(open_run(m, options ? options : &none));
-    else
-        TRY_DONE(open_onnx(m, options ? options : &none));
-    TRY_DONE(fk_model_prepare(m, 1)); /* also tells the number of classes */
-    *out = m;
-    m = NULL;
-done:
-    ferkd_model_close(&m);
-    return st;
-}
-
-void ferkd_model_close(ferkd_model **model)
-{
-    ferkd_model *m = *model;
-
-    if (!m)
-        return;
-    fk_plan_free(&m->plan);
-    fk_graph_free(&m->graph);
-    fk_onnx_close(&m->onnx);
-    fk_names_free(m->names, m->classes);
-    free(m->zoo_name);
-    free(m->weights_file);
-    free(m->path);
-    free(m);
-    *model = NULL;
-}
+/* --- graph and plan -------------------------------------------------------------------------- */
 
 static ferkd_status load_weights(const ferkd_model *m, fk_graph *g)
 {
@@ -352,17 +314,89 @@ static ferkd_status check_graph(ferkd_model *m)
     return FERKD_OK;
 }
 
-ferkd_status fk_model_prepare(ferkd_model *m, uint32_t n)
+static ferkd_status make_graph(void *ctx, uint32_t n, fk_graph **out)
+{
+    return build(ctx, n, out);
+}
+
+/* The plan for n images, its choices made by rule or measured. */
+static ferkd_status make_plan(ferkd_model *m, uint32_t n, const char *tune)
 {
     fk_plan_options o = {0};
 
-    if (m->plan && m->batch == n)
-        return FERKD_OK;
     fk_plan_free(&m->plan);
     fk_graph_free(&m->graph);
-    TRY(build(m, n, &m->graph));
+    if (!m->tuner && strcmp(tune, "off") != 0)
+        TRY(fk_tuner_new(&m->tuner, tune));
+    o.tuner = m->tuner;
+    TRY(fk_tune_plan(&o, fk_precision_parse(m->precision), make_graph, m, n));
+    TRY(build(m, n / o.slices, &m->graph));
     TRY(check_graph(m));
+    m->batch *= o.slices;
     return fk_plan_new(&m->plan, m->graph, &o);
+}
+
+/* --- any ------------------------------------------------------------------------------------- */
+
+ferkd_status ferkd_model_open(ferkd_model **out, const char *path,
+                              const ferkd_model_options *options)
+{
+    const ferkd_model_options none = {0};
+    ferkd_status st = FERKD_OK;
+    ferkd_model *m = NULL;
+
+    TRY(fk_calloc(&m, 1, sizeof *m, path));
+    TRY_DONE(fk_strdup(&m->path, path));
+    if (fk_is_folder(path))
+        TRY_DONE(open_run(m, options ? options : &none));
+    else
+        TRY_DONE(open_onnx(m, options ? options : &none));
+    TRY_DONE(fk_strdup(&m->tune, options && options->tune ? options->tune : "off"));
+    TRY_DONE(fk_strdup(&m->precision, options && options->precision ? options->precision : "f32"));
+    TRY_DONE(make_plan(m, 1, "off")); /* also tells the number of classes */
+    *out = m;
+    m = NULL;
+done:
+    ferkd_model_close(&m);
+    return st;
+}
+
+void ferkd_model_close(ferkd_model **model)
+{
+    ferkd_model *m = *model;
+
+    if (!m)
+        return;
+    fk_plan_free(&m->plan);
+    fk_graph_free(&m->graph);
+    fk_onnx_close(&m->onnx);
+    fk_tuner_free(&m->tuner);
+    free(m->tune);
+    free(m->precision);
+    fk_names_free(m->names, m->classes);
+    free(m->zoo_name);
+    free(m->weights_file);
+    free(m->path);
+    free(m);
+    *model = NULL;
+}
+
+ferkd_status fk_model_prepare(ferkd_model *m, uint32_t n)
+{
+    return m->plan && m->batch == n ? FERKD_OK : make_plan(m, n, m->tune);
+}
+
+ferkd_status fk_model_fix_choices(ferkd_model *m, const char *path)
+{
+    if (strcmp(m->tune, "off") == 0)
+        return FERKD_OK;
+    fk_tuner_free(&m->tuner);
+    return fk_tuner_new(&m->tuner, path);
+}
+
+ferkd_status fk_model_save_choices(const ferkd_model *m, const char *path)
+{
+    return m->tuner ? fk_tuner_save(m->tuner, path) : FERKD_OK;
 }
 
 uint32_t ferkd_model_classes(const ferkd_model *m)

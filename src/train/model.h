@@ -2,7 +2,7 @@
 #ifndef FK_MODEL_H
 #define FK_MODEL_H
 
-#include "engine/plan.h"
+#include "engine/tune.h"
 #include "exchange/onnx.h"
 #include "ferkd/train.h"
 #include "net/zoo/zoo.h"
@@ -19,13 +19,19 @@ struct ferkd_model {
     char **names; /* [classes], or NULL */
     uint8_t fingerprint[16];
 
-    fk_graph *graph; /* for `batch` images, made on demand */
+    char *tune, *precision; /* as the options say */
+    fk_tuner *tuner;        /* made on demand */
+    fk_graph *graph;        /* for `batch` images (or a slice of them), made on demand */
     fk_plan *plan;
     uint32_t batch;
 };
 
 /* Make the plan for batches of n (the model's own batch if that is fixed: see m->batch). */
 FERKD_CHECK ferkd_status fk_model_prepare(ferkd_model *m, uint32_t n);
+
+/* The choices of implementations, fixed as in the file, or to be written there by fk_model_save_choices(). */
+FERKD_CHECK ferkd_status fk_model_fix_choices(ferkd_model *m, const char *path);
+FERKD_CHECK ferkd_status fk_model_save_choices(const ferkd_model *m, const char *path);
 
 /* Parse "a,b,c" (or one number for all): 0..1, or 0..255 where one is above 1. */
 FERKD_CHECK ferkd_status fk_triple_parse(double out[3], const char *text, const char *what);

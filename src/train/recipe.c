@@ -102,6 +102,11 @@ static const fk_option KEYS[] = {
     PICK("on-bad-image", on_bad_image, "skip", "skip|stop", "what to do with unreadable images"),
     WHOLE("threads", threads, "0", 0, 1024, "that decode; 0: as many as cores"),
     WHOLE("save-every", save_every, "0", 0, 1e12, "steps between checkpoints within an epoch"),
+    PICK("precision", precision, "auto", "auto|f32|bf16",
+         "bf16 stores values in half the memory; auto: the faster of both on this processor"),
+    TEXT("tune", tune, "quick", "HOW",
+         "off: implementations by rule; quick, full: the fastest, measured once; or the tune.txt of "
+         "another run"),
     TEXT("init", init, NULL, "RUN", "start from the weights of a run folder"),
 };
 

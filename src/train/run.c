@@ -117,7 +117,9 @@ static ferkd_status open_teacher(fk_run *run)
                              .mean = r->teacher_mean,
                              .std = r->teacher_std,
                              .resize = r->teacher_resize,
-                             .classes = r->teacher_classes};
+                             .classes = r->teacher_classes,
+                             .precision = r->precision,
+                             .tune = r->tune};
 
     TRY(ferkd_model_open(&run->teacher, r->teacher, &o));
     TRY(fk_calloc(&run->teacher_map, run->classes, sizeof *run->teacher_map, "the teacher"));
@@ -188,15 +190,38 @@ static fk_optim_options optim_options(const ferkd_recipe *r)
                               .ema = r->ema};
 }
 
+static ferkd_status make_graph(void *ctx, uint32_t batch, fk_graph **out)
+{
+    const fk_run *run = ctx;
+    fk_zoo_options z = {batch, run->how.channels, run->r->size, run->classes};
+
+    return fk_zoo_build(out, run->r->model, &z);
+}
+
+/* A run that is resumed goes on with the implementations that it began with. */
+static ferkd_status open_tuner(fk_run *run)
+{
+    char *path = NULL;
+
+    TRY(fk_path_join(&path, run->r->run, "tune.txt"));
+    bool fixed = fk_is_file(path) && strcmp(run->r->tune, "off") != 0;
+    ferkd_status st = fk_tuner_new(&run->tuner, fixed ? path : run->r->tune);
+    free(path);
+    return st;
+}
+
 static ferkd_status build_student(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
-    fk_zoo_options z = {r->batch, run->how.channels, r->size, run->classes};
+    fk_precision precision = fk_precision_parse(r->precision);
     fk_plan_options train = {.train = true, .seed = (uint64_t)r->seed};
     fk_plan_options infer = {0};
     fk_optim_options o = optim_options(r);
 
-    TRY(fk_zoo_build(&run->graph, r->model, &z));
+    TRY(open_tuner(run));
+    train.tuner = infer.tuner = run->tuner;
+    TRY(fk_tune_plan(&train, precision, make_graph, run, run->batch));
+    TRY(make_graph(run, run->batch, &run->graph));
     fk_graph_init(run->graph, (uint64_t)r->seed);
     if (r->init)
         TRY(load_init(run));
@@ -206,7 +231,8 @@ static ferkd_status build_student(fk_run *run)
         TRY(fk_calloc_aligned(&run->accumulated, run->graph->n_trained * sizeof(float),
                               "gradients"));
     if (run->val) {
-        TRY(fk_zoo_build(&run->eval_graph, r->model, &z));
+        TRY(fk_tune_plan(&infer, FK_PRECISION_F32, make_graph, run, run->batch));
+        TRY(make_graph(run, run->batch / infer.slices, &run->eval_graph));
         TRY(fk_plan_new(&run->eval_plan, run->eval_graph, &infer));
     }
     TRY(fk_calloc(&run->identity, run->classes, sizeof *run->identity, "training"));
@@ -252,6 +278,7 @@ ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *
         size_t more = (size_t)t->channels * t->size_px * t->size_px;
         floats = more > floats ? more : floats;
     }
+    fk_say(run->watch, "precision %s: %s", r->precision, fk_plan_precision(run->plan));
     return fk_calloc(&run->scratch, floats, sizeof(float), "training");
 }
 
@@ -263,6 +290,7 @@ void fk_run_close(fk_run *run)
     fk_graph_free(&run->eval_graph);
     fk_optim_fini(&run->optim);
     fk_metrics_close(&run->metrics);
+    fk_tuner_free(&run->tuner);
     ferkd_model_close(&run->teacher);
     ferkd_store_close(&run->store);
     ferkd_dataset_close(&run->data);
@@ -296,6 +324,7 @@ static ferkd_status lock_folder(fk_run *run)
 static ferkd_status begin_folder(fk_run *run, bool resume)
 {
     char *recipe = NULL;
+    char *choices = NULL;
 
     if (!resume && fk_is_file(run->last_path))
         return fk_fail(FERKD_USAGE,
@@ -308,6 +337,10 @@ static ferkd_status begin_folder(fk_run *run, bool resume)
         TRY(fk_path_join(&recipe, run->r->run, "recipe.yaml"));
         ferkd_status st = ferkd_recipe_save(run->r, recipe);
         free(recipe);
+        TRY(st);
+        TRY(fk_path_join(&choices, run->r->run, "tune.txt"));
+        st = fk_tuner_save(run->tuner, choices);
+        free(choices);
         TRY(st);
     }
     if (resume && fk_is_file(run->last_path)) {

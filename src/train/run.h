@@ -3,6 +3,7 @@
 #define FK_RUN_H
 
 #include "engine/optim.h"
+#include "engine/tune.h"
 #include "train/checkpoint.h"
 #include "train/eval.h"
 #include "train/feed.h"
@@ -20,6 +21,7 @@ typedef struct fk_run {
     ferkd_preprocess how;
     uint32_t classes, batch, threads;
     uint64_t batches_per_epoch;
+    fk_tuner *tuner;
     fk_graph *graph;
     fk_plan *plan;
     fk_optim optim;

@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "engine/optim.h"
-#include "engine/plan.h"
+#include "engine/tune.h"
 #include "exchange/onnx.h"
 #include "net/zoo/zoo.h"
 #include "train/loss.h"
@@ -16,6 +16,8 @@
 
 struct ferkd_speed {
     ferkd_speed_options o;
+    fk_onnx_file *onnx; /* or a model of the zoo */
+    fk_tuner *tuner;
     fk_graph *graph;
     fk_plan *plan;
     fk_optim optim;
@@ -27,41 +29,39 @@ struct ferkd_speed {
 
 ferkd_speed_options ferkd_speed_defaults(void)
 {
-    return (ferkd_speed_options){.model = "resnet18", .batch = 64};
+    return (ferkd_speed_options){
+        .model = "resnet18", .batch = 64, .precision = "auto", .tune = "quick"};
 }
 
-static ferkd_status build_zoo(ferkd_speed *s)
+static ferkd_status build_zoo(const ferkd_speed *s, uint32_t batch, fk_graph **out)
 {
     const fk_zoo_entry *e = fk_zoo_find(s->o.model);
-    fk_zoo_options z = {s->o.batch, 3, s->o.size_px ? s->o.size_px : (e ? e->size : 224),
+    fk_zoo_options z = {batch, 3, s->o.size_px ? s->o.size_px : (e ? e->size : 224),
                         s->o.classes ? s->o.classes : 1000};
 
-    TRY(fk_zoo_build(&s->graph, s->o.model, &z));
-    fk_graph_init(s->graph, 1);
+    TRY(fk_zoo_build(out, s->o.model, &z));
+    fk_graph_init(*out, 1);
     return FERKD_OK;
 }
 
-static ferkd_status build_onnx(ferkd_speed *s)
+static ferkd_status make_graph(void *ctx, uint32_t batch, fk_graph **out)
 {
-    fk_onnx_file *f = NULL;
+    const ferkd_speed *s = ctx;
 
-    TRY(fk_onnx_open(&f, s->o.model));
-    ferkd_status st = fk_onnx_graph(f, s->o.batch, s->o.size_px, &s->graph);
-    fk_onnx_close(&f);
-    return st;
+    return s->onnx ? fk_onnx_graph(s->onnx, batch, s->o.size_px, out) : build_zoo(s, batch, out);
 }
 
 /* Random input, random targets that sum to 1. */
-static ferkd_status fill(ferkd_speed *s)
+static ferkd_status fill(ferkd_speed *s, uint32_t slices)
 {
     const fk_shape *in = &s->graph->nodes[s->graph->input].shape;
     const fk_shape *out = &s->graph->nodes[s->graph->output].shape;
     fk_rng r = fk_rng_at(1, FK_RNG_INIT, 0, 0);
     float *x = fk_plan_input(s->plan);
 
-    s->batch = (uint32_t)out->d[0];
+    s->batch = (uint32_t)out->d[0] * slices;
     s->classes = (uint32_t)(fk_shape_count(out) / out->d[0]);
-    for (int64_t i = 0; i < fk_shape_count(in); i++)
+    for (int64_t i = 0; i < fk_shape_count(in) * slices; i++)
         x[i] = (float)(fk_rng_unit(&r) * 4.0 - 2.0);
     TRY(fk_calloc(&s->targets, (size_t)s->batch * s->classes, sizeof *s->targets, "the bench"));
     for (uint32_t i = 0; i < s->batch; i++) {
@@ -74,7 +74,7 @@ static ferkd_status fill(ferkd_speed *s)
 ferkd_status ferkd_speed_open(ferkd_speed **out, const ferkd_speed_options *options)
 {
     ferkd_speed *s = NULL;
-    fk_plan_options p = {.train = options->train, .half = options->half, .profile = options->profile};
+    fk_plan_options p = {.train = options->train, .profile = options->profile};
     fk_optim_options o = {.kind = FK_SGD, .momentum = 0.9, .nesterov = true, .decay = 5e-4};
     ferkd_status st = FERKD_OK;
 
@@ -83,13 +83,15 @@ ferkd_status ferkd_speed_open(ferkd_speed **out, const ferkd_speed_options *opti
     TRY(fk_calloc(&s, 1, sizeof *s, "the bench"));
     s->o = *options;
     if (fk_ends_with(options->model, ".onnx") || fk_is_file(options->model))
-        TRY_DONE(build_onnx(s));
-    else
-        TRY_DONE(build_zoo(s));
+        TRY_DONE(fk_onnx_open(&s->onnx, options->model));
+    TRY_DONE(fk_tuner_new(&s->tuner, options->tune));
+    p.tuner = s->tuner;
+    TRY_DONE(fk_tune_plan(&p, fk_precision_parse(options->precision), make_graph, s, options->batch));
+    TRY_DONE(make_graph(s, options->batch / p.slices, &s->graph));
     TRY_DONE(fk_plan_new(&s->plan, s->graph, &p));
     if (options->train)
         TRY_DONE(fk_optim_init(&s->optim, s->graph, &o));
-    TRY_DONE(fill(s));
+    TRY_DONE(fill(s, p.slices));
     *out = s;
     s = NULL;
 done:
@@ -106,6 +108,8 @@ void ferkd_speed_close(ferkd_speed **speed)
     fk_plan_free(&s->plan);
     fk_optim_fini(&s->optim);
     fk_graph_free(&s->graph);
+    fk_onnx_close(&s->onnx);
+    fk_tuner_free(&s->tuner);
     free(s->targets);
     free(s);
     *speed = NULL;
@@ -150,6 +154,11 @@ void ferkd_speed_memory(const ferkd_speed *s, uint64_t *arena, uint64_t *weights
 
     *arena = fk_plan_bytes(s->plan);
     *weights = (s->graph->n_values + trained) * sizeof(float);
+}
+
+const char *ferkd_speed_precision(const ferkd_speed *s)
+{
+    return fk_plan_precision(s->plan);
 }
 
 size_t ferkd_speed_profile(const ferkd_speed *s, ferkd_speed_part *parts, size_t room)

@@ -12,6 +12,7 @@ setup_file() {
     export TEACHER="$SOURCE/tests/data/onnx/mixed17.onnx"
     export HOW="--teacher-size 16 --teacher-mean 0.5 --teacher-std 0.5"
     export OMP_NUM_THREADS=2
+    export XDG_CACHE_HOME="$WORK/cache"
 }
 
 # Label with the tiny teacher into $1.

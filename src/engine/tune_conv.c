@@ -1,0 +1,126 @@
+/* Which implementation of a convolution: direct, or Winograd's F(4x4, 3x3) where oneDNN has it (2.x, AVX-512, f32,
+ * 3x3 with stride 1). With a tuner both are run on memory of the right size, and the choice is remembered; without
+ * one Winograd is taken where it exists, which is right for whole blocks of 16 channels. */
+#include "base/compat.h"
+
+#include "engine/step.h"
+
+#include "base/mem.h"
+#include "base/trace.h"
+#include "engine/tune.h"
+
+#define ROOM_ALIGN 4096
+
+static bool may_be_winograd(const fk_plan *p, const fk_conv_args *a)
+{
+    const fk_window *w = &a->window;
+
+    return !p->o.direct && !a->half && a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 &&
+           w->stride[0] == 1 && w->stride[1] == 1 && w->dilation[0] == 1 && w->dilation[1] == 1 &&
+           a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
+}
+
+static ferkd_status describe(const fk_conv_args *a, char *key, size_t size)
+{
+    static const char *const PROPS[] = {"infer", "forward", "data", "weights"};
+    const fk_window *w = &a->window;
+
+    (void)snprintf(key, size,
+                   "conv %s %s n%" PRId64 " c%" PRId64 " %" PRId64 "x%" PRId64 " o%" PRId64
+                   " k%" PRId64 "x%" PRId64 " s%" PRId64 " p%" PRId64 ",%" PRId64 "%s%s%s",
+                   PROPS[a->prop], a->half ? "bf16" : "f32", a->src.d[0], a->src.d[1], a->src.d[2],
+                   a->src.d[3], a->weights.d[0], w->kernel[0], w->kernel[1], w->stride[0],
+                   w->begin[0], w->begin[1], a->bias ? " bias" : "", a->sum ? " sum" : "",
+                   a->post.n ? " act" : "");
+    return FERKD_OK;
+}
+
+/* Give every argument of the primitive a place in the room. */
+static ferkd_status bind_room(fk_plan *p, fk_prim *prim, const fk_pd *pd, const fk_conv_args *a,
+                              bool measure_only, size_t *bytes)
+{
+    static const fk_slot SLOTS[][4] = {
+        [FK_INFERENCE] = {FK_SRC, FK_WEIGHTS, FK_DST, FK_BIASES},
+        [FK_TRAINING] = {FK_SRC, FK_WEIGHTS, FK_DST, FK_BIASES},
+        [FK_BACKWARD_DATA] = {FK_DIFF_DST, FK_WEIGHTS, FK_DIFF_SRC, FK_BIASES},
+        [FK_BACKWARD_WEIGHTS] = {FK_SRC, FK_DIFF_DST, FK_DIFF_WEIGHTS, FK_DIFF_BIASES}};
+
+    *bytes = 0;
+    for (int i = 0; i < (a->bias ? 4 : 3); i++) {
+        fk_slot slot = SLOTS[a->prop][i];
+        fk_md *md = NULL;
+        TRY(fk_pd_md(pd, slot, &md));
+        size_t size = fk_md_bytes(md);
+        fk_md_free(md);
+        if (!measure_only)
+            TRY(fk_prim_bind(p->dn, prim, slot, (uint8_t *)p->room + *bytes));
+        *bytes += (size + ROOM_ALIGN - 1) / ROOM_ALIGN * ROOM_ALIGN;
+    }
+    return FERKD_OK;
+}
+
+static ferkd_status time_pd(fk_plan *p, const fk_pd *pd, const fk_conv_args *a, double *seconds)
+{
+    fk_prim *prim = NULL;
+    size_t bytes;
+    int repeats = fk_tuner_mode(p->o.tuner) == FK_TUNE_FULL ? 8 : 3;
+    ferkd_status st = FERKD_OK;
+
+    TRY(bind_room(p, NULL, pd, a, true, &bytes));
+    if (bytes > p->room_bytes) {
+        free(p->room);
+        p->room = NULL;
+        p->room_bytes = 0;
+        TRY(fk_calloc_aligned(&p->room, bytes, "measuring convolutions"));
+        p->room_bytes = bytes;
+    }
+    TRY(fk_prim_new(p->dn, &prim, pd, "measured"));
+    TRY_DONE(bind_room(p, prim, pd, a, false, &bytes));
+    *seconds = INFINITY;
+    for (int i = 0; i <= repeats; i++) { /* the first one only warms */
+        double start = fk_now_s();
+        TRY_DONE(fk_prim_run(p->dn, prim));
+        double t = fk_now_s() - start;
+        *seconds = i ? fmin(*seconds, t) : (double)INFINITY;
+    }
+done:
+    fk_prim_free(prim);
+    return st;
+}
+
+static ferkd_status measure(fk_plan *p, fk_conv_args *a, const char *key, const char **choice)
+{
+    double seconds[2] = {INFINITY, INFINITY};
+
+    for (int w = 0; w < 2; w++) {
+        fk_pd *pd = NULL;
+        a->winograd = w > 0;
+        if (fk_pd_conv(p->dn, &pd, a) != FERKD_OK)
+            continue;
+        ferkd_status st = time_pd(p, pd, a, &seconds[w]);
+        fk_pd_free(pd);
+        TRY(st);
+    }
+    fk_trace("plan", "%s: direct %.3f ms, winograd %.3f ms", key, 1e3 * seconds[0],
+             1e3 * seconds[1]);
+    *choice = seconds[1] < seconds[0] ? "winograd" : "direct";
+    return fk_tuner_note(p->o.tuner, key, *choice, fmin(seconds[0], seconds[1]));
+}
+
+ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
+{
+    char key[256];
+
+    a->winograd = may_be_winograd(p, a);
+    if (a->winograd && fk_tuner_mode(p->o.tuner) != FK_TUNE_OFF) {
+        TRY(describe(a, key, sizeof key));
+        const char *choice = fk_tuner_find(p->o.tuner, key);
+        if (!choice)
+            TRY(measure(p, a, key, &choice));
+        a->winograd = strcmp(choice, "winograd") == 0;
+    }
+    if (a->winograd && fk_pd_conv(p->dn, pd, a) == FERKD_OK)
+        return FERKD_OK;
+    a->winograd = false;
+    return fk_pd_conv(p->dn, pd, a);
+}

@@ -1,0 +1,169 @@
+/* The fastest way to run a whole network: the layout that convolutions are given, how many images go through it
+ * at once (in inference: a few whose values stay in the cache can be faster than many), and the precision.
+ * Each candidate is compiled and run. */
+#include "base/compat.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/trace.h"
+#include "engine/tune.h"
+
+#define MIN_SLICE 2
+
+typedef struct candidate {
+    fk_layout layout;
+    uint32_t slices;
+    bool half;
+} candidate;
+
+/* What a network is, for the key: its operations and shapes, not its weights. */
+static uint64_t hash_graph(const fk_graph *g)
+{
+    uint64_t h = 0;
+
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const fk_node *n = &g->nodes[i];
+        h = fk_hash64(&n->op, sizeof n->op, h);
+        h = fk_hash64(n->in, (size_t)n->n_in * sizeof *n->in, h);
+        h = fk_hash64(n->shape.d, (size_t)n->shape.n * sizeof *n->shape.d, h);
+        if (n->op == FK_CONV) {
+            h = fk_hash64(&n->u.conv.window, sizeof n->u.conv.window, h);
+            h = fk_hash64(&n->u.conv.groups, sizeof n->u.conv.groups, h);
+        }
+    }
+    return h;
+}
+
+static ferkd_status run_once(fk_plan *plan, bool train, double *seconds)
+{
+    double start = fk_now_s();
+
+    TRY(fk_plan_forward(plan, 0));
+    if (train)
+        TRY(fk_plan_backward(plan));
+    *seconds = fmin(*seconds, fk_now_s() - start);
+    return FERKD_OK;
+}
+
+static ferkd_status time_candidate(const fk_plan_options *o, const candidate *c,
+                                   fk_graph_maker *make, void *ctx, uint32_t batch, double *seconds)
+{
+    fk_plan_options mine = *o;
+    fk_graph *g = NULL;
+    fk_plan *plan = NULL;
+    int repeats = fk_tuner_mode(o->tuner) == FK_TUNE_FULL ? 5 : 2;
+    ferkd_status st = FERKD_OK;
+
+    mine.layout = c->layout;
+    mine.slices = c->slices;
+    mine.half = c->half;
+    mine.profile = false;
+    *seconds = INFINITY;
+    TRY_DONE(make(ctx, batch / c->slices, &g));
+    if (c->slices > 1 && g->nodes[g->input].shape.d[0] != batch / c->slices)
+        goto done; /* the model's batch is fixed */
+    TRY_DONE(fk_plan_new(&plan, g, &mine));
+    TRY_DONE(run_once(plan, o->train, seconds)); /* the caches and pages are cold */
+    *seconds = INFINITY;
+    for (int i = 0; i < repeats; i++)
+        TRY_DONE(run_once(plan, o->train, seconds));
+    fk_trace("plan", "layout %d, %u slices, %s: %.3f ms", (int)c->layout, c->slices,
+             c->half ? "bf16" : "f32", 1e3 * *seconds);
+done:
+    fk_plan_free(&plan);
+    fk_graph_free(&g);
+    return st;
+}
+
+static bool better(const fk_plan_options *o, candidate c, fk_graph_maker *make, void *ctx,
+                   uint32_t batch, candidate *best, double *best_s, ferkd_status *st)
+{
+    double seconds;
+
+    if (*st != FERKD_OK)
+        return false;
+    *st = time_candidate(o, &c, make, ctx, batch, &seconds);
+    if (*st != FERKD_OK || seconds >= 0.985 * *best_s) /* a tie keeps what was first */
+        return false;
+    *best = c;
+    *best_s = seconds;
+    return true;
+}
+
+/* One property after the other, each from the best so far. */
+static ferkd_status search(const fk_plan_options *o, fk_precision precision, fk_graph_maker *make,
+                           void *ctx, uint32_t batch, candidate *best, double *best_s)
+{
+    ferkd_status st = FERKD_OK;
+    bool full = fk_tuner_mode(o->tuner) == FK_TUNE_FULL;
+
+    *best_s = INFINITY;
+    (void)better(o, *best, make, ctx, batch, best, best_s, &st);
+    candidate c = *best;
+    c.layout = FK_LAYOUT_LANES;
+    (void)better(o, c, make, ctx, batch, best, best_s, &st);
+    c.layout = FK_LAYOUT_LAST;
+    if (full)
+        (void)better(o, c, make, ctx, batch, best, best_s, &st);
+    for (uint32_t slices = 2; !o->train && batch % slices == 0 && batch / slices >= MIN_SLICE;
+         slices *= 2) {
+        c = *best;
+        c.slices = slices;
+        if (!better(o, c, make, ctx, batch, best, best_s, &st) && slices > 4 * best->slices)
+            break;
+    }
+    c = *best;
+    c.half = !c.half;
+    if (precision == FK_PRECISION_AUTO)
+        (void)better(o, c, make, ctx, batch, best, best_s, &st);
+    return st;
+}
+
+static ferkd_status key_of(const fk_plan_options *o, fk_precision precision, fk_graph_maker *make,
+                           void *ctx, uint32_t batch, char **key)
+{
+    static const char *const WORDS[] = {"f32", "bf16", "auto"};
+    fk_graph *g = NULL;
+
+    TRY(make(ctx, batch, &g));
+    ferkd_status st = fk_asprintf(key, "network %s %016" PRIx64 " %s %s batch %u%s", g->name,
+                                  hash_graph(g), o->train ? "train" : "infer", WORDS[precision],
+                                  batch, o->direct ? " direct" : "");
+    fk_graph_free(&g);
+    return st;
+}
+
+ferkd_status fk_tune_plan(fk_plan_options *o, fk_precision precision, fk_graph_maker *make,
+                          void *ctx, uint32_t batch)
+{
+    candidate c = {FK_LAYOUT_ANY, 1, precision == FK_PRECISION_BF16};
+    char *key = NULL;
+    char choice[64];
+    double seconds;
+    ferkd_status st = FERKD_OK;
+
+    o->half = c.half;
+    o->slices = 1;
+    if (fk_tuner_mode(o->tuner) == FK_TUNE_OFF)
+        return FERKD_OK;
+    TRY(key_of(o, precision, make, ctx, batch, &key));
+    const char *known = fk_tuner_find(o->tuner, key);
+    unsigned layout;
+    unsigned slices;
+    unsigned half;
+    if (known && sscanf(known, "layout %u slices %u half %u", &layout, &slices, &half) == 3 &&
+        layout <= FK_LAYOUT_LAST && slices >= 1 && batch % slices == 0) {
+        c = (candidate){(fk_layout)layout, slices, half != 0};
+    } else {
+        TRY_DONE(search(o, precision, make, ctx, batch, &c, &seconds));
+        (void)snprintf(choice, sizeof choice, "layout %u slices %u half %u", (unsigned)c.layout,
+                       c.slices, (unsigned)c.half);
+        TRY_DONE(fk_tuner_note(o->tuner, key, choice, seconds));
+    }
+    o->layout = c.layout;
+    o->slices = c.slices;
+    o->half = c.half;
+done:
+    free(key);
+    return st;
+}
