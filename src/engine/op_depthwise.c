@@ -109,27 +109,56 @@ static fk_depthwise_args args_of(const fk_plan *p, const fk_step *s, const fk_sp
     k.weights = (const float *)fk_buffer_at(p, s->buffers[WEIGHTS]) + v * taps_of(s) * lanes;
     if (s->buffers[BIAS] >= 0)
         k.bias = (const float *)fk_buffer_at(p, s->buffers[BIAS]) + v * lanes;
-    if (in->lazy >= 0) {
-        k.lazy = true;
-        k.x = fk_data_operand(p, p->steps[in->lazy]->in[0]);
-        k.mean = fk_norm_vector_of(p, in->lazy, FK_NORM_MEAN, v);
-        k.scale = fk_norm_vector_of(p, in->lazy, FK_NORM_SCALE, v);
-        k.shift = fk_norm_vector_of(p, in->lazy, FK_NORM_SHIFT, v);
-        k.act = p->steps[in->lazy]->post;
-    }
     k.room = room + (size_t)omp_get_thread_num() * fk_depthwise_room(&k);
     return k;
+}
+
+/* The BatchNorm before, if it is ours to work out. */
+static const fk_step *norm_before(const fk_plan *p, const fk_step *s)
+{
+    int lazy = p->tensors[s->in[0]].lazy;
+
+    return lazy < 0 ? NULL : p->steps[lazy];
+}
+
+/* Moments are taken around the running mean. */
+static void set_origins(const fk_plan *p, const fk_step *norm, const fk_split *split)
+{
+    size_t lanes = (size_t)p->tensors[norm->in[0]].lay.lanes;
+    const float *mean = fk_graph_values(p->g, norm->node->param[2]);
+
+    for (size_t c = 0; c < split->vectors * lanes; c++)
+        fk_norm_vector_of(p, norm, FK_NORM_MEAN, c / lanes)[c % lanes] =
+            c < (size_t)norm->node->shape.d[1] ? mean[c] : 0.0f;
 }
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->out].lay;
     const fk_depthwise_kernels *kernels = fk_depthwise_for(lay->lanes);
+    const fk_step *before = norm_before(p, s);
+    const fk_step *behind = s->norm_behind < 0 ? NULL : p->steps[s->norm_behind];
+    size_t lanes = (size_t)lay->lanes;
     fk_split split = fk_split_of(lay);
 
+    if (behind)
+        set_origins(p, behind, &split);
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        fk_depthwise_args k = args_of(p, s, &split, j % lay->vectors, j / lay->vectors);
+        size_t v = j % lay->vectors;
+        size_t part = j / lay->vectors;
+        fk_depthwise_args k = args_of(p, s, &split, v, part);
+        fk_norm_args norm;
+        if (before) {
+            norm = fk_norm_args_of(p, before, v);
+            k.before = &norm;
+        }
+        if (behind) {
+            k.origin = fk_norm_vector_of(p, behind, FK_NORM_MEAN, v);
+            k.sum = fk_norm_part_of(p, behind, &split, v, part);
+            k.squares = k.sum + lanes;
+            memset(k.sum, 0, 2 * lanes * sizeof *k.sum);
+        }
         kernels->forward(&k);
     }
     return FERKD_OK;
@@ -157,27 +186,45 @@ static void bias_gradient(const fk_plan *p, const fk_step *s)
     }
 }
 
-static ferkd_status backward(fk_plan *p, fk_step *s)
+/* Part `part` of channel vector v, with the BatchNorms around it. */
+static void backward_part(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
+                          size_t part)
 {
     const fk_tensor *out = &p->tensors[s->out];
-    const fk_lay *lay = &out->lay;
-    const fk_depthwise_kernels *kernels = fk_depthwise_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
+    const fk_step *before = norm_before(p, s);
+    size_t lanes = (size_t)out->lay.lanes;
+    size_t each = taps_of(s) * lanes;
     double *dw = fk_buffer_at(p, s->buffers[DIFF_WEIGHTS]);
-    size_t each = taps_of(s) * (size_t)lay->lanes;
-    bool half = fk_md_half(p->tensors[s->in[0]].md);
+    fk_depthwise_args k = args_of(p, s, split, v, part);
+    fk_norm_args norms[2];
+
+    k.dx = fk_buffer_operand(p, s->din[0], fk_md_half(p->tensors[s->in[0]].md));
+    k.dweights = dw + (v * split->parts + part) * each;
+    memset(k.dweights, 0, each * sizeof *dw);
+    if (out->grad >= 0) {
+        k.dy = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
+    } else {
+        norms[0] = fk_norm_args_of(p, p->steps[s->norm_behind], v);
+        k.behind = &norms[0];
+    }
+    if (before) {
+        norms[1] = fk_norm_args_of(p, before, v);
+        k.before = &norms[1];
+        k.sum_dz = fk_norm_part_of(p, before, split, v, part);
+        k.product_dz = k.sum_dz + lanes;
+        memset(k.sum_dz, 0, 2 * lanes * sizeof *k.sum_dz);
+    }
+    fk_depthwise_for(out->lay.lanes)->backward(&k);
+}
+
+static ferkd_status backward(fk_plan *p, fk_step *s)
+{
+    const fk_lay *lay = &p->tensors[s->out].lay;
+    fk_split split = fk_split_of(lay);
 
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        size_t v = j % lay->vectors;
-        size_t part = j / lay->vectors;
-        fk_depthwise_args k = args_of(p, s, &split, v, part);
-        k.dy = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
-        k.dx = fk_buffer_operand(p, s->din[0], half);
-        k.dweights = dw + (v * split.parts + part) * each;
-        memset(k.dweights, 0, each * sizeof *dw);
-        kernels->backward(&k);
-    }
+    for (size_t j = 0; j < lay->vectors * split.parts; j++)
+        backward_part(p, s, &split, j % lay->vectors, j / lay->vectors);
     gather_gradient(p, s, &split);
     if (s->node->param[1] >= 0)
         bias_gradient(p, s);
@@ -247,5 +294,7 @@ ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id)
     TRY(fk_md_lanes(&md, &n->shape, lanes, p->o.half && (p->o.train || p->half_conv)));
     TRY(fk_step_output(p, s, md, &n->shape, tail.id));
     fk_step_keep(p, in, s);
+    if (p->tensors[in].lazy >= 0)
+        p->steps[p->tensors[in].lazy]->sums_by = s->number;
     return compile_buffers(p, s);
 }

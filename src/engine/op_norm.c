@@ -32,7 +32,7 @@ static fk_planes planes_of(const fk_lay *lay, const fk_split *split, size_t v, s
                        lay->pixel};
 }
 
-static float *vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector which, size_t v)
+float *fk_norm_vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector which, size_t v)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
     size_t lanes = (size_t)lay->lanes;
@@ -41,14 +41,8 @@ static float *vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector which
     return all + (which * lay->vectors + v) * lanes;
 }
 
-const float *fk_norm_vector_of(const fk_plan *p, int step, fk_norm_vector which, size_t v)
-{
-    return vector_of(p, p->steps[step], which, v);
-}
-
-/* [2][lanes] doubles of one part of one vector */
-static double *part_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
-                       size_t part)
+double *fk_norm_part_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
+                        size_t part)
 {
     size_t lanes = (size_t)p->tensors[s->in[0]].lay.lanes;
     double *all = fk_buffer_at(p, s->buffers[PARTS]);
@@ -64,32 +58,39 @@ static void total_of(const fk_plan *p, const fk_step *s, const fk_split *split, 
 
     *first = *second = 0.0;
     for (size_t part = 0; part < split->parts; part++) {
-        const double *sums = part_of(p, s, split, v, part);
+        const double *sums = fk_norm_part_of(p, s, split, v, part);
         *first += sums[c];
         *second += sums[lanes + c];
     }
 }
 
-static fk_norm_args args_of(const fk_plan *p, const fk_step *s, size_t v, fk_planes at)
+fk_norm_args fk_norm_args_of(const fk_plan *p, const fk_step *s, size_t v)
 {
     const fk_tensor *out = &p->tensors[s->out];
     bool half = fk_md_half(out->md);
     bool trains = p->o.train && out->needs_grad;
 
     return (fk_norm_args){
-        .at = at,
         .y = fk_data_operand(p, s->in[0]),
         .residual = fk_data_operand(p, s->residual),
         .a = fk_data_operand(p, s->out),
         .g = fk_buffer_operand(p, trains ? out->grad : -1, half),
         .g2 = fk_buffer_operand(p, trains ? out->grad2 : -1, half),
-        .mean = vector_of(p, s, FK_NORM_MEAN, v),
-        .scale = vector_of(p, s, FK_NORM_SCALE, v),
-        .shift = vector_of(p, s, FK_NORM_SHIFT, v),
-        .to_dz = vector_of(p, s, FK_NORM_SCALE, v),
-        .to_y = vector_of(p, s, FK_NORM_TO_Y, v),
-        .to_1 = vector_of(p, s, FK_NORM_TO_1, v),
+        .mean = fk_norm_vector_of(p, s, FK_NORM_MEAN, v),
+        .scale = fk_norm_vector_of(p, s, FK_NORM_SCALE, v),
+        .shift = fk_norm_vector_of(p, s, FK_NORM_SHIFT, v),
+        .to_dz = fk_norm_vector_of(p, s, FK_NORM_SCALE, v),
+        .to_y = fk_norm_vector_of(p, s, FK_NORM_TO_Y, v),
+        .to_1 = fk_norm_vector_of(p, s, FK_NORM_TO_1, v),
         .act = s->post};
+}
+
+static fk_norm_args args_of(const fk_plan *p, const fk_step *s, size_t v, fk_planes at)
+{
+    fk_norm_args a = fk_norm_args_of(p, s, v);
+
+    a.at = at;
+    return a;
 }
 
 /* --- forward --------------------------------------------------------------------------------- */
@@ -118,10 +119,10 @@ static void set_channel(const fk_plan *p, const fk_step *s, size_t c, double mea
     double gamma = real ? (double)fk_graph_values(p->g, s->node->param[0])[c] : 0.0;
     double beta = real ? (double)fk_graph_values(p->g, s->node->param[1])[c] : 0.0;
 
-    vector_of(p, s, FK_NORM_MEAN, v)[l] = (float)mean;
-    vector_of(p, s, FK_NORM_RSTD, v)[l] = (float)rstd;
-    vector_of(p, s, FK_NORM_SCALE, v)[l] = (float)(gamma * rstd);
-    vector_of(p, s, FK_NORM_SHIFT, v)[l] = (float)beta;
+    fk_norm_vector_of(p, s, FK_NORM_MEAN, v)[l] = (float)mean;
+    fk_norm_vector_of(p, s, FK_NORM_RSTD, v)[l] = (float)rstd;
+    fk_norm_vector_of(p, s, FK_NORM_SCALE, v)[l] = (float)(gamma * rstd);
+    fk_norm_vector_of(p, s, FK_NORM_SHIFT, v)[l] = (float)beta;
 }
 
 /* Moments are taken around the first value of each channel, so that nothing cancels. */
@@ -130,7 +131,7 @@ static void take_moments(const fk_plan *p, const fk_step *s, const fk_norm_kerne
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
     fk_operand y = fk_data_operand(p, s->in[0]);
-    double *sums = part_of(p, s, split, v, part);
+    double *sums = fk_norm_part_of(p, s, split, v, part);
     float origin[FK_MAX_LANES];
     fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
 
@@ -140,7 +141,7 @@ static void take_moments(const fk_plan *p, const fk_step *s, const fk_norm_kerne
     memset(sums, 0, 2 * (size_t)lay->lanes * sizeof *sums);
     k->moments(&a, sums, sums + lay->lanes);
     if (part == 0) /* for finish_moments() */
-        memcpy(vector_of(p, s, FK_NORM_MEAN, v), origin, (size_t)lay->lanes * sizeof *origin);
+        memcpy(fk_norm_vector_of(p, s, FK_NORM_MEAN, v), origin, (size_t)lay->lanes * sizeof *origin);
 }
 
 static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v)
@@ -152,7 +153,7 @@ static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *s
     for (size_t l = 0; l < lanes; l++) {
         double sum;
         double squares;
-        double origin = (double)vector_of(p, s, FK_NORM_MEAN, v)[l];
+        double origin = (double)fk_norm_vector_of(p, s, FK_NORM_MEAN, v)[l];
         total_of(p, s, split, v, l, &sum, &squares);
         double mean = origin + sum / n;
         double var = fmax(squares / n - sum / n * (sum / n), 0.0);
@@ -188,14 +189,15 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
     if (split.parts == 1) { /* all of a vector by one thread, while it is in its cache */
 #pragma omp parallel for schedule(static)
         for (size_t v = 0; v < lay->vectors; v++) {
-            take_moments(p, s, k, &split, v, 0);
+            if (s->moments_by < 0)
+                take_moments(p, s, k, &split, v, 0);
             finish_moments(p, s, &split, v);
             normalise(p, s, k, &split, v, 0);
         }
         return FERKD_OK;
     }
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < jobs; j++)
+    for (size_t j = 0; j < (s->moments_by < 0 ? jobs : 0); j++)
         take_moments(p, s, k, &split, j % lay->vectors, j / lay->vectors);
     for (size_t v = 0; v < lay->vectors; v++)
         finish_moments(p, s, &split, v);
@@ -229,7 +231,9 @@ static fk_norm_args backward_args(const fk_plan *p, const fk_step *s, const fk_s
     fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
 
     a.dy = fk_buffer_operand(p, s->din[0], fk_md_half(p->tensors[s->in[0]].md));
-    if (s->residual >= 0 && s->din[1] >= 0 && s->din[1] != out->grad)
+    if (s->sums_by >= 0) /* the activation is undone already */
+        a.dz = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
+    else if (s->residual >= 0 && s->din[1] >= 0 && s->din[1] != out->grad)
         a.dz = fk_buffer_operand(p, s->din[1], fk_md_half(p->tensors[s->residual].md));
     return a;
 }
@@ -238,7 +242,7 @@ static void take_sums(const fk_plan *p, const fk_step *s, const fk_norm_kernels 
                       const fk_split *split, size_t v, size_t part)
 {
     fk_norm_args a = backward_args(p, s, split, v, part);
-    double *sums = part_of(p, s, split, v, part);
+    double *sums = fk_norm_part_of(p, s, split, v, part);
 
     memset(sums, 0, 2 * (size_t)k->lanes * sizeof *sums);
     k->sums(&a, sums, sums + k->lanes);
@@ -257,11 +261,11 @@ static void finish_sums(const fk_plan *p, const fk_step *s, const fk_split *spli
         double sum;
         double product;
         size_t c = v * lanes + l;
-        double rstd = (double)vector_of(p, s, FK_NORM_RSTD, v)[l];
-        double scale = (double)vector_of(p, s, FK_NORM_SCALE, v)[l];
+        double rstd = (double)fk_norm_vector_of(p, s, FK_NORM_RSTD, v)[l];
+        double scale = (double)fk_norm_vector_of(p, s, FK_NORM_SCALE, v)[l];
         total_of(p, s, split, v, l, &sum, &product);
-        vector_of(p, s, FK_NORM_TO_Y, v)[l] = (float)(-scale * rstd * rstd * product / n);
-        vector_of(p, s, FK_NORM_TO_1, v)[l] = (float)(-scale * sum / n);
+        fk_norm_vector_of(p, s, FK_NORM_TO_Y, v)[l] = (float)(-scale * rstd * rstd * product / n);
+        fk_norm_vector_of(p, s, FK_NORM_TO_1, v)[l] = (float)(-scale * sum / n);
         if (c < (size_t)s->node->shape.d[1]) {
             dgamma[c] = (float)(rstd * product);
             dbeta[c] = (float)sum;
@@ -288,14 +292,15 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     if (split.parts == 1) {
 #pragma omp parallel for schedule(static)
         for (size_t v = 0; v < lay->vectors; v++) {
-            take_sums(p, s, k, &split, v, 0);
+            if (s->sums_by < 0)
+                take_sums(p, s, k, &split, v, 0);
             finish_sums(p, s, &split, v);
             spread(p, s, k, &split, v, 0);
         }
         return FERKD_OK;
     }
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < jobs; j++)
+    for (size_t j = 0; j < (s->sums_by < 0 ? jobs : 0); j++)
         take_sums(p, s, k, &split, j % lay->vectors, j / lay->vectors);
     for (size_t v = 0; v < lay->vectors; v++)
         finish_sums(p, s, &split, v);
@@ -320,6 +325,28 @@ static bool feeds_depthwise(const fk_plan *p, int id)
     const fk_node *next = p->o.train ? fk_only_user(p, id, &user) : NULL;
 
     return next && next->op == FK_CONV && fk_is_depthwise(p, next);
+}
+
+/* A depthwise convolution before, which nobody else reads, takes the moments of its output while it writes it, and
+ * works out the gradient of its output while it reads it. */
+static void join_depthwise(fk_plan *p, fk_step *s, const fk_node *n)
+{
+    int user;
+    int by = p->tensors[s->in[0]].step;
+    fk_step *d = by >= 0 ? p->steps[by] : NULL;
+
+    if (!p->o.train || !d || d->kind != FK_KIND_DEPTHWISE || d->node->param[1] >= 0 ||
+        !fk_only_user(p, n->in[0], &user))
+        return;
+    d->norm_behind = s->number;
+    s->moments_by = by;
+    p->buffers[s->buffers[VECTORS]].first = by;
+    p->buffers[s->buffers[PARTS]].first = by;
+    if (s->residual >= 0)
+        return;
+    s->spread_by = by;
+    fk_keep_until_backward(p, s->buffers[VECTORS], by);
+    fk_keep_until_backward(p, p->tensors[s->in[0]].data, by);
 }
 
 /* The residual in the layout of `in`, its values as they are. */
@@ -375,5 +402,6 @@ ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
     fk_step_keep(p, in, s);
     if (tail.residual >= 0 && tail.post.n)
         fk_step_keep(p, s->out, s);
+    join_depthwise(p, s, n);
     return FERKD_OK;
 }

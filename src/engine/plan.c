@@ -57,6 +57,7 @@ ferkd_status fk_step_new(fk_plan *p, fk_step **out, const fk_node *node, int n_i
     s->number = (int)p->n_steps;
     s->n_in = n_in;
     s->out = s->residual = s->passes = -1;
+    s->norm_behind = s->moments_by = s->sums_by = s->spread_by = -1;
     p->steps[p->n_steps++] = s; /* the plan owns it from here on */
     TRY(fk_calloc(&s->in, (size_t)n_in, sizeof *s->in, "a step"));
     TRY(fk_calloc(&s->din, (size_t)n_in, sizeof *s->din, "a step"));
@@ -139,7 +140,7 @@ ferkd_status fk_step_buffer(fk_plan *p, fk_step *s, int slot, size_t bytes, fk_l
 }
 
 /* The buffer is needed until backward of step s, too. */
-static void keep_until_backward(fk_plan *p, int buffer, int step)
+void fk_keep_until_backward(fk_plan *p, int buffer, int step)
 {
     fk_buffer *b = &p->buffers[buffer];
     int back = backward_mark(step);
@@ -151,7 +152,7 @@ static void keep_until_backward(fk_plan *p, int buffer, int step)
 void fk_step_keep(fk_plan *p, int tensor, const fk_step *s)
 {
     if (p->o.train && p->tensors[tensor].data >= 0)
-        keep_until_backward(p, p->tensors[tensor].data, s->number);
+        fk_keep_until_backward(p, p->tensors[tensor].data, s->number);
 }
 
 ferkd_status fk_step_prim(fk_plan *p, fk_step *s, int role, fk_pd *pd, const char *what,
@@ -616,12 +617,14 @@ static ferkd_status plan_gradients(fk_plan *p)
         int now = backward_mark((int)k);
         if (!out->needs_grad)
             continue;
-        keep_until_backward(p, out->grad, (int)k);
+        int reader = s->spread_by >= 0 ? s->spread_by : (int)k;
+        if (out->grad >= 0)
+            fk_keep_until_backward(p, out->grad, reader);
         if (out->grad2 >= 0)
-            keep_until_backward(p, out->grad2, (int)k);
+            fk_keep_until_backward(p, out->grad2, reader);
         for (int i = 0; i < s->n_in; i++) {
             fk_tensor *t = &p->tensors[s->in[i]];
-            if (!fk_wants_din(p, s, i))
+            if (!fk_wants_din(p, s, i) || s->spread_by >= 0)
                 continue;
             if (s->passes == i && out->grad2 < 0 && fk_md_equal(t->md, out->md)) {
                 s->din[i] = out->grad;
@@ -631,8 +634,8 @@ static ferkd_status plan_gradients(fk_plan *p)
             }
             TRY(add_part(p, s, i, s->din[i]));
             if (t->step >= 0) {
-                keep_until_backward(p, s->din[i], t->step);
-                keep_until_backward(p, t->grad, t->step);
+                fk_keep_until_backward(p, s->din[i], t->step);
+                fk_keep_until_backward(p, t->grad, t->step);
             }
         }
     }

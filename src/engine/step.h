@@ -85,6 +85,9 @@ struct fk_step {
     int buffers[6];                    /* the op's own: statistics, masks, weights */
     const fk_node *folded;             /* inference: the BatchNorm inside this convolution */
     int residual;                      /* tensor that is added inside this step, -1: none */
+    int norm_behind; /* training: the BatchNorm step whose moments, and whose gradient, this
+                        depthwise convolution works out on its way; -1: none */
+    int moments_by, sums_by, spread_by; /* of a BatchNorm: the steps that do these for it, -1: none */
     fk_post post;                      /* activation inside this step */
 };
 
@@ -211,7 +214,14 @@ typedef enum fk_norm_vector {
     FK_NORM_VECTORS
 } fk_norm_vector;
 
-const float *fk_norm_vector_of(const fk_plan *p, int step, fk_norm_vector which, size_t v);
+float *fk_norm_vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector which, size_t v);
+/* What the kernels need to know of channel vector v of a BatchNorm step; the planes are the caller's. */
+fk_norm_args fk_norm_args_of(const fk_plan *p, const fk_step *s, size_t v);
+/* Its sums over part `part` of vector v: [2][lanes]. */
+double *fk_norm_part_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
+                        size_t part);
+/* The buffer is needed until backward of step number `step`, too. */
+void fk_keep_until_backward(fk_plan *p, int buffer, int step);
 
 /* What follows node `id`, its alone user each time, and can be done in the same step: the addition of a value
  * that is there already, an activation. Marks them absorbed; gives the last of them. */

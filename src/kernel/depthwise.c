@@ -89,6 +89,8 @@ typedef struct ring {
     int64_t height, width, before;
     fk_operand from;
     size_t at, pixel; /* of the plane in `from` */
+    const fk_norm_args *norm; /* what the rows are worked out by, or NULL: they are copied */
+    bool backward;            /* its gradient, or its output */
 } ring;
 
 static float *ring_row(const ring *r, int64_t y)
@@ -105,43 +107,80 @@ FK_INLINE void convert_row(fk_operand from, size_t at, size_t pixel, int64_t wid
         fk_v_put(to, fk_v_load(from, at));
 }
 
-FK_INLINE void normalise_row(const fk_depthwise_args *k, const ring *r, size_t at, float *to,
-                             fk_post act)
+FK_INLINE void normalise_row(const fk_norm_args *args, size_t at, size_t pixel, int64_t width,
+                             float *to, fk_post act)
 {
-    fk_v mean = fk_v_at(k->mean);
-    fk_v scale = fk_v_at(k->scale);
-    fk_v shift = fk_v_at(k->shift);
-    fk_operand from = r->from;
-    int64_t width = r->width;
-    size_t pixel = r->pixel;
+    const fk_norm_args k = *args;
+    fk_v mean = fk_v_at(k.mean);
+    fk_v scale = fk_v_at(k.scale);
+    fk_v shift = fk_v_at(k.shift);
 
     for (int64_t x = 0; x < width; x++, at += pixel, to += FK_LANES)
-        fk_v_put(to, fk_v_act(act, (fk_v_load(from, at) - mean) * scale + shift));
+        fk_v_put(to, fk_v_act(act, (fk_v_load(k.y, at) - mean) * scale + shift));
+}
+
+/* The gradient of a BatchNorm's input, from those of its output. */
+FK_INLINE void gradient_of_row(const fk_norm_args *args, size_t at, size_t pixel, int64_t width,
+                               float *to, fk_post act, bool two)
+{
+    const fk_norm_args k = *args;
+    fk_v mean = fk_v_at(k.mean);
+    fk_v scale = fk_v_at(k.scale);
+    fk_v shift = fk_v_at(k.shift);
+    fk_v to_dz = fk_v_at(k.to_dz);
+    fk_v to_y = fk_v_at(k.to_y);
+    fk_v to_1 = fk_v_at(k.to_1);
+
+    for (int64_t x = 0; x < width; x++, at += pixel, to += FK_LANES) {
+        fk_v d = fk_v_load(k.y, at) - mean;
+        fk_v dz = fk_v_dz(&k, at, act, two, false, d, scale, shift);
+        fk_v_put(to, dz * to_dz + (d * to_y + to_1));
+    }
+}
+
+static void row_before(const fk_norm_args *k, size_t at, size_t pixel, int64_t width, float *to)
+{
+    if (k->act.n && k->act.kind == FK_CLIP)
+        normalise_row(k, at, pixel, width, to, (fk_post){1, FK_CLIP, k->act.a, k->act.b});
+    else if (k->act.n && k->act.kind == FK_RELU)
+        normalise_row(k, at, pixel, width, to, (fk_post){1, FK_RELU, 0, 0});
+    else
+        normalise_row(k, at, pixel, width, to, k->act);
+}
+
+static void row_behind(const fk_norm_args *k, size_t at, size_t pixel, int64_t width, float *to)
+{
+    if (k->g2.data)
+        gradient_of_row(k, at, pixel, width, to, k->act, true);
+    else if (k->act.n && k->act.kind == FK_CLIP)
+        gradient_of_row(k, at, pixel, width, to, (fk_post){1, FK_CLIP, k->act.a, k->act.b}, false);
+    else if (k->act.n && k->act.kind == FK_RELU)
+        gradient_of_row(k, at, pixel, width, to, (fk_post){1, FK_RELU, 0, 0}, false);
+    else
+        gradient_of_row(k, at, pixel, width, to, k->act, false);
 }
 
 /* Row y of the plane, zeros outside of it. The zero pixels at both ends are there from the start. */
-static void load_row(const fk_depthwise_args *k, const ring *r, int64_t y, bool lazy)
+static void load_row(const ring *r, int64_t y)
 {
     float *to = ring_row(r, y) + r->before * FK_LANES;
     size_t at = r->at + (size_t)y * (size_t)r->width * r->pixel;
 
     if (y < 0 || y >= r->height)
         memset(to, 0, (size_t)r->width * FK_LANES * sizeof *to);
-    else if (!lazy)
+    else if (!r->norm)
         convert_row(r->from, at, r->pixel, r->width, to);
-    else if (k->act.n && k->act.kind == FK_CLIP)
-        normalise_row(k, r, at, to, (fk_post){1, FK_CLIP, k->act.a, k->act.b});
-    else if (k->act.n && k->act.kind == FK_RELU)
-        normalise_row(k, r, at, to, (fk_post){1, FK_RELU, 0, 0});
+    else if (r->backward)
+        row_behind(r->norm, at, r->pixel, r->width, to);
     else
-        normalise_row(k, r, at, to, k->act);
+        row_before(r->norm, at, r->pixel, r->width, to);
 }
 
 /* Load up to and including row `last`. */
-static void advance(const fk_depthwise_args *k, ring *r, int64_t last, bool lazy)
+static void advance(ring *r, int64_t last)
 {
     for (; r->next <= last; r->next++)
-        load_row(k, r, r->next, lazy);
+        load_row(r, r->next);
 }
 
 /* Padding after the input that the windows reach. */
@@ -163,6 +202,7 @@ static ring input_ring(const fk_depthwise_args *k, size_t image, float *room)
               .width = k->width,
               .before = k->pad[1],
               .from = k->x,
+              .norm = k->before,
               .at = k->in.first + image * k->in.image,
               .pixel = k->in.pixel};
 
@@ -179,6 +219,8 @@ static ring gradient_ring(const fk_depthwise_args *k, size_t image, float *room)
               .width = k->out_width,
               .before = k->kernel[1],
               .from = k->dy,
+              .norm = k->behind,
+              .backward = true,
               .at = k->out.first + image * k->out.image,
               .pixel = k->out.pixel};
 
@@ -241,7 +283,7 @@ static void forward(const fk_depthwise_args *k)
             tap taps[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE];
             size_t at =
                 k->out.first + n * k->out.image + (size_t)(y * k->out_width) * k->out.pixel;
-            advance(k, &r, y * k->stride[0] - k->pad[0] + k->kernel[0] - 1, k->lazy);
+            advance(&r, y * k->stride[0] - k->pad[0] + k->kernel[0] - 1);
             int count = forward_taps(k, &r, y, taps);
             forward_row(k, taps, count, at);
         }
@@ -250,22 +292,57 @@ static void forward(const fk_depthwise_args *k)
 
 /* --- backward -------------------------------------------------------------------------------- */
 
-/* Pixels x = first, first + stride, ... of one row of dx: they all use the same taps. */
-static void gradient_phase(const fk_depthwise_args *k, const tap *taps, int n, int64_t first,
-                           size_t row)
+/* Pixels x = first, first + stride, ... of one row of dx: they all use the same taps. With a BatchNorm before, what
+ * is stored is the gradient before its activation, and its sums are taken. */
+FK_INLINE void gradient_phase(const fk_depthwise_args *k, const tap *taps, int n, int64_t first,
+                              size_t row, const fk_norm_args *norm, fk_post act)
 {
     size_t count = (size_t)((k->width - first + k->stride[1] - 1) / k->stride[1]);
     size_t stride = (size_t)k->stride[1] * k->in.pixel;
     size_t at = row + (size_t)first * k->in.pixel;
     fk_operand dx = k->dx;
+    fk_operand y = norm ? norm->y : (fk_operand){0};
+    fk_v mean = norm ? fk_v_at(norm->mean) : (fk_v){0};
+    fk_v scale = norm ? fk_v_at(norm->scale) : (fk_v){0};
+    fk_v shift = norm ? fk_v_at(norm->shift) : (fk_v){0};
+    fk_v sum = {0};
+    fk_v product = {0};
 
     for (size_t i = 0; i < count;) {
         fk_v acc[TILE];
         size_t done = tile_of(taps, n, i, FK_LANES, count - i, acc);
-        for (size_t t = 0; t < done; t++)
-            fk_v_store(dx, at + (i + t) * stride, acc[t]);
+        for (size_t t = 0; t < done; t++) {
+            fk_v v = acc[t];
+            if (norm) {
+                fk_v d = fk_v_load(y, at + (i + t) * stride) - mean;
+                v = fk_v_slope(act, d * scale + shift, v);
+                sum += v;
+                product += v * d;
+            }
+            fk_v_store(dx, at + (i + t) * stride, v);
+        }
         i += done;
     }
+    if (norm) {
+        fk_v_add_to(k->sum_dz, sum);
+        fk_v_add_to(k->product_dz, product);
+    }
+}
+
+static void gradient_phase_as(const fk_depthwise_args *k, const tap *taps, int n, int64_t first,
+                              size_t row)
+{
+    const fk_norm_args *norm = k->before;
+
+    if (!norm)
+        gradient_phase(k, taps, n, first, row, NULL, (fk_post){0});
+    else if (norm->act.n && norm->act.kind == FK_CLIP)
+        gradient_phase(k, taps, n, first, row, norm,
+                       (fk_post){1, FK_CLIP, norm->act.a, norm->act.b});
+    else if (norm->act.n && norm->act.kind == FK_RELU)
+        gradient_phase(k, taps, n, first, row, norm, (fk_post){1, FK_RELU, 0, 0});
+    else
+        gradient_phase(k, taps, n, first, row, norm, norm->act);
 }
 
 /* Row y of dx: output pixel (v, u) read input (v s - p + i, u s - p + j) with weight (i, j). */
@@ -289,7 +366,7 @@ static void gradient_row(const fk_depthwise_args *k, const ring *dy, int64_t y, 
                                   k->weights + (size_t)(i * k->kernel[1] + j) * FK_LANES};
             }
         }
-        gradient_phase(k, taps, n, first, row);
+        gradient_phase_as(k, taps, n, first, row);
     }
 }
 
@@ -383,8 +460,8 @@ static void backward(const fk_depthwise_args *k)
             memset(dy.rows, 0, (size_t)dy.depth * dy.padded * sizeof *dy.rows);
         }
         for (int64_t y = 0; y < k->out_height; y++) {
-            advance(k, &x, y * k->stride[0] - k->pad[0] + k->kernel[0] - 1, k->lazy);
-            advance(k, &dy, y, false);
+            advance(&x, y * k->stride[0] - k->pad[0] + k->kernel[0] - 1);
+            advance(&dy, y);
             weight_rows(k, &x, &dy, y);
             if (k->dx.data)
                 finish_rows(k, &dy, y, &done, n);

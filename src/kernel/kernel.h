@@ -56,9 +56,12 @@ typedef struct fk_depthwise_args {
     int64_t height, width, out_height, out_width;
     int kernel[2], stride[2], pad[2]; /* H, W; padding before */
     fk_operand x, y, dy, dx;
-    bool lazy; /* the input is act(scale (x - mean) + shift), worked out while reading */
-    const float *mean, *scale, *shift;
-    fk_post act;          /* of the input if lazy */
+    /* If not NULL, the input is what this BatchNorm makes of x, worked out while reading; dx is then the gradient
+     * before its activation, of z, and its two sums are added up. */
+    const fk_norm_args *before;
+    double *sum_dz, *product_dz;
+    /* If not NULL, this BatchNorm comes behind: dy is worked out from its gradients while reading. */
+    const fk_norm_args *behind;
     const float *weights; /* [kh kw][lanes] */
     const float *bias;    /* [lanes], or NULL */
     fk_post post;         /* of the output */

@@ -228,9 +228,22 @@ static double input_at(const fk_depthwise_args *k, size_t n, int64_t y, int64_t 
         return 0;
     double v = (double)get(
         k->x, k->in.first + n * k->in.image + (size_t)(y * k->width + x) * k->in.pixel + l);
-    return k->lazy ? act_of(k->act, (v - (double)k->mean[l]) * (double)k->scale[l] +
-                                        (double)k->shift[l])
-                   : v;
+    const fk_norm_args *b = k->before;
+    return b ? act_of(b->act, (v - (double)b->mean[l]) * (double)b->scale[l] + (double)b->shift[l])
+             : v;
+}
+
+/* The gradient of the output at element `at`. */
+static double gradient_at(const fk_depthwise_args *k, size_t at, size_t l)
+{
+    const fk_norm_args *b = k->behind;
+
+    if (!b)
+        return (double)get(k->dy, at);
+    double d = (double)get(b->y, at) - (double)b->mean[l];
+    double dz = slope_of(b->act, d * (double)b->scale[l] + (double)b->shift[l]) *
+                ((double)get(b->g, at) + (b->g2.data ? (double)get(b->g2, at) : 0));
+    return dz * (double)b->to_dz[l] + d * (double)b->to_y[l] + (double)b->to_1[l];
 }
 
 /* What the kernel must have written, by the definition. */
@@ -240,6 +253,7 @@ static void check_results(const fk_depthwise_args *k, size_t lanes, bool half)
     double *dx = calloc(size, sizeof *dx);
     double dw[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE * FK_MAX_LANES] = {0};
     double sum[FK_MAX_LANES] = {0}, squares[FK_MAX_LANES] = {0};
+    double sum_dz[FK_MAX_LANES] = {0}, product_dz[FK_MAX_LANES] = {0};
 
     assert_non_null(dx);
     for (size_t n = 0; n < k->images; n++) {
@@ -250,7 +264,7 @@ static void check_results(const fk_depthwise_args *k, size_t lanes, bool half)
             size_t at =
                 k->out.first + n * k->out.image + (size_t)(v * k->out_width + u) * k->out.pixel + l;
             double y = k->bias ? (double)k->bias[l] : 0;
-            double g = (double)get(k->dy, at);
+            double g = gradient_at(k, at, l);
             for (int a = 0; a < k->kernel[0]; a++) {
                 for (int b = 0; b < k->kernel[1]; b++) {
                     size_t tap = (size_t)(a * k->kernel[1] + b) * lanes + l;
@@ -274,8 +288,19 @@ static void check_results(const fk_depthwise_args *k, size_t lanes, bool half)
         size_t l = i % lanes;
         size_t p = i / lanes % (size_t)(k->height * k->width);
         size_t n = i / lanes / (size_t)(k->height * k->width);
-        near((double)get(k->dx, k->in.first + n * k->in.image + p * k->in.pixel + l), dx[i], 1, half,
-             "dx");
+        size_t at = k->in.first + n * k->in.image + p * k->in.pixel + l;
+        if (k->before) {
+            const fk_norm_args *b = k->before;
+            double d = (double)get(k->x, at) - (double)b->mean[l];
+            dx[i] *= slope_of(b->act, d * (double)b->scale[l] + (double)b->shift[l]);
+            sum_dz[l] += dx[i];
+            product_dz[l] += dx[i] * d;
+        }
+        near((double)get(k->dx, at), dx[i], 1, half, "dx");
+    }
+    for (size_t l = 0; k->before && l < lanes; l++) {
+        near(k->sum_dz[l], sum_dz[l], 5, false, "sum of dz");
+        near(k->product_dz[l], product_dz[l], 5, false, "product");
     }
     for (size_t i = 0; i < (size_t)(k->kernel[0] * k->kernel[1]) * lanes; i++)
         near(k->dweights[i], dw[i], 3, false, "dweights");
@@ -286,20 +311,20 @@ static void check_results(const fk_depthwise_args *k, size_t lanes, bool half)
     free(dx);
 }
 
-static void check_depthwise(const variant *v, const shape *s, bool last, bool half, bool lazy,
+static void check_depthwise(const variant *v, const shape *s, bool last, bool half, bool fused,
                             fk_post act)
 {
     size_t lanes = (size_t)v->depthwise->lanes;
     size_t pixel = last ? 2 * lanes : lanes;
-    float w[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE * FK_MAX_LANES], vectors[5][FK_MAX_LANES];
+    float w[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE * FK_MAX_LANES], vectors[8][FK_MAX_LANES];
     double dw[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE * FK_MAX_LANES] = {0};
     double sum[FK_MAX_LANES] = {0}, squares[FK_MAX_LANES] = {0};
+    double sum_dz[FK_MAX_LANES] = {0}, product_dz[FK_MAX_LANES] = {0};
+    fk_norm_args before = {.act = act}, behind = {.act = act};
     fk_depthwise_args k = {.images = 2,
                            .height = s->height,
                            .width = s->width,
-                           .lazy = lazy,
-                           .act = act,
-                           .post = lazy ? (fk_post){0} : act,
+                           .post = fused ? (fk_post){0} : act,
                            .weights = w,
                            .dweights = dw,
                            .sum = sum,
@@ -307,10 +332,15 @@ static void check_depthwise(const variant *v, const shape *s, bool last, bool ha
 
     for (size_t i = 0; i < FK_COUNT(w); i++)
         w[i] = random_value();
-    for (size_t i = 0; i < 5 * FK_MAX_LANES; i++)
+    for (size_t i = 0; i < 8 * FK_MAX_LANES; i++)
         vectors[i / FK_MAX_LANES][i % FK_MAX_LANES] = random_value();
-    k.mean = vectors[0], k.scale = vectors[1], k.shift = vectors[2], k.origin = vectors[3];
-    k.bias = lazy ? NULL : vectors[4];
+    before.mean = behind.mean = vectors[0], before.scale = behind.scale = vectors[1];
+    before.shift = behind.shift = vectors[2], k.origin = vectors[3];
+    behind.to_dz = vectors[5], behind.to_y = vectors[6], behind.to_1 = vectors[7];
+    k.bias = fused ? NULL : vectors[4];
+    k.before = fused ? &before : NULL;
+    k.behind = fused ? &behind : NULL;
+    k.sum_dz = sum_dz, k.product_dz = product_dz;
     int64_t extent[2] = {s->height, s->width};
     int64_t out[2];
     for (int i = 0; i < 2; i++) {
@@ -328,9 +358,14 @@ static void check_depthwise(const variant *v, const shape *s, bool last, bool ha
     k.dy = make(2 * out_pixels * pixel, half, 1, 0);
     k.room = calloc(fk_depthwise_room(&k), sizeof(float));
     assert_non_null(k.room);
+    before.y = k.x;
+    behind.g = k.dy;
+    behind.y = make(2 * out_pixels * pixel, half, 1, 0);
+    behind.g2 = act.n ? (fk_operand){0} : make(2 * out_pixels * pixel, half, 1, 0);
     v->depthwise->forward(&k);
     v->depthwise->backward(&k);
     check_results(&k, lanes, half);
+    free(behind.y.data), free(behind.g2.data);
     free(k.x.data), free(k.dx.data), free(k.y.data), free(k.dy.data), free(k.room);
 }
 
@@ -388,6 +423,14 @@ static double time_depthwise(const variant *v, bool back, bool half, int stride)
     int64_t side = 32;
     int64_t out = (side - 1) / stride + 1;
     size_t in_n = (size_t)(side * side), out_n = (size_t)(out * out);
+    fk_norm_args norm = {.act = {1, FK_CLIP, 0, 6},
+                         .mean = one,
+                         .scale = one,
+                         .shift = one,
+                         .to_dz = one,
+                         .to_y = one,
+                         .to_1 = one};
+    double sums[2][FK_MAX_LANES] = {{0}};
     fk_depthwise_args k = {.images = 8,
                            .height = side,
                            .width = side,
@@ -398,11 +441,9 @@ static double time_depthwise(const variant *v, bool back, bool half, int stride)
                            .pad = {1, 1},
                            .in = {0, 8, in_n * lanes, in_n, lanes},
                            .out = {0, 8, out_n * lanes, out_n, lanes},
-                           .lazy = true,
-                           .act = {1, FK_CLIP, 0, 6},
-                           .mean = one,
-                           .scale = one,
-                           .shift = one,
+                           .before = &norm,
+                           .sum_dz = sums[0],
+                           .product_dz = sums[1],
                            .weights = w,
                            .dweights = dw};
     double best = 1e9;
@@ -410,6 +451,7 @@ static double time_depthwise(const variant *v, bool back, bool half, int stride)
     k.x = make(8 * in_n * lanes, half, 1, 0), k.dx = make(8 * in_n * lanes, half, 1, 0);
     k.y = make(8 * out_n * lanes, half, 1, 0), k.dy = make(8 * out_n * lanes, half, 1, 0);
     k.room = calloc(fk_depthwise_room(&k), sizeof(float));
+    norm.y = k.x;
     for (int r = 0; r < 20; r++) {
         double start = fk_now_s();
         if (back)

@@ -196,6 +196,20 @@ FK_INLINE fk_v fk_v_slope(fk_post act, fk_v z, fk_v g)
     return g;
 }
 
+/* The gradient of z = scale d + shift at element `at`, d = y - mean. With a residual inside the activation, its
+ * slope is told from the output. */
+FK_INLINE fk_v fk_v_dz(const fk_norm_args *k, size_t at, fk_post act, bool two, bool from_output,
+                       fk_v d, fk_v scale, fk_v shift)
+{
+    fk_v g = fk_v_load(k->g, at);
+
+    if (two)
+        g += fk_v_load(k->g2, at);
+    if (!act.n)
+        return g;
+    return fk_v_slope(act, from_output ? fk_v_load(k->a, at) : d * scale + shift, g);
+}
+
 /* Totals in double: a vector of partial sums is added to them. */
 FK_INLINE void fk_v_add_to(double *total, fk_v part)
 {

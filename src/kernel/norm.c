@@ -89,20 +89,6 @@ static void forward(const fk_norm_args *k)
 
 /* --- backward -------------------------------------------------------------------------------- */
 
-/* The gradient of z at element `at`, and d = y - mean. With a residual inside the activation, its slope is
- * told from the output. */
-FK_INLINE fk_v dz_at(const fk_norm_args *k, size_t at, fk_post act, bool two, bool from_output,
-                     fk_v d, fk_v scale, fk_v shift)
-{
-    fk_v g = fk_v_load(k->g, at);
-
-    if (two)
-        g += fk_v_load(k->g2, at);
-    if (!act.n)
-        return g;
-    return fk_v_slope(act, from_output ? fk_v_load(k->a, at) : d * scale + shift, g);
-}
-
 FK_INLINE void sums_as(const fk_norm_args *args, fk_post act, bool two, bool from_output,
                        double *sum, double *product)
 {
@@ -120,7 +106,7 @@ FK_INLINE void sums_as(const fk_norm_args *args, fk_post act, bool two, bool fro
             fk_v q[2] = {{0}};
             for (size_t c = 0; c < count; c++, at += p->pixel) {
                 fk_v d = fk_v_load(k.y, at) - mean;
-                fk_v dz = dz_at(&k, at, act, two, from_output, d, scale, shift);
+                fk_v dz = fk_v_dz(&k, at, act, two, from_output, d, scale, shift);
                 if (k.dz.data)
                     fk_v_store(k.dz, at, dz);
                 s[c & 1] += dz;
@@ -173,7 +159,7 @@ FK_INLINE void backward_as(const fk_norm_args *args, fk_post act, bool stored, b
         for (size_t i = 0; i < p->pixels; i++, at += p->pixel) {
             fk_v d = fk_v_load(k.y, at) - mean;
             fk_v dz = stored ? fk_v_load(k.dz, at)
-                             : dz_at(&k, at, act, two, from_output, d, scale, shift);
+                             : fk_v_dz(&k, at, act, two, from_output, d, scale, shift);
             fk_v_store(k.dy, at, dz * to_dz + (d * to_y + to_1));
         }
     }
