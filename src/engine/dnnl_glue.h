@@ -131,6 +131,9 @@ void fk_prim_free(fk_prim *p);
 FERKD_CHECK ferkd_status fk_prim_bind(fk_dn *dn, fk_prim *p, fk_slot slot, void *bytes);
 /* Another memory for an argument that is bound already. */
 FERKD_CHECK ferkd_status fk_prim_rebind(fk_prim *p, fk_slot slot, void *bytes);
+/* The same primitive on several sets of memory, numbered from 0. */
+FERKD_CHECK ferkd_status fk_prim_bind_set(fk_dn *dn, fk_prim *p, int set, fk_slot slot, void *bytes);
+FERKD_CHECK ferkd_status fk_prim_run_set(fk_dn *dn, const fk_prim *p, int set);
 FERKD_CHECK ferkd_status fk_prim_run(fk_dn *dn, const fk_prim *p);
 
 #endif

@@ -21,11 +21,17 @@ struct fk_pd {
     dnnl_primitive_desc_t h;
 };
 
+/* The memory of one execution. */
+typedef struct arg_set {
+    int n;
+    dnnl_exec_arg_t args[FK_SLOT_COUNT];
+} arg_set;
+
 struct fk_prim {
     dnnl_primitive_t h;
     char *what;
-    int n;
-    dnnl_exec_arg_t args[FK_SLOT_COUNT];
+    arg_set *sets;
+    size_t n_sets, cap_sets;
     dnnl_primitive_desc_t pd;
 };
 
@@ -573,8 +579,11 @@ void fk_prim_free(fk_prim *p)
 {
     if (!p)
         return;
-    for (int i = 0; i < p->n; i++)
-        (void)dnnl_memory_destroy(p->args[i].memory);
+    for (size_t k = 0; k < p->n_sets; k++) {
+        for (int i = 0; i < p->sets[k].n; i++)
+            (void)dnnl_memory_destroy(p->sets[k].args[i].memory);
+    }
+    free(p->sets);
     if (p->pd)
         (void)dnnl_primitive_desc_destroy(p->pd);
     if (p->h)
@@ -593,6 +602,11 @@ static ferkd_status vector_md(const fk_prim *p, dnnl_memory_desc_t *d)
 
 ferkd_status fk_prim_bind(fk_dn *dn, fk_prim *p, fk_slot slot, void *bytes)
 {
+    return fk_prim_bind_set(dn, p, 0, slot, bytes);
+}
+
+ferkd_status fk_prim_bind_set(fk_dn *dn, fk_prim *p, int set, fk_slot slot, void *bytes)
+{
     dnnl_memory_desc_t vector;
     const dnnl_memory_desc_t *d = &vector;
     dnnl_memory_t memory = NULL;
@@ -603,21 +617,32 @@ ferkd_status fk_prim_bind(fk_dn *dn, fk_prim *p, fk_slot slot, void *bytes)
         d = query(p->pd, slot);
     if (!d)
         return fk_fail(FERKD_BUG, "%s: no layout for argument %d", p->what, (int)slot);
+    TRY(fk_grow(&p->sets, &p->cap_sets, (size_t)set + 1, sizeof *p->sets));
+    for (; p->n_sets <= (size_t)set; p->n_sets++)
+        p->sets[p->n_sets] = (arg_set){0};
     TRY(check(dnnl_memory_create(&memory, d, dn->engine, bytes), p->what));
-    p->args[p->n++] = (dnnl_exec_arg_t){SLOTS[slot].arg, memory};
+    arg_set *to = &p->sets[set];
+    to->args[to->n++] = (dnnl_exec_arg_t){SLOTS[slot].arg, memory};
     return FERKD_OK;
 }
 
 ferkd_status fk_prim_rebind(fk_prim *p, fk_slot slot, void *bytes)
 {
-    for (int i = 0; i < p->n; i++) {
-        if (p->args[i].arg == SLOTS[slot].arg)
-            return check(dnnl_memory_set_data_handle(p->args[i].memory, bytes), p->what);
+    for (int i = 0; p->n_sets && i < p->sets[0].n; i++) {
+        if (p->sets[0].args[i].arg == SLOTS[slot].arg)
+            return check(dnnl_memory_set_data_handle(p->sets[0].args[i].memory, bytes), p->what);
     }
     return fk_fail(FERKD_BUG, "%s: argument %d is not bound", p->what, (int)slot);
 }
 
 ferkd_status fk_prim_run(fk_dn *dn, const fk_prim *p)
 {
-    return check(dnnl_primitive_execute(p->h, dn->stream, p->n, p->args), p->what);
+    return fk_prim_run_set(dn, p, 0);
+}
+
+ferkd_status fk_prim_run_set(fk_dn *dn, const fk_prim *p, int set)
+{
+    const arg_set *a = &p->sets[set];
+
+    return check(dnnl_primitive_execute(p->h, dn->stream, a->n, a->args), p->what);
 }

@@ -324,6 +324,8 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
 
     if (fk_is_depthwise(p, n) && p->o.train)
         return fk_compile_depthwise(p, n, id);
+    if (fk_is_sliced_conv(p, n))
+        return fk_compile_sliced_conv(p, n, id);
     const fk_node *norm = p->o.train ? NULL : fk_absorb_norm(p, &tail.id);
     if (!p->o.train)
         tail = fk_absorb_tail(p, tail.id, &rules);

@@ -121,17 +121,6 @@ static const fk_step *norm_before(const fk_plan *p, const fk_step *s)
     return lazy < 0 ? NULL : p->steps[lazy];
 }
 
-/* Moments are taken around the running mean. */
-static void set_origins(const fk_plan *p, const fk_step *norm, const fk_split *split)
-{
-    size_t lanes = (size_t)p->tensors[norm->in[0]].lay.lanes;
-    const float *mean = fk_graph_values(p->g, norm->node->param[2]);
-
-    for (size_t c = 0; c < split->vectors * lanes; c++)
-        fk_norm_vector_of(p, norm, FK_NORM_MEAN, c / lanes)[c % lanes] =
-            c < (size_t)norm->node->shape.d[1] ? mean[c] : 0.0f;
-}
-
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->out].lay;
@@ -142,7 +131,7 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
     fk_split split = fk_split_of(lay);
 
     if (behind)
-        set_origins(p, behind, &split);
+        fk_norm_begin_moments(p, behind);
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < lay->vectors * split.parts; j++) {
         size_t v = j % lay->vectors;
@@ -157,7 +146,6 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
             k.origin = fk_norm_vector_of(p, behind, FK_NORM_MEAN, v);
             k.sum = fk_norm_part_of(p, behind, &split, v, part);
             k.squares = k.sum + lanes;
-            memset(k.sum, 0, 2 * lanes * sizeof *k.sum);
         }
         kernels->forward(&k);
     }
@@ -212,7 +200,6 @@ static void backward_part(const fk_plan *p, const fk_step *s, const fk_split *sp
         k.before = &norms[1];
         k.sum_dz = fk_norm_part_of(p, before, split, v, part);
         k.product_dz = k.sum_dz + lanes;
-        memset(k.sum_dz, 0, 2 * lanes * sizeof *k.sum_dz);
     }
     fk_depthwise_for(out->lay.lanes)->backward(&k);
 }
@@ -220,8 +207,11 @@ static void backward_part(const fk_plan *p, const fk_step *s, const fk_split *sp
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->out].lay;
+    const fk_step *before = norm_before(p, s);
     fk_split split = fk_split_of(lay);
 
+    if (before)
+        fk_norm_begin_sums(p, before);
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < lay->vectors * split.parts; j++)
         backward_part(p, s, &split, j % lay->vectors, j / lay->vectors);
@@ -291,7 +281,7 @@ ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id)
     s->forward = forward;
     s->backward = backward;
     s->refresh = refresh;
-    TRY(fk_md_lanes(&md, &n->shape, lanes, p->o.half && (p->o.train || p->half_conv)));
+    TRY(fk_md_lanes(&md, &n->shape, lanes, p->o.half));
     TRY(fk_step_output(p, s, md, &n->shape, tail.id));
     fk_step_keep(p, in, s);
     if (p->tensors[in].lazy >= 0)

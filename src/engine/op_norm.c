@@ -16,10 +16,8 @@ enum { VECTORS, PARTS };
 
 fk_split fk_split_of(const fk_lay *lay)
 {
-    size_t threads = (size_t)omp_get_max_threads();
-    bool whole = lay->vectors % threads == 0 || lay->vectors >= 8 * threads;
-
-    return (fk_split){whole ? 1 : fk_min_size(threads, lay->images), lay->vectors, lay->images};
+    return (fk_split){fk_min_size((size_t)omp_get_max_threads(), lay->images), lay->vectors,
+                      lay->images};
 }
 
 /* Part `part` of channel vector v. */
@@ -91,6 +89,24 @@ static fk_norm_args args_of(const fk_plan *p, const fk_step *s, size_t v, fk_pla
 
     a.at = at;
     return a;
+}
+
+void fk_norm_begin_sums(const fk_plan *p, const fk_step *s)
+{
+    memset(fk_buffer_at(p, s->buffers[PARTS]), 0, p->buffers[s->buffers[PARTS]].bytes);
+}
+
+/* They are taken around the running mean. */
+void fk_norm_begin_moments(const fk_plan *p, const fk_step *s)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    const float *mean = fk_graph_values(p->g, s->node->param[2]);
+    size_t lanes = (size_t)lay->lanes;
+
+    fk_norm_begin_sums(p, s);
+    for (size_t c = 0; c < lay->vectors * lanes; c++)
+        fk_norm_vector_of(p, s, FK_NORM_MEAN, c / lanes)[c % lanes] =
+            c < (size_t)s->node->shape.d[1] ? mean[c] : 0.0f;
 }
 
 /* --- forward --------------------------------------------------------------------------------- */
@@ -186,16 +202,6 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
             normalise(p, s, k, &split, j / split.parts, j % split.parts);
         return FERKD_OK;
     }
-    if (split.parts == 1) { /* all of a vector by one thread, while it is in its cache */
-#pragma omp parallel for schedule(static)
-        for (size_t v = 0; v < lay->vectors; v++) {
-            if (s->moments_by < 0)
-                take_moments(p, s, k, &split, v, 0);
-            finish_moments(p, s, &split, v);
-            normalise(p, s, k, &split, v, 0);
-        }
-        return FERKD_OK;
-    }
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < (s->moments_by < 0 ? jobs : 0); j++)
         take_moments(p, s, k, &split, j % lay->vectors, j / lay->vectors);
@@ -223,18 +229,25 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
 
 /* --- backward -------------------------------------------------------------------------------- */
 
-static fk_norm_args backward_args(const fk_plan *p, const fk_step *s, const fk_split *split,
-                                  size_t v, size_t part)
+fk_norm_args fk_norm_backward_args(const fk_plan *p, const fk_step *s, size_t v)
 {
-    const fk_lay *lay = &p->tensors[s->in[0]].lay;
     const fk_tensor *out = &p->tensors[s->out];
-    fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
+    fk_norm_args a = fk_norm_args_of(p, s, v);
 
     a.dy = fk_buffer_operand(p, s->din[0], fk_md_half(p->tensors[s->in[0]].md));
     if (s->sums_by >= 0) /* the activation is undone already */
         a.dz = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
     else if (s->residual >= 0 && s->din[1] >= 0 && s->din[1] != out->grad)
         a.dz = fk_buffer_operand(p, s->din[1], fk_md_half(p->tensors[s->residual].md));
+    return a;
+}
+
+static fk_norm_args backward_args(const fk_plan *p, const fk_step *s, const fk_split *split,
+                                  size_t v, size_t part)
+{
+    fk_norm_args a = fk_norm_backward_args(p, s, v);
+
+    a.at = planes_of(&p->tensors[s->in[0]].lay, split, v, part);
     return a;
 }
 
@@ -289,16 +302,6 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     fk_split split = fk_split_of(lay);
     size_t jobs = lay->vectors * split.parts;
 
-    if (split.parts == 1) {
-#pragma omp parallel for schedule(static)
-        for (size_t v = 0; v < lay->vectors; v++) {
-            if (s->sums_by < 0)
-                take_sums(p, s, k, &split, v, 0);
-            finish_sums(p, s, &split, v);
-            spread(p, s, k, &split, v, 0);
-        }
-        return FERKD_OK;
-    }
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < (s->sums_by < 0 ? jobs : 0); j++)
         take_sums(p, s, k, &split, j % lay->vectors, j / lay->vectors);
@@ -319,34 +322,40 @@ static bool may_add(const fk_plan *p, int tensor, int adder)
     return p->tensors[tensor].step >= 0;
 }
 
-static bool feeds_depthwise(const fk_plan *p, int id)
+/* Does a convolution follow that works the normalised values out for itself? */
+static bool feeds_conv(fk_plan *p, int id, int lanes)
 {
     int user = -1;
     const fk_node *next = p->o.train ? fk_only_user(p, id, &user) : NULL;
 
-    return next && next->op == FK_CONV && fk_is_depthwise(p, next);
+    return next && next->op == FK_CONV && lanes == fk_dn_lanes() &&
+           (fk_is_depthwise(p, next) || fk_is_sliced_conv(p, next));
 }
 
-/* A depthwise convolution before, which nobody else reads, takes the moments of its output while it writes it, and
- * works out the gradient of its output while it reads it. */
-static void join_depthwise(fk_plan *p, fk_step *s, const fk_node *n)
+/* A convolution before, which nobody else reads, takes the moments of its output while it has it, and works out the
+ * gradient of its output for itself. */
+static ferkd_status join_conv(fk_plan *p, fk_step *s, const fk_node *n)
 {
     int user;
     int by = p->tensors[s->in[0]].step;
-    fk_step *d = by >= 0 ? p->steps[by] : NULL;
+    fk_step *c = by >= 0 ? p->steps[by] : NULL;
+    bool depthwise = c && c->kind == FK_KIND_DEPTHWISE && c->node->param[1] < 0;
+    bool sliced = c && c->kind == FK_KIND_CONV && c->slice_images > 0;
 
-    if (!p->o.train || !d || d->kind != FK_KIND_DEPTHWISE || d->node->param[1] >= 0 ||
-        !fk_only_user(p, n->in[0], &user))
-        return;
-    d->norm_behind = s->number;
+    if (!p->o.train || (!depthwise && !sliced) || !fk_only_user(p, n->in[0], &user))
+        return FERKD_OK;
+    c->norm_behind = s->number;
     s->moments_by = by;
     p->buffers[s->buffers[VECTORS]].first = by;
     p->buffers[s->buffers[PARTS]].first = by;
-    if (s->residual >= 0)
-        return;
+    if (s->residual >= 0 && depthwise)
+        return FERKD_OK;
     s->spread_by = by;
     fk_keep_until_backward(p, s->buffers[VECTORS], by);
     fk_keep_until_backward(p, p->tensors[s->in[0]].data, by);
+    if (s->residual >= 0 && s->post.n)
+        fk_keep_until_backward(p, p->tensors[s->out].data, by);
+    return sliced ? fk_conv_gradient_scratch(p, c) : FERKD_OK;
 }
 
 /* The residual in the layout of `in`, its values as they are. */
@@ -391,8 +400,8 @@ ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
                        p->o.train ? FK_LIFE_BOTH : FK_LIFE_ALWAYS));
     TRY(fk_step_buffer(p, s, PARTS, split.parts * 2 * channels * sizeof(double),
                        p->o.train ? FK_LIFE_BOTH : FK_LIFE_FORWARD));
-    bool lazy = tail.residual < 0 && feeds_depthwise(p, tail.id);
-    TRY(fk_md_as(&md, p->tensors[in].md, fk_stores_half(p, tail.id))); /* lazy: of the gradient */
+    bool lazy = tail.residual < 0 && feeds_conv(p, tail.id, lay.lanes);
+    TRY(fk_md_as(&md, p->tensors[in].md, p->o.half)); /* lazy: of the gradient */
     if (lazy)
         TRY(fk_step_output_in(p, s, md, &n->shape, tail.id, in));
     else
@@ -402,6 +411,5 @@ ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
     fk_step_keep(p, in, s);
     if (tail.residual >= 0 && tail.post.n)
         fk_step_keep(p, s->out, s);
-    join_depthwise(p, s, n);
-    return FERKD_OK;
+    return join_conv(p, s, n);
 }

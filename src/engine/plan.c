@@ -166,7 +166,8 @@ ferkd_status fk_step_prim(fk_plan *p, fk_step *s, int role, fk_pd *pd, const cha
     fk_pd_free(pd);
     TRY(st);
     assert(n_args <= FK_MAX_ARGS);
-    memcpy(b->args, args, (size_t)n_args * sizeof *args);
+    if (n_args)
+        memcpy(b->args, args, (size_t)n_args * sizeof *args);
     b->n_args = n_args;
     return FERKD_OK;
 }
@@ -308,14 +309,9 @@ ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out)
     return st;
 }
 
-bool fk_stores_half(const fk_plan *p, int id)
+bool fk_data_type_half(const fk_plan *p, int tensor)
 {
-    int user = -1;
-    const fk_node *next = fk_only_user(p, id, &user);
-
-    if (!p->o.half || p->half_conv)
-        return p->half_conv;
-    return next && next->op == FK_CONV && p->o.train && fk_is_depthwise(p, next);
+    return fk_md_half(p->tensors[tensor].md);
 }
 
 /* --- running --------------------------------------------------------------------------------- */
@@ -541,10 +537,13 @@ void fk_plan_profile(const fk_plan *p, fk_plan_time *to)
         to[k] = (fk_plan_time){.what = NAMES[k]};
     for (size_t i = 0; i < p->n_steps; i++) {
         const fk_step *s = p->steps[i];
-        to[s->kind].forward_s += s->seconds[0];
-        to[s->kind].backward_s += s->seconds[1];
-        fk_trace("time", "%9.3f ms forward %9.3f ms backward  %s", 1e3 * s->seconds[0],
-                 1e3 * s->seconds[1], s->node ? s->node->name : "reorder");
+        fk_kind kind = s->inner_s > 0 ? FK_KIND_NORM : s->kind; /* what is around a convolution */
+        to[kind].forward_s += s->seconds[0];
+        to[kind].backward_s += s->seconds[1] - s->inner_s;
+        to[s->kind].backward_s += s->inner_s;
+        fk_trace("time", "%9.3f ms forward %9.3f ms backward %9.3f ms inside  %s",
+                 1e3 * s->seconds[0], 1e3 * s->seconds[1], 1e3 * s->inner_s,
+                 s->node ? s->node->name : "reorder");
     }
 }
 
@@ -624,7 +623,7 @@ static ferkd_status plan_gradients(fk_plan *p)
             fk_keep_until_backward(p, out->grad2, reader);
         for (int i = 0; i < s->n_in; i++) {
             fk_tensor *t = &p->tensors[s->in[i]];
-            if (!fk_wants_din(p, s, i) || s->spread_by >= 0)
+            if (!fk_wants_din(p, s, i) || (i == 0 && s->spread_by >= 0))
                 continue;
             if (s->passes == i && out->grad2 < 0 && fk_md_equal(t->md, out->md)) {
                 s->din[i] = out->grad;
@@ -676,6 +675,8 @@ static ferkd_status bind_all(fk_plan *p)
 {
     for (size_t k = 0; k < p->n_steps; k++) {
         fk_step *s = p->steps[k];
+        if (s->bind)
+            TRY(s->bind(p, s));
         for (int r = 0; r < FK_MAX_PRIMS; r++) {
             fk_bound_prim *b = &s->prims[r];
             for (int i = 0; b->prim && i < b->n_args; i++)
@@ -737,8 +738,10 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     TRY_DONE(fk_dn_new(&p->dn));
     if (o->half)
         TRY_DONE(fk_dn_half_pays(p->dn, &p->half_conv));
+    p->o.half = p->half_conv || (o->half && o->train);
     TRY_DONE(fk_calloc(&p->tensor_of, g->n_nodes, sizeof *p->tensor_of, g->name));
     TRY_DONE(fk_calloc(&p->uses, g->n_nodes, sizeof *p->uses, g->name));
+    TRY_DONE(fk_calloc(&p->sliced, g->n_nodes, sizeof *p->sliced, g->name));
     TRY_DONE(fk_calloc(&p->absorbed, g->n_nodes, sizeof *p->absorbed, g->name));
     memset(p->tensor_of, -1, g->n_nodes * sizeof *p->tensor_of);
     fk_graph_uses(g, p->uses);
@@ -787,6 +790,7 @@ void fk_plan_free(fk_plan **plan)
     free(p->buffers);
     free(p->tensor_of);
     free(p->uses);
+    free(p->sliced);
     free(p->absorbed);
     free(p->grads);
     free(p->scratch);

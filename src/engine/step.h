@@ -80,13 +80,17 @@ struct fk_step {
     int passes;       /* input whose gradient may be the output's own, -1: none */
     fk_kind kind;     /* for profiles */
     double seconds[2]; /* forward and backward, when profiled */
+    double inner_s;    /* of them in the primitives of a convolution */
     fk_step_fn *forward, *backward, *refresh;
+    fk_step_fn *bind; /* in place of binding by reference */
     fk_bound_prim prims[FK_MAX_PRIMS]; /* their roles are each op's own */
-    int buffers[6];                    /* the op's own: statistics, masks, weights */
+    int buffers[9];                    /* the op's own: statistics, masks, weights */
     const fk_node *folded;             /* inference: the BatchNorm inside this convolution */
     int residual;                      /* tensor that is added inside this step, -1: none */
     int norm_behind; /* training: the BatchNorm step whose moments, and whose gradient, this
                         depthwise convolution works out on its way; -1: none */
+    uint32_t slice_images; /* of a convolution in training: images at a time */
+    size_t gradient_bytes; /* its output's gradient of one slice */
     int moments_by, sums_by, spread_by; /* of a BatchNorm: the steps that do these for it, -1: none */
     fk_post post;                      /* activation inside this step */
 };
@@ -103,6 +107,7 @@ struct fk_plan {
     size_t n_steps, cap_steps;
     int *tensor_of; /* [nodes]: the first tensor of each node's output, -1: none yet */
     int *uses;      /* [nodes] */
+    int8_t *sliced; /* [nodes]: can a convolution be done in slices? 0: not known yet */
     bool *absorbed; /* [nodes]: done by another node's step */
     int output;     /* tensor, plain */
     float *grads;
@@ -153,9 +158,6 @@ FERKD_CHECK ferkd_status fk_want_plain(fk_plan *p, int tensor, int *out);
 
 /* The tensor in f32, in the layout that it has. */
 FERKD_CHECK ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out);
-/* Are the values of node `id` best stored in bf16, for those who read them? */
-bool fk_stores_half(const fk_plan *p, int id);
-
 /* Is a gradient wanted for this input? */
 bool fk_wants_din(const fk_plan *p, const fk_step *s, int i);
 
@@ -222,6 +224,19 @@ double *fk_norm_part_of(const fk_plan *p, const fk_step *s, const fk_split *spli
                         size_t part);
 /* The buffer is needed until backward of step number `step`, too. */
 void fk_keep_until_backward(fk_plan *p, int buffer, int step);
+
+/* A convolution in training by slices of the batch (op_conv_train.c), and whether this one can be. */
+bool fk_is_sliced_conv(fk_plan *p, const fk_node *n);
+ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id);
+/* The BatchNorm behind it works its gradient out in slices: scratch for it. */
+FERKD_CHECK ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s);
+bool fk_data_type_half(const fk_plan *p, int tensor);
+
+/* For the steps that take a BatchNorm's moments, or sums, for it: set them to nothing. */
+void fk_norm_begin_moments(const fk_plan *p, const fk_step *s);
+void fk_norm_begin_sums(const fk_plan *p, const fk_step *s);
+/* As fk_norm_args_of(), with the gradients. */
+fk_norm_args fk_norm_backward_args(const fk_plan *p, const fk_step *s, size_t v);
 
 /* What follows node `id`, its alone user each time, and can be done in the same step: the addition of a value
  * that is there already, an activation. Marks them absorbed; gives the last of them. */

@@ -152,17 +152,23 @@ static ferkd_status repeat(const ops_case *c, fk_plan *plan)
 {
     size_t n = outputs(c);
     float *first = NULL;
+    float *values = NULL; /* running statistics, too */
+    size_t bytes = c->g->n_values * sizeof *values;
     ferkd_status st = FERKD_OK;
 
     TRY_DONE(fk_calloc(&first, n + c->g->n_trained, sizeof *first, c->name));
+    TRY_DONE(fk_calloc(&values, c->g->n_values, sizeof *values, c->name));
+    memcpy(values, c->g->values, bytes);
     TRY_DONE(both_ways(c, plan));
     memcpy(first, fk_plan_output(plan), n * sizeof *first);
     memcpy(first + n, fk_plan_grads(plan), c->g->n_trained * sizeof *first);
+    memcpy(c->g->values, values, bytes);
     TRY_DONE(both_ways(c, plan));
     if (memcmp(first, fk_plan_output(plan), n * sizeof *first) != 0 ||
         memcmp(first + n, fk_plan_grads(plan), c->g->n_trained * sizeof *first) != 0)
         st = fk_fail(FERKD_BUG, "two runs differ");
 done:
+    free(values);
     free(first);
     return st;
 }

@@ -1,0 +1,638 @@
+/* Convolution in training, a few images at a time. A slice of the batch is small enough to stay in the caches, so
+ * what stands around the convolution is done on it there, and never goes through memory:
+ *   - the BatchNorm and activation before it (left to us by op_norm.c) are worked out from their input;
+ *   - the moments for the BatchNorm behind it are taken from its output;
+ *   - backward, the gradient of that output is worked out from the BatchNorm behind, and the activation and sums
+ *     of the one before are done on the gradient of the input;
+ *   - values are stored in bf16 and multiplied in f32, or the other way round, by conversion on the way.
+ * All layouts are vectors of channels; an image of few channels is row-major. */
+#include "base/compat.h"
+
+#include "engine/step.h"
+
+#include <omp.h>
+
+#include "base/mem.h"
+#include "engine/tune.h"
+
+enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
+
+enum { WEIGHTS, DATA_WEIGHTS, DIFF_WEIGHTS, DIFF_SLICE, X, Y, X_BACK, DY, DX };
+
+#define SLICE_BYTES ((size_t)2400 << 10) /* of input and output, for each thread: what its second-level cache holds */
+
+/* --- slices ---------------------------------------------------------------------------------- */
+
+static size_t floats_of(const fk_shape *s)
+{
+    return (size_t)fk_shape_count(s);
+}
+
+/* How many images at a time: as many as fit in the caches, a divisor of the batch. But the gradients of the weights
+ * have to be added up for each slice, which must not cost more than it wins; and Winograd's transforms of the
+ * weights are done for each slice, so convolutions larger than 1x1 are left whole. */
+static uint32_t images_of(const fk_plan *p, const fk_node *n)
+{
+    const fk_shape *in = &p->g->nodes[n->in[0]].shape;
+    uint32_t batch = (uint32_t)in->d[0];
+    uint32_t threads = (uint32_t)omp_get_max_threads();
+    size_t all = (floats_of(in) + floats_of(&n->shape)) * sizeof(float);
+    size_t weights = p->g->params[n->param[0]].count * sizeof(float);
+    uint32_t images = batch;
+
+    size_t room = SLICE_BYTES * threads;
+
+    if (n->param[1] >= 0 || n->u.conv.window.kernel[0] * n->u.conv.window.kernel[1] > 1)
+        return batch;
+    while (images % 2 == 0 && images / 2 >= threads && all / batch * images > room &&
+           (size_t)(batch / (images / 2)) * weights <= all / 4)
+        images /= 2;
+    return images;
+}
+
+static ferkd_status slice_args(const fk_plan *p, const fk_node *n, fk_conv_args *a)
+{
+    int64_t images = images_of(p, n);
+
+    *a = (fk_conv_args){.prop = FK_TRAINING,
+                        .src = p->g->nodes[n->in[0]].shape,
+                        .weights = p->g->params[n->param[0]].shape,
+                        .dst = n->shape,
+                        .bias = n->param[1] >= 0,
+                        .groups = n->u.conv.groups,
+                        .window = n->u.conv.window,
+                        .half = p->half_conv};
+    a->src.d[0] = a->dst.d[0] = images;
+    return FERKD_OK;
+}
+
+static bool is_picture(const fk_shape *s)
+{
+    return s->d[1] <= 4;
+}
+
+/* The layouts of a slice. */
+static ferkd_status slice_layouts(const fk_conv_args *a, fk_md **src, fk_md **dst)
+{
+    fk_md *plain = NULL;
+
+    *src = *dst = NULL;
+    if (is_picture(&a->src)) {
+        TRY(fk_md_plain(&plain, &a->src));
+        ferkd_status st = fk_md_as(src, plain, a->half);
+        fk_md_free(plain);
+        TRY(st);
+    } else {
+        TRY(fk_md_lanes(src, &a->src, fk_dn_lanes(), a->half));
+    }
+    ferkd_status st = fk_md_lanes(dst, &a->dst, fk_dn_lanes(), a->half);
+    if (st != FERKD_OK) {
+        fk_md_free(*src);
+        *src = NULL;
+    }
+    return st;
+}
+
+/* The primitives of all directions; false if one is missing or is reference code. */
+static bool choose_all(fk_plan *p, fk_conv_args *a, bool needs_data, fk_pd *pds[3])
+{
+    static const fk_prop PROPS[] = {FK_TRAINING, FK_BACKWARD_WEIGHTS, FK_BACKWARD_DATA};
+    bool bias = a->bias;
+
+    for (int i = 0; i < (needs_data ? 3 : 2); i++) {
+        a->prop = PROPS[i];
+        a->bias = bias && PROPS[i] != FK_BACKWARD_DATA;
+        a->forward = i ? pds[0] : NULL;
+        if (fk_choose_conv(p, &pds[i], a) != FERKD_OK || strstr(fk_pd_impl(pds[i]), "ref"))
+            return false;
+    }
+    a->bias = bias;
+    return true;
+}
+
+bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
+{
+    const fk_shape *in = &p->g->nodes[n->in[0]].shape;
+    fk_conv_args a;
+    fk_pd *pds[3] = {NULL, NULL, NULL};
+    fk_md *src = NULL;
+    fk_md *dst = NULL;
+    int lanes = fk_dn_lanes();
+    ptrdiff_t id = n - p->g->nodes;
+
+    if (!p->o.train || p->o.layout == FK_LAYOUT_LAST || in->n != 4 || n->shape.d[1] < lanes ||
+        (in->d[1] < lanes && !is_picture(in)))
+        return false;
+    if (p->sliced[id])
+        return p->sliced[id] > 0;
+    bool can = slice_args(p, n, &a) == FERKD_OK && slice_layouts(&a, &src, &dst) == FERKD_OK;
+    a.src_md = src;
+    a.dst_md = dst;
+    can = can && choose_all(p, &a, !is_picture(in), pds);
+    p->sliced[id] = can ? 1 : -1;
+    for (int i = 0; i < 3; i++)
+        fk_pd_free(pds[i]);
+    fk_md_free(src);
+    fk_md_free(dst);
+    return can;
+}
+
+/* --- where a slice is ------------------------------------------------------------------------ */
+
+static fk_operand moved(fk_operand o, size_t elements)
+{
+    size_t size = o.half ? sizeof(uint16_t) : sizeof(float);
+
+    return o.data ? (fk_operand){(char *)o.data + elements * size, o.half} : o;
+}
+
+static size_t image_elements(const fk_plan *p, int tensor)
+{
+    const fk_tensor *t = &p->tensors[tensor];
+
+    return t->lay.lanes ? t->lay.image : (size_t)(fk_shape_count(&t->shape) / t->shape.d[0]);
+}
+
+static uint32_t images(const fk_step *s)
+{
+    return s->slice_images;
+}
+
+static uint32_t slices(const fk_plan *p, const fk_step *s)
+{
+    return (uint32_t)(p->tensors[s->out].shape.d[0] / s->slice_images);
+}
+
+/* Elements before slice k of a tensor. */
+static size_t offset_of(const fk_plan *p, const fk_step *s, int tensor, uint32_t k)
+{
+    return (size_t)k * images(s) * image_elements(p, tensor);
+}
+
+static const fk_step *norm_before(const fk_plan *p, const fk_step *s)
+{
+    int lazy = p->tensors[s->in[0]].lazy;
+
+    return lazy < 0 ? NULL : p->steps[lazy];
+}
+
+static const fk_step *norm_behind(const fk_plan *p, const fk_step *s)
+{
+    return s->norm_behind < 0 ? NULL : p->steps[s->norm_behind];
+}
+
+/* The input as it is stored: what the BatchNorm before reads, if it is ours to work out. */
+static fk_operand stored_input(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_step *before = norm_before(p, s);
+    int tensor = before ? before->in[0] : s->in[0];
+
+    return moved(fk_data_operand(p, tensor), offset_of(p, s, tensor, k));
+}
+
+static fk_operand stored_output(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    return moved(fk_data_operand(p, s->out), offset_of(p, s, s->out, k));
+}
+
+/* What a primitive reads or writes for slice k: scratch if there is some, else the tensor itself. */
+static fk_operand input_at(const fk_plan *p, const fk_step *s, int scratch, uint32_t k)
+{
+    return s->buffers[scratch] >= 0 ? fk_buffer_operand(p, s->buffers[scratch], p->half_conv)
+                                    : stored_input(p, s, k);
+}
+
+static fk_operand output_at(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    return s->buffers[Y] >= 0 ? fk_buffer_operand(p, s->buffers[Y], p->half_conv)
+                              : stored_output(p, s, k);
+}
+
+static fk_operand stored_din(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    bool half = fk_md_half(p->tensors[s->in[0]].md);
+
+    return moved(fk_buffer_operand(p, s->din[0], half), offset_of(p, s, s->in[0], k));
+}
+
+static fk_operand stored_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_tensor *out = &p->tensors[s->out];
+
+    return moved(fk_buffer_operand(p, out->grad, fk_md_half(out->md)), offset_of(p, s, s->out, k));
+}
+
+static fk_operand gradient_at(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    return s->buffers[DY] >= 0 ? fk_buffer_operand(p, s->buffers[DY], p->half_conv)
+                               : stored_gradient(p, s, k);
+}
+
+static fk_operand din_at(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    return s->buffers[DX] >= 0 ? fk_buffer_operand(p, s->buffers[DX], p->half_conv)
+                               : stored_din(p, s, k);
+}
+
+/* --- work on the planes of a slice ----------------------------------------------------------- */
+
+/* Part `part` of channel vector v within a slice of n images. */
+static fk_planes planes_of(const fk_lay *lay, const fk_split *split, uint32_t n, size_t v,
+                           size_t part)
+{
+    size_t begin = n * part / split->parts;
+    size_t end = n * (part + 1) / split->parts;
+
+    return (fk_planes){begin * lay->image + v * lay->vector, end - begin, lay->image, lay->pixels,
+                       lay->pixel};
+}
+
+/* The operands of a BatchNorm, moved to slice k. */
+static fk_norm_args norm_slice(const fk_plan *p, const fk_step *s, const fk_step *norm, size_t v,
+                               uint32_t k)
+{
+    fk_norm_args a = fk_norm_backward_args(p, norm, v);
+    size_t by = offset_of(p, s, norm->in[0], k);
+
+    a.y = moved(a.y, by);
+    a.a = moved(a.a, by);
+    a.residual = moved(a.residual, by);
+    a.g = moved(a.g, by);
+    a.g2 = moved(a.g2, by);
+    a.dz = moved(a.dz, by);
+    return a;
+}
+
+/* The input of slice k, worked out or converted into scratch. */
+static void load_input(const fk_plan *p, const fk_step *s, int scratch, uint32_t k)
+{
+    const fk_step *before = norm_before(p, s);
+    fk_operand to = input_at(p, s, scratch, k);
+
+    if (s->buffers[scratch] < 0)
+        return;
+    if (!before) {
+        fk_add(to, stored_input(p, s, k), (fk_operand){0},
+               images(s) * image_elements(p, s->in[0]));
+        return;
+    }
+    const fk_lay *lay = &p->tensors[before->in[0]].lay;
+    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        fk_norm_args a = norm_slice(p, s, before, j % lay->vectors, k);
+        a.at = planes_of(lay, &split, images(s), j % lay->vectors, j / lay->vectors);
+        a.residual = (fk_operand){0};
+        a.a = to;
+        kernels->forward(&a);
+    }
+}
+
+/* One channel vector of the planes, converted. */
+static void convert_planes(const fk_norm_kernels *kernels, fk_operand to, fk_operand from,
+                           const fk_planes *at, int lanes)
+{
+    for (size_t i = 0; i < at->images; i++) {
+        size_t by = at->first + i * at->image;
+        kernels->add(moved(to, by), moved(from, by), (fk_operand){0}, at->pixels * (size_t)lanes);
+    }
+}
+
+/* The output of slice k to where it is stored, and its moments for the BatchNorm behind. */
+static void store_output(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_step *behind = norm_behind(p, s);
+    const fk_lay *lay = &p->tensors[s->out].lay;
+    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+    fk_operand from = output_at(p, s, k);
+    fk_operand to = stored_output(p, s, k);
+
+    if (!behind && from.data == to.data)
+        return;
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        size_t v = j % lay->vectors;
+        size_t part = j / lay->vectors;
+        fk_planes at = planes_of(lay, &split, images(s), v, part);
+        if (from.data != to.data)
+            convert_planes(kernels, to, from, &at, lay->lanes);
+        if (behind) {
+            double *sums = fk_norm_part_of(p, behind, &split, v, part);
+            fk_norm_args a = {
+                .at = at, .y = to, .mean = fk_norm_vector_of(p, behind, FK_NORM_MEAN, v)};
+            kernels->moments(&a, sums, sums + lay->lanes);
+        }
+    }
+}
+
+/* The gradient of the output of slice k, worked out by the BatchNorm behind, or converted. */
+static void load_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_step *behind = norm_behind(p, s);
+    const fk_lay *lay = &p->tensors[s->out].lay;
+    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+    fk_operand to = gradient_at(p, s, k);
+
+    if (s->buffers[DY] < 0)
+        return;
+    if (p->tensors[s->out].grad >= 0) {
+        fk_add(to, stored_gradient(p, s, k), (fk_operand){0}, images(s) * lay->image);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        fk_norm_args a = norm_slice(p, s, behind, j % lay->vectors, k);
+        a.at = planes_of(lay, &split, images(s), j % lay->vectors, j / lay->vectors);
+        a.dy = to;
+        kernels->backward(&a);
+    }
+}
+
+/* The gradient of the input of slice k to where it is stored; before the activation if that is ours. */
+static void store_din(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_step *before = norm_before(p, s);
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    fk_operand from = din_at(p, s, k);
+    fk_operand to = stored_din(p, s, k);
+
+    if (!before) {
+        if (from.data != to.data)
+            fk_add(to, from, (fk_operand){0}, images(s) * lay->image);
+        return;
+    }
+    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        size_t v = j % lay->vectors;
+        size_t part = j / lay->vectors;
+        double *sums = fk_norm_part_of(p, before, &split, v, part);
+        fk_norm_args a = fk_norm_args_of(p, before, v);
+        a.at = planes_of(lay, &split, images(s), v, part);
+        a.y = stored_input(p, s, k);
+        a.g = from;
+        a.g2 = a.residual = (fk_operand){0};
+        a.dz = to;
+        kernels->sums(&a, sums, sums + lay->lanes);
+    }
+}
+
+/* --- running --------------------------------------------------------------------------------- */
+
+static ferkd_status refresh(fk_plan *p, fk_step *s)
+{
+    TRY(fk_run(p, s, LOAD_WEIGHTS));
+    return s->prims[LOAD_DATA_WEIGHTS].prim ? fk_run(p, s, LOAD_DATA_WEIGHTS) : FERKD_OK;
+}
+
+static ferkd_status run_slice(fk_plan *p, fk_step *s, int role, uint32_t k)
+{
+    double start = p->o.profile ? fk_now_s() : 0.0;
+
+    TRY(fk_prim_run_set(p->dn, s->prims[role].prim, (int)k));
+    if (p->o.profile)
+        s->inner_s += fk_now_s() - start;
+    return FERKD_OK;
+}
+
+static ferkd_status forward(fk_plan *p, fk_step *s)
+{
+    const fk_step *behind = norm_behind(p, s);
+
+    if (behind)
+        fk_norm_begin_moments(p, behind);
+    for (uint32_t k = 0; k < slices(p, s); k++) {
+        load_input(p, s, X, k);
+        TRY(run_slice(p, s, RUN, k));
+        store_output(p, s, k);
+    }
+    return FERKD_OK;
+}
+
+/* Each slice has its gradient of the weights; the first one writes where the sum is. */
+static ferkd_status weight_gradient(fk_plan *p, fk_step *s, uint32_t k)
+{
+    TRY(run_slice(p, s, RUN_WEIGHTS, k));
+    if (k > 0) {
+        fk_operand sum = fk_buffer_operand(p, s->buffers[DIFF_WEIGHTS], false);
+        fk_operand more = fk_buffer_operand(p, s->buffers[DIFF_SLICE], false);
+        fk_add(sum, sum, more, p->buffers[s->buffers[DIFF_SLICE]].bytes / sizeof(float));
+    }
+    return FERKD_OK;
+}
+
+static ferkd_status backward(fk_plan *p, fk_step *s)
+{
+    const fk_step *before = norm_before(p, s);
+    bool data = fk_wants_din(p, s, 0);
+
+    if (before)
+        fk_norm_begin_sums(p, before);
+    for (uint32_t k = 0; k < slices(p, s); k++) {
+        load_input(p, s, X_BACK, k);
+        load_gradient(p, s, k);
+        TRY(weight_gradient(p, s, k));
+        if (data) {
+            TRY(run_slice(p, s, RUN_DATA, k));
+            store_din(p, s, k);
+        }
+    }
+    return fk_run(p, s, STORE_WEIGHTS);
+}
+
+/* Every slice binds its own memory, once. */
+static ferkd_status bind(fk_plan *p, fk_step *s)
+{
+    int bias = s->node->param[1];
+    float *values = bias >= 0 ? fk_graph_values(p->g, bias) : NULL;
+    float *grads = bias >= 0 ? p->grads + p->g->params[bias].offset : NULL;
+    void *weights = fk_buffer_at(p, s->buffers[WEIGHTS]);
+
+    for (uint32_t k = 0; k < slices(p, s); k++) {
+        int set = (int)k;
+        fk_prim *run = s->prims[RUN].prim;
+        fk_prim *back = s->prims[RUN_WEIGHTS].prim;
+        TRY(fk_prim_bind_set(p->dn, run, set, FK_SRC, input_at(p, s, X, k).data));
+        TRY(fk_prim_bind_set(p->dn, run, set, FK_WEIGHTS, weights));
+        TRY(fk_prim_bind_set(p->dn, run, set, FK_DST, output_at(p, s, k).data));
+        TRY(fk_prim_bind_set(p->dn, back, set, FK_SRC, input_at(p, s, X_BACK, k).data));
+        TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_DST, gradient_at(p, s, k).data));
+        int dw = s->buffers[k ? DIFF_SLICE : DIFF_WEIGHTS];
+        TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_WEIGHTS, fk_buffer_at(p, dw)));
+        if (bias >= 0) {
+            TRY(fk_prim_bind_set(p->dn, run, set, FK_BIASES, values));
+            TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_BIASES, grads));
+        }
+        fk_prim *data = s->prims[RUN_DATA].prim;
+        if (!data)
+            continue;
+        int dw_in = s->buffers[DATA_WEIGHTS] >= 0 ? DATA_WEIGHTS : WEIGHTS;
+        TRY(fk_prim_bind_set(p->dn, data, set, FK_DIFF_DST, gradient_at(p, s, k).data));
+        TRY(fk_prim_bind_set(p->dn, data, set, FK_WEIGHTS, fk_buffer_at(p, s->buffers[dw_in])));
+        TRY(fk_prim_bind_set(p->dn, data, set, FK_DIFF_SRC, din_at(p, s, k).data));
+    }
+    return FERKD_OK;
+}
+
+/* --- compiling ------------------------------------------------------------------------------- */
+
+/* A reorder between the parameter (or its gradient) and the layout that pd has for `slot`. */
+static ferkd_status convert_weights(fk_plan *p, fk_step *s, const fk_pd *pd, fk_slot slot,
+                                    int buffer, int role)
+{
+    bool store = role == STORE_WEIGHTS;
+    int param = s->node->param[0];
+    fk_md *md = NULL;
+    fk_md *plain = NULL;
+    fk_pd *reorder = NULL;
+    fk_ref values = {store ? FK_REF_GRADS : FK_REF_VALUES, param};
+    fk_ref mine = {FK_REF_BUFFER, buffer};
+    ferkd_status st = FERKD_OK;
+
+    TRY(fk_pd_md(pd, slot, &md));
+    TRY_DONE(fk_md_weights(&plain, &p->g->params[param].shape, s->node->u.conv.groups));
+    TRY_DONE(
+        fk_step_buffer(p, s, buffer, fk_md_bytes(md), store ? FK_LIFE_BACKWARD : FK_LIFE_ALWAYS));
+    TRY_DONE(store ? fk_pd_reorder(p->dn, &reorder, md, plain)
+                   : fk_pd_reorder(p->dn, &reorder, plain, md));
+    TRY_DONE(fk_step_prim(p, s, role, reorder, "convert weights",
+                          (fk_arg[]){{FK_SRC, store ? mine : values},
+                                     {FK_DST, store ? values : mine}},
+                          2));
+done:
+    fk_md_free(md);
+    fk_md_free(plain);
+    return st;
+}
+
+static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_pd *const pds[3])
+{
+    fk_md *here = NULL;
+    fk_md *there = NULL;
+    ferkd_status st = FERKD_OK;
+
+    TRY(convert_weights(p, s, pds[0], FK_WEIGHTS, WEIGHTS, LOAD_WEIGHTS));
+    TRY(convert_weights(p, s, pds[1], FK_DIFF_WEIGHTS, DIFF_WEIGHTS, STORE_WEIGHTS));
+    if (slices(p, s) > 1)
+        TRY(fk_step_buffer(p, s, DIFF_SLICE, p->buffers[s->buffers[DIFF_WEIGHTS]].bytes,
+                           FK_LIFE_BACKWARD));
+    if (!pds[2])
+        return FERKD_OK;
+    TRY(fk_pd_md(pds[0], FK_WEIGHTS, &here));
+    TRY_DONE(fk_pd_md(pds[2], FK_WEIGHTS, &there));
+    if (!fk_md_equal(here, there))
+        TRY_DONE(
+            convert_weights(p, s, pds[2], FK_WEIGHTS, DATA_WEIGHTS, LOAD_DATA_WEIGHTS));
+done:
+    fk_md_free(here);
+    fk_md_free(there);
+    return st;
+}
+
+/* Scratch, where a slice is not read or written as it is stored. */
+static ferkd_status compile_scratch(fk_plan *p, fk_step *s, const fk_conv_args *a)
+{
+    const fk_tensor *in = &p->tensors[s->in[0]];
+    size_t x = fk_md_bytes(a->src_md);
+    size_t y = fk_md_bytes(a->dst_md);
+    bool stored_half = fk_data_type_half(p, in->lazy >= 0 ? p->steps[in->lazy]->in[0] : s->in[0]);
+
+    s->gradient_bytes = y;
+    if (in->lazy >= 0 || stored_half != p->half_conv) {
+        TRY(fk_step_buffer(p, s, X, x, FK_LIFE_FORWARD));
+        TRY(fk_step_buffer(p, s, X_BACK, x, FK_LIFE_BACKWARD));
+    }
+    if (fk_md_half(p->tensors[s->out].md) != p->half_conv) {
+        TRY(fk_step_buffer(p, s, Y, y, FK_LIFE_FORWARD));
+        TRY(fk_step_buffer(p, s, DY, y, FK_LIFE_BACKWARD));
+    }
+    if (fk_wants_din(p, s, 0) && (in->lazy >= 0 || fk_md_half(in->md) != p->half_conv))
+        TRY(fk_step_buffer(p, s, DX, x, FK_LIFE_BACKWARD));
+    return FERKD_OK;
+}
+
+ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s)
+{
+    return s->buffers[DY] >= 0 ? FERKD_OK
+                               : fk_step_buffer(p, s, DY, s->gradient_bytes, FK_LIFE_BACKWARD);
+}
+
+/* The input as vectors of channels (a picture: row-major), in the type that it has. */
+static ferkd_status want_input(fk_plan *p, const fk_node *n, int *in)
+{
+    const fk_tensor *t = &p->tensors[*in];
+    fk_md *md = NULL;
+
+    if (t->lazy >= 0)
+        return FERKD_OK;
+    if (is_picture(&p->g->nodes[n->in[0]].shape))
+        return fk_want_plain(p, *in, in);
+    TRY(fk_md_lanes(&md, &t->shape, fk_dn_lanes(), fk_md_half(t->md)));
+    ferkd_status st = fk_want(p, *in, md, in);
+    fk_md_free(md);
+    return st;
+}
+
+static ferkd_status compile_step(fk_plan *p, fk_step *s, const fk_node *n, int id, fk_conv_args *a)
+{
+    fk_md *md = NULL;
+    fk_pd *pds[3] = {NULL, NULL, NULL};
+    static const char *const WHAT[] = {"convolution", "convolution, weight gradient of",
+                                       "convolution, data gradient of"};
+    static const int ROLES[] = {RUN, RUN_WEIGHTS, RUN_DATA};
+    ferkd_status st = FERKD_OK;
+
+    if (!choose_all(p, a, p->tensors[s->in[0]].needs_grad, pds)) {
+        st = fk_fail(FERKD_BUG, "node %s: a convolution that was there is gone", n->name);
+        goto done;
+    }
+    TRY_DONE(fk_md_lanes(&md, &n->shape, fk_dn_lanes(), p->o.half));
+    TRY_DONE(fk_step_output(p, s, md, &n->shape, id));
+    TRY_DONE(compile_weights(p, s, pds));
+    TRY_DONE(compile_scratch(p, s, a));
+    for (int i = 0; i < 3; i++) {
+        fk_pd *pd = pds[i];
+        pds[i] = NULL;
+        if (pd)
+            TRY_DONE(fk_step_prim(p, s, ROLES[i], pd, WHAT[i], NULL, 0));
+    }
+done:
+    for (int i = 0; i < 3; i++)
+        fk_pd_free(pds[i]);
+    return st;
+}
+
+ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id)
+{
+    int in = p->tensor_of[n->in[0]];
+    fk_step *s = NULL;
+    fk_conv_args a;
+    fk_md *src = NULL;
+    fk_md *dst = NULL;
+
+    TRY(want_input(p, n, &in));
+    TRY(fk_step_new(p, &s, n, 1));
+    s->in[0] = in;
+    s->kind = FK_KIND_CONV;
+    s->forward = forward;
+    s->backward = backward;
+    s->refresh = refresh;
+    s->bind = bind;
+    TRY(slice_args(p, n, &a));
+    s->slice_images = (uint32_t)a.src.d[0];
+    TRY(slice_layouts(&a, &src, &dst));
+    a.src_md = src;
+    a.dst_md = dst;
+    ferkd_status st = compile_step(p, s, n, id, &a);
+    fk_md_free(src);
+    fk_md_free(dst);
+    TRY(st);
+    fk_step_keep(p, in, s);
+    if (p->tensors[in].lazy >= 0)
+        p->steps[p->tensors[in].lazy]->sums_by = s->number;
+    return FERKD_OK;
+}
