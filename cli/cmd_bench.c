@@ -5,7 +5,7 @@
 #include "base/mem.h"
 
 typedef struct options {
-    int64_t batch, size, classes, repeat, warmup;
+    int64_t batch, size, classes, repeat, warmup, max_memory;
     char *precision, *tune;
     bool profile, lockstep, json;
 } options;
@@ -22,6 +22,8 @@ static const fk_option TABLE[] = {
      "bf16 stores values in half the memory; auto: the faster of both here"},
     {"tune", 0, FK_OPT_TEXT, AT(tune), "quick", 0, 0, NULL, "HOW",
      "off: implementations by rule; quick, full: the fastest, measured once; or a file of choices"},
+    {"max-memory", 0, FK_OPT_INT, AT(max_memory), "0", 0, 1e9, NULL, "MIB",
+     "training: for activations, gradients and workspaces; 0: any"},
     {"repeat", 0, FK_OPT_INT, AT(repeat), "7", 1, 1000000, NULL, "N", "steps that are timed"},
     {"warmup", 0, FK_OPT_INT, AT(warmup), "2", 0, 1000000, NULL, "N", "steps before them"},
     {"profile", 0, FK_OPT_FLAG, AT(profile), "false", 0, 0, NULL, NULL,
@@ -103,8 +105,10 @@ static ferkd_status print_result(const options *o, const ferkd_speed *s, double 
     (void)printf("%.2f ms a step (fastest %.2f, slowest %.2f), %.1f img/s, %s\n", 1e3 * median,
                  1e3 * times[0], 1e3 * times[n - 1], (double)o->batch / median,
                  ferkd_speed_precision(s));
-    (void)printf("arena %.1f MiB, weights %.1f MiB, peak of the process %.1f MiB\n",
-                 (double)arena / 1048576.0, (double)weights / 1048576.0, peak_bytes() / 1048576.0);
+    char memory[256];
+    ferkd_speed_memory_text(s, memory, sizeof memory);
+    (void)printf("%s\nweights and optimiser %.1f MiB, peak of the process %.1f MiB\n", memory,
+                 (double)weights / 1048576.0, peak_bytes() / 1048576.0);
     for (size_t i = 0; i < n_parts; i++)
         (void)printf("  %8.2f ms  %s\n", 1e3 * parts[i].seconds / steps, parts[i].what);
     return FERKD_OK;
@@ -138,6 +142,7 @@ static ferkd_status bench(const options *o, const char *kind, const char *model)
     so.batch = (uint32_t)o->batch;
     so.size_px = (uint32_t)o->size;
     so.classes = (uint32_t)o->classes;
+    so.max_bytes = (uint64_t)o->max_memory << 20;
     so.precision = o->precision;
     so.tune = o->tune;
     so.profile = o->profile;

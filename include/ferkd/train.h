@@ -165,7 +165,8 @@ typedef struct ferkd_speed_options {
     uint32_t classes; /**< of a model of the zoo; 0: 1000 */
     const char *precision; /**< "f32", "bf16", "auto" */
     const char *tune;      /**< "off", "quick", "full", or a file of choices */
-    bool profile;     /**< note where the time goes */
+    uint64_t max_bytes;    /**< training: of activations, gradients and workspaces; 0: any */
+    bool profile;          /**< note where the time goes */
 } ferkd_speed_options;
 
 /** Seconds by kind of work. */
@@ -184,6 +185,8 @@ FERKD_API void ferkd_speed_close(ferkd_speed **speed);
 FERKD_API FERKD_CHECK ferkd_status ferkd_speed_step(ferkd_speed *s, double *seconds);
 /** Bytes of activations, gradients and workspaces; of weights, their gradients and the optimiser. */
 FERKD_API void ferkd_speed_memory(const ferkd_speed *s, uint64_t *arena, uint64_t *weights);
+/** The arena by kind, at its fullest moment, as a line of text (at most size bytes). */
+FERKD_API void ferkd_speed_memory_text(const ferkd_speed *s, char *text, size_t size);
 /** What values are stored and multiplied in. */
 FERKD_API const char *ferkd_speed_precision(const ferkd_speed *s);
 /** Where the time of all steps went (profile): at most `room` parts; gives how many. */
@@ -214,6 +217,8 @@ typedef struct ferkd_recipe {
     int64_t mix_off_epoch;
     char *init;
     char *precision, *tune;
+    int64_t max_memory;
+    bool memory;
 } ferkd_recipe;
 
 struct fk_option;

@@ -23,9 +23,48 @@ static int by_size(const void *a, const void *b)
     return (x->number > y->number) - (x->number < y->number);
 }
 
+static bool meet(int a_first, int a_last, int b_first, int b_last)
+{
+    return a_first <= b_last && b_first <= a_last;
+}
+
 static bool overlap(const fk_buffer *a, const fk_buffer *b)
 {
-    return a->first <= b->last && b->first <= a->last;
+    bool twice_a = a->again <= a->until;
+    bool twice_b = b->again <= b->until;
+
+    return meet(a->first, a->last, b->first, b->last) ||
+           (twice_a && meet(a->again, a->until, b->first, b->last)) ||
+           (twice_b && meet(a->first, a->last, b->again, b->until)) ||
+           (twice_a && twice_b && meet(a->again, a->until, b->again, b->until));
+}
+
+static bool alive(const fk_buffer *b, int time)
+{
+    return (b->first <= time && time <= b->last) || (b->again <= time && time <= b->until);
+}
+
+void fk_memory_by_kind(const fk_buffer *buffers, size_t n, size_t *bytes)
+{
+    size_t fullest = 0;
+
+    memset(bytes, 0, FK_MEMORY_COUNT * sizeof *bytes);
+    for (size_t t = 0; t < n; t++) { /* it begins where some buffer does */
+        for (int second = 0; second < 2; second++) {
+            size_t now[FK_MEMORY_COUNT] = {0};
+            size_t all = 0;
+            int time = second ? buffers[t].again : buffers[t].first;
+            for (size_t i = 0; i < n; i++) {
+                size_t b = alive(&buffers[i], time) ? buffers[i].bytes : 0;
+                now[buffers[i].kind] += b;
+                all += b;
+            }
+            if (all > fullest) {
+                fullest = all;
+                memcpy(bytes, now, sizeof now);
+            }
+        }
+    }
 }
 
 /* The lowest offset for b among those already placed, which are sorted by offset. */

@@ -302,7 +302,7 @@ static void convert_planes(const fk_norm_kernels *kernels, fk_operand to, fk_ope
 /* The output of slice k to where it is stored, and its moments for the BatchNorm behind. */
 static void store_output(const fk_plan *p, const fk_step *s, uint32_t k)
 {
-    const fk_step *behind = norm_behind(p, s);
+    const fk_step *behind = p->redoing ? NULL : norm_behind(p, s);
     const fk_lay *lay = &p->tensors[s->out].lay;
     const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
     fk_split split = fk_split_of(lay);
@@ -401,7 +401,7 @@ static ferkd_status run_slice(fk_plan *p, fk_step *s, int role, uint32_t k)
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
-    const fk_step *behind = norm_behind(p, s);
+    const fk_step *behind = p->redoing ? NULL : norm_behind(p, s);
 
     if (behind)
         fk_norm_begin_moments(p, behind);

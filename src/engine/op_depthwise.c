@@ -126,7 +126,8 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
     const fk_lay *lay = &p->tensors[s->out].lay;
     const fk_depthwise_kernels *kernels = fk_depthwise_for(lay->lanes);
     const fk_step *before = norm_before(p, s);
-    const fk_step *behind = s->norm_behind < 0 ? NULL : p->steps[s->norm_behind];
+    const fk_step *behind =
+        s->norm_behind < 0 || p->redoing ? NULL : p->steps[s->norm_behind];
     size_t lanes = (size_t)lay->lanes;
     fk_split split = fk_split_of(lay);
 

@@ -196,7 +196,7 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
     fk_split split = fk_split_of(lay);
     size_t jobs = lay->vectors * split.parts;
 
-    if (!p->o.train) {
+    if (!p->o.train || p->redoing) {
 #pragma omp parallel for schedule(static)
         for (size_t j = 0; j < jobs; j++)
             normalise(p, s, k, &split, j / split.parts, j % split.parts);

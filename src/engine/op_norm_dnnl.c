@@ -30,7 +30,7 @@ static void update_running(fk_plan *p, const fk_step *s)
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
     TRY(fk_run(p, s, RUN));
-    if (p->o.train)
+    if (p->o.train && !p->redoing)
         update_running(p, s);
     return FERKD_OK;
 }

@@ -23,7 +23,8 @@ ferkd_status fk_plan_buffer(fk_plan *p, size_t bytes, int first, int last, int *
 {
     TRY(fk_grow(&p->buffers, &p->cap_buffers, p->n_buffers + 1, sizeof *p->buffers));
     *out = (int)p->n_buffers;
-    p->buffers[p->n_buffers++] = (fk_buffer){.bytes = bytes, .first = first, .last = last};
+    p->buffers[p->n_buffers++] = (fk_buffer){
+        .bytes = bytes, .kind = FK_MEMORY_GRADIENTS, .first = first, .last = last, .until = -1};
     return FERKD_OK;
 }
 
@@ -106,6 +107,7 @@ ferkd_status fk_step_output(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *s
         fk_md_free(md);
         return st;
     }
+    p->buffers[data].kind = FK_MEMORY_VALUES;
     return add_output(p, s, md, shape, node, data);
 }
 
@@ -125,18 +127,13 @@ static int backward_mark(int step)
 ferkd_status fk_step_buffer(fk_plan *p, fk_step *s, int slot, size_t bytes, fk_life life)
 {
     int back = backward_mark(s->number);
+    int first = life == FK_LIFE_BACKWARD ? back : life == FK_LIFE_ALWAYS ? 0 : s->number;
+    int last = life == FK_LIFE_FORWARD ? s->number : life == FK_LIFE_ALWAYS ? FK_ALWAYS : back;
 
-    switch (life) {
-    case FK_LIFE_FORWARD:
-        return fk_plan_buffer(p, bytes, s->number, s->number, &s->buffers[slot]);
-    case FK_LIFE_BOTH:
-        return fk_plan_buffer(p, bytes, s->number, back, &s->buffers[slot]);
-    case FK_LIFE_BACKWARD:
-        return fk_plan_buffer(p, bytes, back, back, &s->buffers[slot]);
-    case FK_LIFE_ALWAYS:
-        break;
-    }
-    return fk_plan_buffer(p, bytes, 0, FK_ALWAYS, &s->buffers[slot]);
+    TRY(fk_plan_buffer(p, bytes, first, last, &s->buffers[slot]));
+    p->buffers[s->buffers[slot]].kind =
+        life == FK_LIFE_ALWAYS ? FK_MEMORY_WEIGHTS : FK_MEMORY_SCRATCH;
+    return FERKD_OK;
 }
 
 /* The buffer is needed until backward of step s, too. */
@@ -496,10 +493,28 @@ static void add_gradients(fk_plan *p, const fk_step *s)
     }
 }
 
+/* Steps begin..end forward again, those whose values were thrown away (recompute.c). */
+static ferkd_status run_again(fk_plan *p, int begin, int end)
+{
+    ferkd_status st = FERKD_OK;
+
+    p->redoing = true;
+    for (int k = begin; k <= end && st == FERKD_OK; k++) {
+        fk_step *s = p->steps[k];
+        const fk_buffer *b = &p->buffers[p->tensors[s->out].data];
+        if (b->again <= b->until && p->tensors[s->out].lazy < 0)
+            st = run_step(p, s, false);
+    }
+    p->redoing = false;
+    return st;
+}
+
 ferkd_status fk_plan_backward(fk_plan *p)
 {
     for (size_t i = p->n_steps; i-- > 0;) {
         fk_step *s = p->steps[i];
+        if (p->redo && p->redo[i] >= 0)
+            TRY(run_again(p, p->redo[i], (int)i));
         if (!p->tensors[s->out].needs_grad)
             continue;
         TRY(run_step(p, s, true));
@@ -547,6 +562,11 @@ void fk_plan_profile(const fk_plan *p, fk_plan_time *to)
     }
 }
 
+void fk_plan_memory(const fk_plan *p, size_t *bytes)
+{
+    fk_memory_by_kind(p->buffers, p->n_buffers, bytes);
+}
+
 const char *fk_plan_precision(const fk_plan *p)
 {
     return !p->o.half      ? "f32"
@@ -569,6 +589,7 @@ static ferkd_status add_input(fk_plan *p)
 
     TRY(fk_md_plain(&t.md, &n->shape));
     TRY(fk_plan_buffer(p, fk_md_bytes(t.md), 0, FK_ALWAYS, &t.data));
+    p->buffers[t.data].kind = FK_MEMORY_VALUES;
     TRY(new_tensor(p, t, &id));
     p->tensor_of[p->g->input] = id;
     return FERKD_OK;
@@ -665,7 +686,10 @@ static ferkd_status place(fk_plan *p)
         p->buffers[i].first = time_of(p, p->buffers[i].first);
         p->buffers[i].last = time_of(p, p->buffers[i].last);
     }
-    fk_place_buffers(p->buffers, p->n_buffers, &p->arena_bytes);
+    if (p->o.train && p->o.max_bytes)
+        TRY(fk_place_within(p));
+    else
+        fk_place_buffers(p->buffers, p->n_buffers, &p->arena_bytes);
     fk_trace("plan", "%s: %zu steps, arena %.1f MiB", p->g->name, p->n_steps,
              (double)p->arena_bytes / 1048576.0);
     return fk_calloc_aligned(&p->arena, p->arena_bytes, "the arena of a network");
@@ -790,6 +814,7 @@ void fk_plan_free(fk_plan **plan)
     free(p->buffers);
     free(p->tensor_of);
     free(p->uses);
+    free(p->redo);
     free(p->sliced);
     free(p->absorbed);
     free(p->grads);

@@ -22,6 +22,7 @@ typedef struct fk_plan_options {
     bool half;     /* bf16: values between the steps are stored in it where that is faster */
     fk_layout layout;
     uint32_t slices;        /* inference: batches of the graph's size that make one of the plan's; 0: 1 */
+    size_t max_bytes;       /* training: of the arena; values are worked out anew where needed. 0: any */
     struct fk_tuner *tuner; /* borrowed while the plan is made; NULL: rules */
     bool profile;           /* note what each step takes */
     bool direct;   /* no Winograd convolutions: slower, rounding errors a few times smaller */
@@ -67,6 +68,18 @@ void fk_plan_profile(const fk_plan *p, fk_plan_time *to);
 
 /* What values are stored and multiplied in, as a short text. */
 const char *fk_plan_precision(const fk_plan *p);
+
+/* What the arena holds. */
+typedef enum fk_memory_kind {
+    FK_MEMORY_VALUES,    /* what the steps work out */
+    FK_MEMORY_GRADIENTS, /* of those values */
+    FK_MEMORY_SCRATCH,   /* of single steps: slices, statistics, masks */
+    FK_MEMORY_WEIGHTS,   /* copies of the weights, as the kernels want them */
+    FK_MEMORY_COUNT
+} fk_memory_kind;
+
+/* Bytes by kind, size_t[FK_MEMORY_COUNT], at the moment when most is alive. */
+void fk_plan_memory(const fk_plan *p, size_t *bytes);
 
 /* Bytes of the arena: activations, gradients and workspaces. */
 size_t fk_plan_bytes(const fk_plan *p);

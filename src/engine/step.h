@@ -10,7 +10,9 @@
  * at time s and backward at time 2S - 1 - s. */
 typedef struct fk_buffer {
     size_t bytes;
-    int first, last; /* first > last: not used */
+    fk_memory_kind kind;
+    int first, last;   /* first > last: not used */
+    int again, until;  /* a second time of use, where its values are worked out anew; again > until: none */
     bool shared;     /* a gradient of more than one tensor: not to be added to */
     size_t offset;
 } fk_buffer;
@@ -119,6 +121,8 @@ struct fk_plan {
     uint8_t *arena;
     size_t arena_bytes;
     bool half_conv; /* convolutions and what stands between them in bf16 */
+    int *redo;      /* [steps]: before backward of this step, steps redo[i] to i run forward again; -1: none */
+    bool redoing;   /* that is going on: statistics are there already */
     uint64_t step;  /* of training, for dropout */
 };
 
@@ -262,5 +266,12 @@ bool fk_act_is_dnnl(fk_act kind);
 
 /* Place the buffers in the arena (memory.c). */
 void fk_place_buffers(fk_buffer *buffers, size_t n, size_t *arena_bytes);
+
+/* Place them so that the arena has at most p->o.max_bytes, by working values out anew in backward where it must be
+ * (recompute.c). All lives are times by now. FERKD_LIMIT, with the least that is possible, if it cannot be done. */
+FERKD_CHECK ferkd_status fk_place_within(fk_plan *p);
+
+/* What is alive at the fullest moment: bytes[FK_MEMORY_COUNT]. */
+void fk_memory_by_kind(const fk_buffer *buffers, size_t n, size_t *bytes);
 
 #endif

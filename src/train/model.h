@@ -40,6 +40,9 @@ FERKD_CHECK ferkd_status fk_triple_parse(double out[3], const char *text, const 
 FERKD_CHECK ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, char *const *names,
                                        uint32_t classes);
 
+/* "arena 361.3 MiB: values 250.1, gradients ..." */
+void fk_memory_text(const fk_plan *p, char *text, size_t size);
+
 /* As many threads as asked for, or as there are cores. */
 uint32_t fk_threads(uint32_t asked);
 

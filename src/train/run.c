@@ -214,7 +214,8 @@ static ferkd_status build_student(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
     fk_precision precision = fk_precision_parse(r->precision);
-    fk_plan_options train = {.train = true, .seed = (uint64_t)r->seed};
+    fk_plan_options train = {
+        .train = true, .seed = (uint64_t)r->seed, .max_bytes = (size_t)r->max_memory << 20};
     fk_plan_options infer = {0};
     fk_optim_options o = optim_options(r);
 
@@ -253,6 +254,23 @@ static ferkd_status make_card(fk_run *run)
     return st;
 }
 
+/* What the memory is for. */
+static void say_memory(const fk_run *run)
+{
+    const double mib = 1048576.0;
+    const fk_optim *o = &run->optim;
+    double each = (double)run->graph->n_values * sizeof(float) / mib;
+    char text[256];
+
+    fk_memory_text(run->plan, text, sizeof text);
+    fk_say(run->watch, "memory: %s", text);
+    fk_say(run->watch,
+           "memory: weights %.1f MiB, their gradients %.1f, optimiser %.1f, average %.1f, validation "
+           "%.1f",
+           each, each, each * ((o->m ? 1 : 0) + (o->v ? 1 : 0)), o->ema ? each : 0.0,
+           run->eval_plan ? (double)fk_plan_bytes(run->eval_plan) / mib + each : 0.0);
+}
+
 ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *watch)
 {
     *run = (fk_run){.r = r,
@@ -279,6 +297,8 @@ ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *
         floats = more > floats ? more : floats;
     }
     fk_say(run->watch, "precision %s: %s", r->precision, fk_plan_precision(run->plan));
+    if (r->memory)
+        say_memory(run);
     return fk_calloc(&run->scratch, floats, sizeof(float), "training");
 }
 

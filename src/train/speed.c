@@ -74,7 +74,7 @@ static ferkd_status fill(ferkd_speed *s, uint32_t slices)
 ferkd_status ferkd_speed_open(ferkd_speed **out, const ferkd_speed_options *options)
 {
     ferkd_speed *s = NULL;
-    fk_plan_options p = {.train = options->train, .profile = options->profile};
+    fk_plan_options p = {.train = options->train, .profile = options->profile, .max_bytes = options->max_bytes};
     fk_optim_options o = {.kind = FK_SGD, .momentum = 0.9, .nesterov = true, .decay = 5e-4};
     ferkd_status st = FERKD_OK;
 
@@ -159,6 +159,11 @@ void ferkd_speed_memory(const ferkd_speed *s, uint64_t *arena, uint64_t *weights
 const char *ferkd_speed_precision(const ferkd_speed *s)
 {
     return fk_plan_precision(s->plan);
+}
+
+void ferkd_speed_memory_text(const ferkd_speed *s, char *text, size_t size)
+{
+    fk_memory_text(s->plan, text, size);
 }
 
 size_t ferkd_speed_profile(const ferkd_speed *s, ferkd_speed_part *parts, size_t room)

@@ -182,6 +182,76 @@ static void training_losses_are_pytorchs(void **state)
     assert_int_equal(n, 2);
 }
 
+/* --- recomputation --------------------------------------------------------------------------- */
+
+enum { FEW = 4 };
+
+/* The losses of a few steps of training, and the bytes of the arena. */
+static size_t few_losses(const char *name, size_t max_bytes, bool half, double *losses)
+{
+    enum { BATCH = 8, CLASSES = 10 };
+
+    fk_graph *g = NULL;
+    fk_plan *plan = NULL;
+    fk_optim optim;
+    fk_zoo_options z = {BATCH, 3, 64, CLASSES};
+    fk_plan_options o = {.train = true, .half = half, .max_bytes = max_bytes};
+    fk_optim_options oo = {.kind = FK_SGD, .momentum = 0.9};
+    float targets[BATCH * CLASSES] = {0};
+
+    OK(fk_zoo_build(&g, name, &z));
+    fk_graph_init(g, 3);
+    OK(fk_plan_new(&plan, g, &o));
+    OK(fk_optim_init(&optim, g, &oo));
+    for (int i = 0; i < BATCH; i++)
+        targets[i * CLASSES + i] = 1.0f;
+    for (int s = 0; s < FEW; s++) {
+        ops_values(fk_plan_input(plan), BATCH * 3 * 64 * 64, (uint32_t)s);
+        OK(fk_plan_forward(plan, (uint64_t)s));
+        losses[s] = fk_soft_cross_entropy(fk_plan_output(plan), targets, BATCH, CLASSES, 1.0,
+                                          fk_plan_output_grad(plan));
+        OK(fk_plan_backward(plan));
+        (void)fk_optim_step(&optim, g, fk_plan_grads(plan), 0.01, 1.0);
+        OK(fk_plan_refresh(plan));
+    }
+    size_t bytes = fk_plan_bytes(plan);
+    fk_optim_fini(&optim);
+    fk_plan_free(&plan);
+    fk_graph_free(&g);
+    return bytes;
+}
+
+static void less_memory_gives_the_same_losses(void **state)
+{
+    static const char *const NAMES[] = {"resnet18", "resnet50", "mobilenet_v2", "resnet20"};
+
+    (void)state;
+    for (size_t i = 0; i < FK_COUNT(NAMES); i++) {
+        for (int half = 0; half < 2; half++) {
+            double all[FEW];
+            double less[FEW];
+            size_t whole = few_losses(NAMES[i], 0, half, all);
+            size_t cut = few_losses(NAMES[i], whole - 1, half, less);
+            assert_true(cut < whole);
+            assert_memory_equal(all, less, sizeof all);
+        }
+    }
+}
+
+static void too_little_memory_is_refused(void **state)
+{
+    fk_graph *g = NULL;
+    fk_plan *plan = NULL;
+    fk_zoo_options z = {8, 3, 64, 10};
+    fk_plan_options o = {.train = true, .max_bytes = 1 << 20};
+
+    (void)state;
+    OK(fk_zoo_build(&g, "resnet18", &z));
+    assert_int_equal(fk_plan_new(&plan, g, &o), FERKD_LIMIT);
+    assert_non_null(strstr(ferkd_last_error(), "--max-memory"));
+    fk_graph_free(&g);
+}
+
 /* --- models of other programs ---------------------------------------------------------------- */
 
 /* A float array of an .npz (a ZIP of stored .npy members). */
@@ -283,6 +353,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(state_dicts_are_torchvisions),
         cmocka_unit_test(training_losses_are_pytorchs),
+        cmocka_unit_test(less_memory_gives_the_same_losses),
+        cmocka_unit_test(too_little_memory_is_refused),
         cmocka_unit_test(exported_models_run_as_elsewhere),
         cmocka_unit_test(unsupported_operators_are_named),
     };
