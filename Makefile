@@ -3,6 +3,7 @@
 BUILD ?= build
 SANITIZE_BUILD ?= build-asan
 JOBS ?= $(shell nproc)
+BENCH_PYTHON ?= build-bench/venv/bin/python
 FASHION = /usr/share/datasets/fashion-mnist
 
 ## all: build the library and build/ferkd
@@ -39,6 +40,11 @@ check-sanitized:
 	@cd $(SANITIZE_BUILD) && LSAN_OPTIONS=suppressions=$(CURDIR)/tests/suppressions/lsan.txt:print_suppressions=0 \
 	  UBSAN_OPTIONS=halt_on_error=1 ctest --output-on-failure
 
+## bench: against PyTorch and ONNX Runtime, in one run: make bench ROWS="train-resnet18-f32"
+bench: all
+	@test -x $(BENCH_PYTHON) || sh bench/setup.sh $(dir $(BENCH_PYTHON))..
+	@python3 bench/bench.py $(BUILD)/ferkd $(BENCH_PYTHON) $(ROWS)
+
 ## fuzz: fuzz one parser with clang's libFuzzer: make fuzz T=onnx S=60
 fuzz:
 	@sh tools/fuzz.sh $(or $(T),onnx) $(or $(S),60)
@@ -65,4 +71,4 @@ clean:
 help:
 	@sed -n 's/^## /  /p' Makefile
 
-.PHONY: all packages demo test check check-sanitized fuzz golden format install clean help
+.PHONY: all packages demo test check check-sanitized bench fuzz golden format install clean help
