@@ -30,8 +30,8 @@ test:
 	@python3 tools/floors.py
 	@cd $(BUILD) && ctest --output-on-failure
 
-## check: test, then check-sanitized
-check: test check-sanitized
+## check: test, check-sanitized, check-dnnl3
+check: test check-sanitized check-dnnl3
 
 ## check-sanitized: the tests with address and undefined-behaviour sanitizers
 check-sanitized:
@@ -39,6 +39,10 @@ check-sanitized:
 	@cmake --build $(SANITIZE_BUILD) -j $(JOBS)
 	@cd $(SANITIZE_BUILD) && LSAN_OPTIONS=suppressions=$(CURDIR)/tests/suppressions/lsan.txt:print_suppressions=0 \
 	  UBSAN_OPTIONS=halt_on_error=1 ctest --output-on-failure
+
+## check-dnnl3: build and test with oneDNN 3.x (from PyPI; Debian 12 has 2.6)
+check-dnnl3:
+	@sh tools/dnnl3.sh build-dnnl3
 
 ## bench: against PyTorch and ONNX Runtime, in one run: make bench ROWS="train-resnet18-f32"
 bench: all
@@ -71,4 +75,4 @@ clean:
 help:
 	@sed -n 's/^## /  /p' Makefile
 
-.PHONY: all packages demo test check check-sanitized bench fuzz golden format install clean help
+.PHONY: all packages demo test check check-sanitized check-dnnl3 bench fuzz golden format install clean help

@@ -4,7 +4,7 @@ set -eu
 build="gcc make cmake pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libjansson-dev
 libyaml-dev libxxhash-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev"
 demo="dataset-fashion-mnist"
-test="libcmocka-dev bats python3"
+test="libcmocka-dev bats python3 python3-venv"
 
 missing=""
 for group in "$@"; do

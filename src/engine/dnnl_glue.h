@@ -98,6 +98,8 @@ FERKD_CHECK ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args
 FERKD_CHECK ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_md *a, const fk_md *b,
                                       const fk_md *dst);
 
+/* Version 2 counts the shift among the inputs of BatchNorm's gradient, version 3 refuses it. */
+bool fk_norm_gradient_wants_shift(void);
 FERKD_CHECK ferkd_status fk_pd_norm(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md,
                                     float eps, bool relu, fk_pd *forward);
 

@@ -48,16 +48,19 @@ static ferkd_status compile_backward(fk_plan *p, fk_step *s, fk_pd *forward_pd, 
                                 {FK_MEAN_STAT, {FK_REF_BUFFER, MEAN}},
                                 {FK_VARIANCE_STAT, {FK_REF_BUFFER, VARIANCE}},
                                 {FK_SCALE, {FK_REF_VALUES, n->param[0]}},
-                                {FK_SHIFT, {FK_REF_VALUES, n->param[1]}}, /* oneDNN 2.6 counts it */
                                 {FK_DIFF_DST, {FK_REF_GRAD, s->out}},
                                 {FK_DIFF_SRC, {FK_REF_DIN, 0}},
                                 {FK_DIFF_SCALE, {FK_REF_GRADS, n->param[0]}},
-                                {FK_DIFF_SHIFT, {FK_REF_GRADS, n->param[1]}},
-                                {FK_WORKSPACE, {FK_REF_BUFFER, WORKSPACE}}};
+                                {FK_DIFF_SHIFT, {FK_REF_GRADS, n->param[1]}}};
+    int n_args = 8;
 
+    if (fk_norm_gradient_wants_shift())
+        args[n_args++] = (fk_arg){FK_SHIFT, {FK_REF_VALUES, n->param[1]}};
+    if (relu)
+        args[n_args++] = (fk_arg){FK_WORKSPACE, {FK_REF_BUFFER, WORKSPACE}};
     TRY(fk_pd_norm(p->dn, &pd, FK_BACKWARD_DATA, p->tensors[s->in[0]].md, (float)n->u.norm.eps,
                    relu, forward_pd));
-    return fk_step_prim(p, s, RUN_BACK, pd, "batchnorm, gradient of", args, relu ? 10 : 9);
+    return fk_step_prim(p, s, RUN_BACK, pd, "batchnorm, gradient of", args, n_args);
 }
 
 static ferkd_status compile_training(fk_plan *p, fk_step *s, fk_pd *pd, bool relu)
