@@ -222,6 +222,10 @@ ferkd_status fk_compile_binary(fk_plan *p, const fk_node *n, int id)
     fk_binary kind = n->u.binary.kind;
     bool same = fk_shape_equal(&p->tensors[a].shape, &p->tensors[b].shape);
 
+    if (kind == FK_MUL && fk_is_gate(p, a, b))
+        return fk_compile_gate(p, n, id, a, b);
+    if (kind == FK_MUL && fk_is_gate(p, b, a))
+        return fk_compile_gate(p, n, id, b, a);
     if (kind != FK_ADD) {
         TRY(fk_want_f32(p, a, &a));
         TRY(fk_want_f32(p, b, &b));

@@ -194,6 +194,8 @@ static void backward_part(const fk_plan *p, const fk_step *s, const fk_split *sp
         k.dy = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
     } else {
         norms[0] = fk_norm_args_of(p, p->steps[s->norm_behind], v);
+        if (p->steps[s->norm_behind]->sums_by >= 0) /* its activation is undone already */
+            norms[0].act.n = 0;
         k.behind = &norms[0];
     }
     if (before) {

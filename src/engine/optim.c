@@ -54,6 +54,8 @@ typedef struct rates {
     float lr, scale, decay;
     float first, second; /* AdamW: 1 / (1 - beta^t) */
     bool start;          /* first step: momentum is the gradient itself */
+    float *average;      /* of these values, or NULL */
+    float keep;          /* average = keep average + (1 - keep) value */
 } rates;
 
 /* d = g + decay w; m = momentum m + d; w -= lr (nesterov ? d + momentum m : m) */
@@ -63,12 +65,15 @@ static void sgd(fk_optim *s, float *w, const float *g, size_t at, size_t n, rate
     float momentum = r.start ? 0.0f : (float)s->o.momentum;
     float ahead = (float)s->o.momentum;
     bool nesterov = s->o.nesterov;
+    float *e = r.average;
 
 #pragma omp parallel for simd schedule(static)
     for (size_t i = 0; i < n; i++) {
         float d = g[i] * r.scale + r.decay * w[i];
         m[i] = momentum * m[i] + d;
         w[i] -= r.lr * (nesterov ? d + ahead * m[i] : m[i]);
+        if (e)
+            e[i] = r.keep * e[i] + (1.0f - r.keep) * w[i];
     }
 }
 
@@ -79,6 +84,7 @@ static void adamw(fk_optim *s, float *w, const float *g, size_t at, size_t n, ra
     float b1 = (float)s->o.beta1;
     float b2 = (float)s->o.beta2;
     float eps = (float)s->o.eps;
+    float *e = r.average;
 
 #pragma omp parallel for simd schedule(static)
     for (size_t i = 0; i < n; i++) {
@@ -87,23 +93,19 @@ static void adamw(fk_optim *s, float *w, const float *g, size_t at, size_t n, ra
         v[i] = b2 * v[i] + (1.0f - b2) * d * d;
         float root = sqrtf(v[i] * r.second) + eps;
         w[i] -= r.lr * (r.decay * w[i] + m[i] * r.first / root);
+        if (e)
+            e[i] = r.keep * e[i] + (1.0f - r.keep) * w[i];
     }
 }
 
-/* The average warms up as in timm and TensorFlow: decay is at most (1 + t) / (10 + t). */
-static void average(fk_optim *s, const fk_graph *g)
+/* Running statistics are not trained, but averaged. */
+static void average(const fk_param *p, const float *w, rates r)
 {
-    double t = (double)s->step;
-    float keep = (float)fmin(s->o.ema, (1.0 + t) / (10.0 + t));
-    size_t n = g->n_values;
-    float *e = s->ema;
-    const float *w = g->values;
-
-#pragma omp parallel for simd schedule(static)
-    for (size_t i = 0; i < n; i++)
-        e[i] = keep * e[i] + (1.0f - keep) * w[i];
+    for (size_t i = 0; i < p->count; i++)
+        r.average[i] = r.keep * r.average[i] + (1.0f - r.keep) * w[i];
 }
 
+/* Clipping needs the norm first; all else is one pass over the parameters. */
 double fk_optim_step(fk_optim *s, fk_graph *g, float *grads, double lr, double scale)
 {
     double norm = s->o.clip > 0 ? norm_of(grads, s->n) * scale : 0.0;
@@ -112,14 +114,19 @@ double fk_optim_step(fk_optim *s, fk_graph *g, float *grads, double lr, double s
                .scale = (float)scale,
                .first = (float)(1.0 / (1.0 - pow(s->o.beta1, t))),
                .second = (float)(1.0 / (1.0 - pow(s->o.beta2, t))),
-               .start = s->step == 1};
+               .start = s->step == 1,
+               .keep = (float)fmin(s->o.ema, (1.0 + t) / (10.0 + t))}; /* warms up as in timm */
 
     if (s->o.clip > 0 && norm > s->o.clip)
         r.scale = (float)(scale * s->o.clip / (norm + 1e-6));
     for (size_t i = 0; i < g->n_params; i++) {
         const fk_param *p = &g->params[i];
-        if (p->kind == FK_BUFFER)
+        r.average = s->ema ? s->ema + p->offset : NULL;
+        if (p->kind == FK_BUFFER) {
+            if (r.average)
+                average(p, g->values + p->offset, r);
             continue;
+        }
         r.decay = p->kind == FK_WEIGHT || s->o.decay_all ? (float)s->o.decay : 0.0f;
         float *w = g->values + p->offset;
         const float *d = grads + p->offset;
@@ -128,7 +135,5 @@ double fk_optim_step(fk_optim *s, fk_graph *g, float *grads, double lr, double s
         else
             adamw(s, w, d, p->offset, p->count, r);
     }
-    if (s->ema)
-        average(s, g);
     return norm;
 }

@@ -236,6 +236,10 @@ ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id);
 FERKD_CHECK ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s);
 bool fk_data_type_half(const fk_plan *p, int tensor);
 
+/* x times a number for each image and channel (op_gate.c), and whether these two are that. */
+bool fk_is_gate(const fk_plan *p, int x, int gate);
+ferkd_status fk_compile_gate(fk_plan *p, const fk_node *n, int id, int x, int gate);
+
 /* For the steps that take a BatchNorm's moments, or sums, for it: set them to nothing. */
 void fk_norm_begin_moments(const fk_plan *p, const fk_step *s);
 void fk_norm_begin_sums(const fk_plan *p, const fk_step *s);

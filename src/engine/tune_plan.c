@@ -101,7 +101,8 @@ static ferkd_status search(const fk_plan_options *o, fk_precision precision, fk_
     (void)better(o, *best, make, ctx, batch, best, best_s, &st);
     candidate c = *best;
     c.layout = FK_LAYOUT_LANES;
-    (void)better(o, c, make, ctx, batch, best, best_s, &st);
+    if (!o->train || full) /* in training convolutions take them anyway */
+        (void)better(o, c, make, ctx, batch, best, best_s, &st);
     c.layout = FK_LAYOUT_LAST;
     if (full)
         (void)better(o, c, make, ctx, batch, best, best_s, &st);
