@@ -44,80 +44,75 @@ typedef struct cli_teacher {
     double crop_pct;
 } cli_teacher;
 
-#define CLI_TEACHER(type, field, with_precision, with_tune)                                                          \
-    {"teacher-size",                                                                      \
-     0,                                                                                   \
-     FK_OPT_INT,                                                                          \
-     offsetof(type, field.size),                                                          \
-     "0",                                                                                 \
-     0,                                                                                   \
-     8192,                                                                                \
-     NULL,                                                                                \
-     "PX",                                                                                \
-     "side of the model's input; 0: as its JSON says"},                                   \
-        {"teacher-mean",                                                                  \
-         0,                                                                               \
-         FK_OPT_TEXT,                                                                     \
-         offsetof(type, field.mean),                                                      \
-         NULL,                                                                            \
-         0,                                                                               \
-         0,                                                                               \
-         NULL,                                                                            \
-         "R,G,B",                                                                         \
-         "mean of its input, on 0..1 or 0..255"},                                         \
-        {"teacher-std",                                                                   \
-         0,                                                                               \
-         FK_OPT_TEXT,                                                                     \
-         offsetof(type, field.std),                                                       \
-         NULL,                                                                            \
-         0,                                                                               \
-         0,                                                                               \
-         NULL,                                                                            \
-         "R,G,B",                                                                         \
-         "deviation of its input, likewise"},                                             \
-        {"teacher-resize",                                                                \
-         0,                                                                               \
-         FK_OPT_TEXT,                                                                     \
-         offsetof(type, field.resize),                                                    \
-         NULL,                                                                            \
-         0,                                                                               \
-         0,                                                                               \
-         NULL,                                                                            \
-         "FILTER",                                                                        \
-         "bilinear, bicubic or lanczos"},                                                 \
-        {"teacher-classes",                                                               \
-         0,                                                                               \
-         FK_OPT_TEXT,                                                                     \
-         offsetof(type, field.classes),                                                   \
-         NULL,                                                                            \
-         0,                                                                               \
-         0,                                                                               \
-         NULL,                                                                            \
-         "FILE",                                                                          \
-         "its class names, one a line"},                                                  \
-        {"precision",                                                                     \
-         0,                                                                               \
-         FK_OPT_CHOICE,                                                                   \
-         offsetof(type, field.precision),                                                 \
-         with_precision,                                                                  \
-         0,                                                                               \
-         0,                                                                               \
-         "auto|f32|bf16",                                                                 \
-         NULL,                                                                            \
-         "auto: the faster of both on this processor"},                                   \
-        {"tune",                                                                          \
-         0,                                                                               \
-         FK_OPT_TEXT,                                                                     \
-         offsetof(type, field.tune),                                                      \
-         with_tune,                                                                       \
-         0,                                                                               \
-         0,                                                                               \
-         NULL,                                                                            \
-         "HOW",                                                                           \
-         "off: implementations by rule; quick, full: the fastest, measured once"},        \
-    {                                                                                     \
-        "crop-pct", 0, FK_OPT_REAL, offsetof(type, field.crop_pct), "0", 0, 1, NULL, "X", \
-            "evaluation: short side = size / crop-pct; 0: as its JSON says"               \
+#define CLI_TEACHER(type, field, with_precision, with_tune)                                     \
+    {"teacher-size",                                                                            \
+     0,                                                                                         \
+     FK_OPT_INT,                                                                                \
+     offsetof(type, field.size),                                                                \
+     "0",                                                                                       \
+     0,                                                                                         \
+     8192,                                                                                      \
+     NULL,                                                                                      \
+     "PX",                                                                                      \
+     "side of the model's input; 0: as its JSON says"},                                         \
+        {"teacher-mean",                                                                        \
+         0,                                                                                     \
+         FK_OPT_TEXT,                                                                           \
+         offsetof(type, field.mean),                                                            \
+         NULL,                                                                                  \
+         0,                                                                                     \
+         0,                                                                                     \
+         NULL,                                                                                  \
+         "R,G,B",                                                                               \
+         "mean of its input, on 0..1 or 0..255"},                                               \
+        {"teacher-std",                                                                         \
+         0,                                                                                     \
+         FK_OPT_TEXT,                                                                           \
+         offsetof(type, field.std),                                                             \
+         NULL,                                                                                  \
+         0,                                                                                     \
+         0,                                                                                     \
+         NULL,                                                                                  \
+         "R,G,B",                                                                               \
+         "deviation of its input, likewise"},                                                   \
+        {"teacher-resize",                                                                      \
+         0,                                                                                     \
+         FK_OPT_TEXT,                                                                           \
+         offsetof(type, field.resize),                                                          \
+         NULL,                                                                                  \
+         0,                                                                                     \
+         0,                                                                                     \
+         NULL,                                                                                  \
+         "FILTER",                                                                              \
+         "bilinear, bicubic or lanczos"},                                                       \
+        {"teacher-classes",                                                                     \
+         0,                                                                                     \
+         FK_OPT_TEXT,                                                                           \
+         offsetof(type, field.classes),                                                         \
+         NULL,                                                                                  \
+         0,                                                                                     \
+         0,                                                                                     \
+         NULL,                                                                                  \
+         "FILE",                                                                                \
+         "its class names, one a line"},                                                        \
+        {"precision",                                                                           \
+         0,                                                                                     \
+         FK_OPT_CHOICE,                                                                         \
+         offsetof(type, field.precision),                                                       \
+         with_precision,                                                                        \
+         0,                                                                                     \
+         0,                                                                                     \
+         "auto|f32|bf16",                                                                       \
+         NULL,                                                                                  \
+         "auto: the faster of both on this processor"},                                         \
+        {"tune",      0,                                                                        \
+         FK_OPT_TEXT, offsetof(type, field.tune),                                               \
+         with_tune,   0,                                                                        \
+         0,           NULL,                                                                     \
+         "HOW",       "off: implementations by rule; quick, full: the fastest, measured once"}, \
+    {                                                                                           \
+        "crop-pct", 0, FK_OPT_REAL, offsetof(type, field.crop_pct), "0", 0, 1, NULL, "X",       \
+            "evaluation: short side = size / crop-pct; 0: as its JSON says"                     \
     }
 
 ferkd_model_options cli_model_options(const cli_teacher *t);

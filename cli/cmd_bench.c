@@ -95,12 +95,12 @@ static ferkd_status print_result(const options *o, const ferkd_speed *s, double 
         for (size_t i = 0; i < n_parts; i++)
             (void)json_object_set_new(list, parts[i].what,
                                       json_real(1e3 * parts[i].seconds / steps));
-        return cli_print_json(
-            json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:o}", "median_ms", 1e3 * median,
-                      "fastest_ms", 1e3 * times[0], "slowest_ms", 1e3 * times[n - 1],
-                      "images_per_s", (double)o->batch / median, "arena_bytes", (double)arena,
-                      "weight_bytes", (double)weights, "peak_bytes", peak_bytes(), "precision",
-                      ferkd_speed_precision(s), "parts_ms", list));
+        return cli_print_json(json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:o}",
+                                        "median_ms", 1e3 * median, "fastest_ms", 1e3 * times[0],
+                                        "slowest_ms", 1e3 * times[n - 1], "images_per_s",
+                                        (double)o->batch / median, "arena_bytes", (double)arena,
+                                        "weight_bytes", (double)weights, "peak_bytes", peak_bytes(),
+                                        "precision", ferkd_speed_precision(s), "parts_ms", list));
     }
     (void)printf("%.2f ms a step (fastest %.2f, slowest %.2f), %.1f img/s, %s\n", 1e3 * median,
                  1e3 * times[0], 1e3 * times[n - 1], (double)o->batch / median,

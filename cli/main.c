@@ -2,8 +2,7 @@
 #include "cli.h"
 
 static const cli_command *const COMMANDS[] = {&cli_label,   &cli_inspect, &cli_train, &cli_eval,
-                                              &cli_predict, &cli_export,  &cli_info,
-                                              &cli_bench};
+                                              &cli_predict, &cli_export,  &cli_info,  &cli_bench};
 
 static void print_usage(FILE *f)
 {

@@ -159,10 +159,10 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_predict(ferkd_model *model, const char 
 /** What is to be timed: a model of the zoo, an ONNX file or a run folder, on random input. */
 typedef struct ferkd_speed_options {
     const char *model;
-    bool train;       /**< whole steps: forward, loss, backward, optimiser; or inference */
-    uint32_t batch;   /**< 64 */
-    uint32_t size_px; /**< 0: the model's usual one */
-    uint32_t classes; /**< of a model of the zoo; 0: 1000 */
+    bool train;            /**< whole steps: forward, loss, backward, optimiser; or inference */
+    uint32_t batch;        /**< 64 */
+    uint32_t size_px;      /**< 0: the model's usual one */
+    uint32_t classes;      /**< of a model of the zoo; 0: 1000 */
     const char *precision; /**< "f32", "bf16", "auto" */
     const char *tune;      /**< "off", "quick", "full", or a file of choices */
     uint64_t max_bytes;    /**< training: of activations, gradients and workspaces; 0: any */

@@ -78,7 +78,7 @@ typedef struct fk_conv_args {
     fk_window window;
     bool sum; /* what is in dst already is added, before the activation */
     fk_post post;
-    bool half;     /* bf16 in and out; gradients of weights and biases are f32 */
+    bool half; /* bf16 in and out; gradients of weights and biases are f32 */
     bool winograd;
     fk_pd *forward; /* hint for a backward one */
 } fk_conv_args;
@@ -134,7 +134,8 @@ FERKD_CHECK ferkd_status fk_prim_bind(fk_dn *dn, fk_prim *p, fk_slot slot, void 
 /* Another memory for an argument that is bound already. */
 FERKD_CHECK ferkd_status fk_prim_rebind(fk_prim *p, fk_slot slot, void *bytes);
 /* The same primitive on several sets of memory, numbered from 0. */
-FERKD_CHECK ferkd_status fk_prim_bind_set(fk_dn *dn, fk_prim *p, int set, fk_slot slot, void *bytes);
+FERKD_CHECK ferkd_status fk_prim_bind_set(fk_dn *dn, fk_prim *p, int set, fk_slot slot,
+                                          void *bytes);
 FERKD_CHECK ferkd_status fk_prim_run_set(fk_dn *dn, const fk_prim *p, int set);
 FERKD_CHECK ferkd_status fk_prim_run(fk_dn *dn, const fk_prim *p);
 

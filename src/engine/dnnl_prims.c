@@ -68,7 +68,7 @@ ferkd_status fk_dn_new(fk_dn **out)
     ferkd_status st = fk_dn_check(dnnl_engine_create(&dn->engine, dnnl_cpu, 0), "no CPU engine");
     if (st == FERKD_OK)
         st = fk_dn_check(dnnl_stream_create(&dn->stream, dn->engine, dnnl_stream_default_flags),
-                   "no stream");
+                         "no stream");
     if (st != FERKD_OK)
         fk_dn_free(&dn);
     else
@@ -343,9 +343,8 @@ ferkd_status fk_prim_bind_set(fk_dn *dn, fk_prim *p, int set, fk_slot slot, void
     if (by_channel)
         TRY(vector_md(p, &vector));
     fk_raw_md d = by_channel ? fk_md_raw(vector) : query(p->pd, slot);
-    ferkd_status st =
-        d ? fk_dn_check(dnnl_memory_create(&memory, d, dn->engine, bytes), p->what)
-          : fk_fail(FERKD_BUG, "%s: no layout for argument %d", p->what, (int)slot);
+    ferkd_status st = d ? fk_dn_check(dnnl_memory_create(&memory, d, dn->engine, bytes), p->what)
+                        : fk_fail(FERKD_BUG, "%s: no layout for argument %d", p->what, (int)slot);
     fk_md_free(vector);
     TRY(st);
     arg_set *to = &p->sets[set];
@@ -357,7 +356,8 @@ ferkd_status fk_prim_rebind(fk_prim *p, fk_slot slot, void *bytes)
 {
     for (int i = 0; p->n_sets && i < p->sets[0].n; i++) {
         if (p->sets[0].args[i].arg == SLOTS[slot].arg)
-            return fk_dn_check(dnnl_memory_set_data_handle(p->sets[0].args[i].memory, bytes), p->what);
+            return fk_dn_check(dnnl_memory_set_data_handle(p->sets[0].args[i].memory, bytes),
+                               p->what);
     }
     return fk_fail(FERKD_BUG, "%s: argument %d is not bound", p->what, (int)slot);
 }

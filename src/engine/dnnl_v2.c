@@ -23,8 +23,9 @@ ferkd_status fk_md_strided(fk_md **out, int n, const int64_t *dims, const int64_
     fk_md *md = NULL;
 
     TRY(fk_calloc(&md, 1, sizeof *md, "a memory descriptor"));
-    ferkd_status st = fk_dn_check(dnnl_memory_desc_init_by_strides(&md->d, n, dims, dnnl_f32, strides),
-                            "a memory descriptor was refused");
+    ferkd_status st =
+        fk_dn_check(dnnl_memory_desc_init_by_strides(&md->d, n, dims, dnnl_f32, strides),
+                    "a memory descriptor was refused");
     if (st != FERKD_OK)
         free(md);
     else
@@ -49,9 +50,9 @@ ferkd_status fk_md_tagged(fk_md **out, const fk_shape *shape, dnnl_format_tag_t 
     fk_md *md = NULL;
 
     TRY(fk_calloc(&md, 1, sizeof *md, "a memory descriptor"));
-    ferkd_status st = fk_dn_check(dnnl_memory_desc_init_by_tag(&md->d, shape->n, shape->d,
-                                                         half ? dnnl_bf16 : dnnl_f32, tag),
-                            "a memory descriptor was refused");
+    ferkd_status st = fk_dn_check(
+        dnnl_memory_desc_init_by_tag(&md->d, shape->n, shape->d, half ? dnnl_bf16 : dnnl_f32, tag),
+        "a memory descriptor was refused");
     if (st != FERKD_OK)
         free(md);
     else
@@ -128,9 +129,9 @@ static ferkd_status md_any(dnnl_memory_desc_t *d, const fk_md *given, int n, con
         *d = given->d;
         return FERKD_OK;
     }
-    return fk_dn_check(dnnl_memory_desc_init_by_tag(d, n, dims, half ? dnnl_bf16 : dnnl_f32,
-                                              dnnl_format_tag_any),
-                 "a memory descriptor was refused");
+    return fk_dn_check(
+        dnnl_memory_desc_init_by_tag(d, n, dims, half ? dnnl_bf16 : dnnl_f32, dnnl_format_tag_any),
+        "a memory descriptor was refused");
 }
 
 static ferkd_status make_pd(fk_dn *dn, fk_pd **out, const void *desc, bool sum, const fk_post *post,
@@ -143,7 +144,8 @@ static ferkd_status make_pd(fk_dn *dn, fk_pd **out, const void *desc, bool sum, 
     ferkd_status st = fk_dn_attr(&attr, sum, post);
     if (st == FERKD_OK) {
         st = fk_dn_check(
-            dnnl_primitive_desc_create(&pd->h, desc, attr, dn->engine, hint ? hint->h : NULL), what);
+            dnnl_primitive_desc_create(&pd->h, desc, attr, dn->engine, hint ? hint->h : NULL),
+            what);
         (void)dnnl_primitive_attr_destroy(attr);
     }
     if (st != FERKD_OK)
@@ -185,7 +187,8 @@ ferkd_status fk_pd_conv(fk_dn *dn, fk_pd **out, const fk_conv_args *a)
             &d, a->prop == FK_TRAINING ? dnnl_forward_training : dnnl_forward_inference, alg, &src,
             &weights, b, &dst, w->stride, dilate, w->begin, w->end);
     TRY(fk_dn_check(s, "a convolution was refused"));
-    return make_pd(dn, out, &d, a->sum, &a->post, a->forward, "a convolution has no implementation");
+    return make_pd(dn, out, &d, a->sum, &a->post, a->forward,
+                   "a convolution has no implementation");
 }
 
 ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a)
@@ -223,7 +226,8 @@ ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_md *a, const fk_md *b
 {
     dnnl_matmul_desc_t d;
 
-    TRY(fk_dn_check(dnnl_matmul_desc_init(&d, &a->d, &b->d, NULL, &dst->d), "a matmul was refused"));
+    TRY(fk_dn_check(dnnl_matmul_desc_init(&d, &a->d, &b->d, NULL, &dst->d),
+                    "a matmul was refused"));
     return make_pd(dn, out, &d, false, NULL, NULL, "a matmul has no implementation");
 }
 
@@ -251,7 +255,8 @@ ferkd_status fk_pd_norm(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md, f
         s = dnnl_batch_normalization_forward_desc_init(&d, dnnl_forward_inference, &md->d, eps,
                                                        flags | dnnl_use_global_stats);
     TRY(fk_dn_check(s, "a batch normalisation was refused"));
-    return make_pd(dn, out, &d, false, NULL, forward, "a batch normalisation has no implementation");
+    return make_pd(dn, out, &d, false, NULL, forward,
+                   "a batch normalisation has no implementation");
 }
 
 ferkd_status fk_pd_pool(fk_dn *dn, fk_pd **out, const fk_pool_args *a)

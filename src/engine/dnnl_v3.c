@@ -44,8 +44,8 @@ ferkd_status fk_md_strided(fk_md **out, int n, const int64_t *dims, const int64_
 ferkd_status fk_md_tagged(fk_md **out, const fk_shape *shape, dnnl_format_tag_t tag, bool half)
 {
     dnnl_memory_desc_t d = NULL;
-    dnnl_status_t s = dnnl_memory_desc_create_with_tag(&d, shape->n, shape->d,
-                                                       half ? dnnl_bf16 : dnnl_f32, tag);
+    dnnl_status_t s =
+        dnnl_memory_desc_create_with_tag(&d, shape->n, shape->d, half ? dnnl_bf16 : dnnl_f32, tag);
 
     return own(out, s, d);
 }
@@ -137,8 +137,8 @@ ferkd_status fk_md_as(fk_md **out, const fk_md *md, bool half)
     if (f.kind == dnnl_blocked && f.blocks == 0)
         s = dnnl_memory_desc_create_with_strides(&d, f.n, *f.dims, type, *f.strides);
     else if (fk_md_lay(md).lanes)
-        s = dnnl_memory_desc_create_with_tag(&d, f.n, *f.dims, type,
-                                             fk_md_lay(md).lanes == 16 ? dnnl_nChw16c : dnnl_nChw8c);
+        s = dnnl_memory_desc_create_with_tag(
+            &d, f.n, *f.dims, type, fk_md_lay(md).lanes == 16 ? dnnl_nChw16c : dnnl_nChw8c);
     else
         s = dnnl_unimplemented;
     return own(out, s, d);
@@ -290,9 +290,8 @@ static dnnl_status_t create_dense(fk_dn *dn, dnnl_primitive_desc_t *h, const fk_
     if (a->prop == FK_BACKWARD_WEIGHTS)
         return dnnl_inner_product_backward_weights_primitive_desc_create(
             h, dn->engine, o->src->d, o->weights->d, bias, o->dst->d, hint, NULL);
-    return dnnl_inner_product_forward_primitive_desc_create(h, dn->engine, prop_of(a->prop),
-                                                            o->src->d, o->weights->d, bias,
-                                                            o->dst->d, NULL);
+    return dnnl_inner_product_forward_primitive_desc_create(
+        h, dn->engine, prop_of(a->prop), o->src->d, o->weights->d, bias, o->dst->d, NULL);
 }
 
 ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a)
@@ -342,8 +341,8 @@ ferkd_status fk_pd_norm(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md, f
         s = dnnl_batch_normalization_backward_primitive_desc_create(
             &h, dn->engine, dnnl_backward, md->d, md->d, md->d, eps, flags, forward->h, NULL);
     else
-        s = dnnl_batch_normalization_forward_primitive_desc_create(
-            &h, dn->engine, prop_of(prop), md->d, md->d, eps, flags, NULL);
+        s = dnnl_batch_normalization_forward_primitive_desc_create(&h, dn->engine, prop_of(prop),
+                                                                   md->d, md->d, eps, flags, NULL);
     return wrap(out, s, h, "a batch normalisation has no implementation");
 }
 
@@ -392,8 +391,8 @@ ferkd_status fk_pd_act(fk_dn *dn, fk_pd **out, fk_prop prop, const fk_md *md, co
 ferkd_status fk_pd_reorder(fk_dn *dn, fk_pd **out, const fk_md *src, const fk_md *dst)
 {
     dnnl_primitive_desc_t h = NULL;
-    dnnl_status_t s = dnnl_reorder_primitive_desc_create(&h, src->d, dn->engine, dst->d, dn->engine,
-                                                         NULL);
+    dnnl_status_t s =
+        dnnl_reorder_primitive_desc_create(&h, src->d, dn->engine, dst->d, dn->engine, NULL);
 
     return wrap(out, s, h, "a reorder has no implementation");
 }

@@ -14,14 +14,13 @@
 /* Seconds of the fastest of a few forward convolutions. */
 static ferkd_status time_conv(fk_dn *dn, bool half, uint8_t *room, double *seconds)
 {
-    fk_conv_args a = {.prop = FK_INFERENCE,
-                      .src = fk_shape_of(4, (int64_t)IMAGES, (int64_t)CHANNELS, (int64_t)SIDE,
-                                         (int64_t)SIDE),
-                      .weights = fk_shape_of(4, (int64_t)CHANNELS, (int64_t)CHANNELS, (int64_t)3,
-                                             (int64_t)3),
-                      .groups = 1,
-                      .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},
-                      .half = half};
+    fk_conv_args a = {
+        .prop = FK_INFERENCE,
+        .src = fk_shape_of(4, (int64_t)IMAGES, (int64_t)CHANNELS, (int64_t)SIDE, (int64_t)SIDE),
+        .weights = fk_shape_of(4, (int64_t)CHANNELS, (int64_t)CHANNELS, (int64_t)3, (int64_t)3),
+        .groups = 1,
+        .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},
+        .half = half};
     fk_pd *pd = NULL;
     fk_prim *prim = NULL;
     size_t third = (size_t)IMAGES * CHANNELS * SIDE * SIDE * sizeof(float);

@@ -76,8 +76,8 @@ static ferkd_status same_backward(fk_plan *p, fk_step *s)
     if (kind == FK_ADD) { /* the residual connection: worth its own loop */
         for (int i = 0; i < 2; i++) {
             fk_operand to = fk_buffer_operand(p, s->din[i], fk_md_half(p->tensors[s->in[i]].md));
-            fk_operand g = fk_buffer_operand(p, p->tensors[s->out].grad,
-                                             fk_md_half(p->tensors[s->out].md));
+            fk_operand g =
+                fk_buffer_operand(p, p->tensors[s->out].grad, fk_md_half(p->tensors[s->out].md));
             if (to.data)
                 fk_add(to, g, (fk_operand){0}, n);
         }

@@ -355,7 +355,8 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     if (norm)
         TRY(fk_step_buffer(p, s, BIAS, (size_t)n->shape.d[1] * sizeof(float), FK_LIFE_ALWAYS));
     a.src_md = p->tensors[in].md;
-    if (p->tensors[in].plain && a.src.d[1] > 4 && !a.half) /* the image itself has kernels of its own */
+    if (p->tensors[in].plain && a.src.d[1] > 4 &&
+        !a.half) /* the image itself has kernels of its own */
         TRY(fk_md_plain(&dst_md, &a.dst));
     else
         TRY(preferred(p, &a.dst, a.half, &dst_md));

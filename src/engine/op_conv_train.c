@@ -19,7 +19,9 @@ enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHT
 
 enum { WEIGHTS, DATA_WEIGHTS, DIFF_WEIGHTS, DIFF_SLICE, X, Y, X_BACK, DY, DX };
 
-#define SLICE_BYTES ((size_t)2400 << 10) /* of input and output, for each thread: what its second-level cache holds */
+#define SLICE_BYTES \
+    ((size_t)2400   \
+     << 10) /* of input and output, for each thread: what its second-level cache holds */
 
 /* --- slices ---------------------------------------------------------------------------------- */
 
@@ -272,8 +274,7 @@ static void load_input(const fk_plan *p, const fk_step *s, int scratch, uint32_t
     if (s->buffers[scratch] < 0)
         return;
     if (!before) {
-        fk_add(to, stored_input(p, s, k), (fk_operand){0},
-               images(s) * image_elements(p, s->in[0]));
+        fk_add(to, stored_input(p, s, k), (fk_operand){0}, images(s) * image_elements(p, s->in[0]));
         return;
     }
     const fk_lay *lay = &p->tensors[before->in[0]].lay;
@@ -499,10 +500,9 @@ static ferkd_status convert_weights(fk_plan *p, fk_step *s, const fk_pd *pd, fk_
         fk_step_buffer(p, s, buffer, fk_md_bytes(md), store ? FK_LIFE_BACKWARD : FK_LIFE_ALWAYS));
     TRY_DONE(store ? fk_pd_reorder(p->dn, &reorder, md, plain)
                    : fk_pd_reorder(p->dn, &reorder, plain, md));
-    TRY_DONE(fk_step_prim(p, s, role, reorder, "convert weights",
-                          (fk_arg[]){{FK_SRC, store ? mine : values},
-                                     {FK_DST, store ? values : mine}},
-                          2));
+    TRY_DONE(fk_step_prim(
+        p, s, role, reorder, "convert weights",
+        (fk_arg[]){{FK_SRC, store ? mine : values}, {FK_DST, store ? values : mine}}, 2));
 done:
     fk_md_free(md);
     fk_md_free(plain);
@@ -525,8 +525,7 @@ static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_pd *const pds[3])
     TRY(fk_pd_md(pds[0], FK_WEIGHTS, &here));
     TRY_DONE(fk_pd_md(pds[2], FK_WEIGHTS, &there));
     if (!fk_md_equal(here, there))
-        TRY_DONE(
-            convert_weights(p, s, pds[2], FK_WEIGHTS, DATA_WEIGHTS, LOAD_DATA_WEIGHTS));
+        TRY_DONE(convert_weights(p, s, pds[2], FK_WEIGHTS, DATA_WEIGHTS, LOAD_DATA_WEIGHTS));
 done:
     fk_md_free(here);
     fk_md_free(there);

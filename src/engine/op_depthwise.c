@@ -89,22 +89,21 @@ static fk_depthwise_args args_of(const fk_plan *p, const fk_step *s, const fk_sp
     size_t begin = out->lay.images * part / split->parts;
     size_t end = out->lay.images * (part + 1) / split->parts;
     float *room = fk_buffer_at(p, s->buffers[ROOM]);
-    fk_depthwise_args k = {
-        .images = end - begin,
-        .in = {begin * in->lay.image + v * in->lay.vector, end - begin, in->lay.image,
-               in->lay.pixels, in->lay.pixel},
-        .out = {begin * out->lay.image + v * out->lay.vector, end - begin, out->lay.image,
-                out->lay.pixels, out->lay.pixel},
-        .height = in->shape.d[2],
-        .width = in->shape.d[3],
-        .out_height = out->shape.d[2],
-        .out_width = out->shape.d[3],
-        .kernel = {(int)w->kernel[0], (int)w->kernel[1]},
-        .stride = {(int)w->stride[0], (int)w->stride[1]},
-        .pad = {(int)w->begin[0], (int)w->begin[1]},
-        .x = fk_data_operand(p, s->in[0]),
-        .y = fk_data_operand(p, s->out),
-        .post = s->post};
+    fk_depthwise_args k = {.images = end - begin,
+                           .in = {begin * in->lay.image + v * in->lay.vector, end - begin,
+                                  in->lay.image, in->lay.pixels, in->lay.pixel},
+                           .out = {begin * out->lay.image + v * out->lay.vector, end - begin,
+                                   out->lay.image, out->lay.pixels, out->lay.pixel},
+                           .height = in->shape.d[2],
+                           .width = in->shape.d[3],
+                           .out_height = out->shape.d[2],
+                           .out_width = out->shape.d[3],
+                           .kernel = {(int)w->kernel[0], (int)w->kernel[1]},
+                           .stride = {(int)w->stride[0], (int)w->stride[1]},
+                           .pad = {(int)w->begin[0], (int)w->begin[1]},
+                           .x = fk_data_operand(p, s->in[0]),
+                           .y = fk_data_operand(p, s->out),
+                           .post = s->post};
 
     k.weights = (const float *)fk_buffer_at(p, s->buffers[WEIGHTS]) + v * taps_of(s) * lanes;
     if (s->buffers[BIAS] >= 0)
@@ -126,8 +125,7 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
     const fk_lay *lay = &p->tensors[s->out].lay;
     const fk_depthwise_kernels *kernels = fk_depthwise_for(lay->lanes);
     const fk_step *before = norm_before(p, s);
-    const fk_step *behind =
-        s->norm_behind < 0 || p->redoing ? NULL : p->steps[s->norm_behind];
+    const fk_step *behind = s->norm_behind < 0 || p->redoing ? NULL : p->steps[s->norm_behind];
     size_t lanes = (size_t)lay->lanes;
     fk_split split = fk_split_of(lay);
 
@@ -239,19 +237,19 @@ static ferkd_status compile_buffers(fk_plan *p, fk_step *s)
     const fk_lay *lay = &p->tensors[s->out].lay;
     size_t channels = lay->vectors * (size_t)lay->lanes;
     fk_split split = fk_split_of(lay);
-    fk_depthwise_args k = {.width = p->tensors[s->in[0]].shape.d[3],
-                           .out_width = p->tensors[s->out].shape.d[3],
-                           .kernel = {(int)s->node->u.conv.window.kernel[0],
-                                      (int)s->node->u.conv.window.kernel[1]},
-                           .stride = {1, (int)s->node->u.conv.window.stride[1]},
-                           .pad = {0, (int)s->node->u.conv.window.begin[1]}};
+    fk_depthwise_args k = {
+        .width = p->tensors[s->in[0]].shape.d[3],
+        .out_width = p->tensors[s->out].shape.d[3],
+        .kernel = {(int)s->node->u.conv.window.kernel[0], (int)s->node->u.conv.window.kernel[1]},
+        .stride = {1, (int)s->node->u.conv.window.stride[1]},
+        .pad = {0, (int)s->node->u.conv.window.begin[1]}};
 
     TRY(fk_step_buffer(p, s, WEIGHTS, taps_of(s) * channels * sizeof(float), FK_LIFE_ALWAYS));
     if (s->folded || s->node->param[1] >= 0)
         TRY(fk_step_buffer(p, s, BIAS, channels * sizeof(float), FK_LIFE_ALWAYS));
     if (p->o.train)
-        TRY(fk_step_buffer(p, s, DIFF_WEIGHTS,
-                           split.parts * taps_of(s) * channels * sizeof(double), FK_LIFE_BACKWARD));
+        TRY(fk_step_buffer(p, s, DIFF_WEIGHTS, split.parts * taps_of(s) * channels * sizeof(double),
+                           FK_LIFE_BACKWARD));
     return fk_step_buffer(p, s, ROOM,
                           (size_t)omp_get_max_threads() * fk_depthwise_room(&k) * sizeof(float),
                           FK_LIFE_ALWAYS);

@@ -68,19 +68,18 @@ fk_norm_args fk_norm_args_of(const fk_plan *p, const fk_step *s, size_t v)
     bool half = fk_md_half(out->md);
     bool trains = p->o.train && out->needs_grad;
 
-    return (fk_norm_args){
-        .y = fk_data_operand(p, s->in[0]),
-        .residual = fk_data_operand(p, s->residual),
-        .a = fk_data_operand(p, s->out),
-        .g = fk_buffer_operand(p, trains ? out->grad : -1, half),
-        .g2 = fk_buffer_operand(p, trains ? out->grad2 : -1, half),
-        .mean = fk_norm_vector_of(p, s, FK_NORM_MEAN, v),
-        .scale = fk_norm_vector_of(p, s, FK_NORM_SCALE, v),
-        .shift = fk_norm_vector_of(p, s, FK_NORM_SHIFT, v),
-        .to_dz = fk_norm_vector_of(p, s, FK_NORM_SCALE, v),
-        .to_y = fk_norm_vector_of(p, s, FK_NORM_TO_Y, v),
-        .to_1 = fk_norm_vector_of(p, s, FK_NORM_TO_1, v),
-        .act = s->post};
+    return (fk_norm_args){.y = fk_data_operand(p, s->in[0]),
+                          .residual = fk_data_operand(p, s->residual),
+                          .a = fk_data_operand(p, s->out),
+                          .g = fk_buffer_operand(p, trains ? out->grad : -1, half),
+                          .g2 = fk_buffer_operand(p, trains ? out->grad2 : -1, half),
+                          .mean = fk_norm_vector_of(p, s, FK_NORM_MEAN, v),
+                          .scale = fk_norm_vector_of(p, s, FK_NORM_SCALE, v),
+                          .shift = fk_norm_vector_of(p, s, FK_NORM_SHIFT, v),
+                          .to_dz = fk_norm_vector_of(p, s, FK_NORM_SCALE, v),
+                          .to_y = fk_norm_vector_of(p, s, FK_NORM_TO_Y, v),
+                          .to_1 = fk_norm_vector_of(p, s, FK_NORM_TO_1, v),
+                          .act = s->post};
 }
 
 static fk_norm_args args_of(const fk_plan *p, const fk_step *s, size_t v, fk_planes at)
@@ -157,7 +156,8 @@ static void take_moments(const fk_plan *p, const fk_step *s, const fk_norm_kerne
     memset(sums, 0, 2 * (size_t)lay->lanes * sizeof *sums);
     k->moments(&a, sums, sums + lay->lanes);
     if (part == 0) /* for finish_moments() */
-        memcpy(fk_norm_vector_of(p, s, FK_NORM_MEAN, v), origin, (size_t)lay->lanes * sizeof *origin);
+        memcpy(fk_norm_vector_of(p, s, FK_NORM_MEAN, v), origin,
+               (size_t)lay->lanes * sizeof *origin);
 }
 
 static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v)
@@ -371,8 +371,8 @@ static ferkd_status want_residual(fk_plan *p, int in, int *residual)
 
 ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
 {
-    fk_tail_rules rules = {fk_kernel_has_act,
-                           p->o.train ? fk_act_from_output : fk_kernel_has_act, may_add};
+    fk_tail_rules rules = {fk_kernel_has_act, p->o.train ? fk_act_from_output : fk_kernel_has_act,
+                           may_add};
     int in = p->tensor_of[n->in[0]];
     const fk_lay lay = p->tensors[in].lay;
     fk_step *s = NULL;

@@ -21,11 +21,11 @@ typedef struct fk_plan_options {
     uint64_t seed; /* of dropout */
     bool half;     /* bf16: values between the steps are stored in it where that is faster */
     fk_layout layout;
-    uint32_t slices;        /* inference: batches of the graph's size that make one of the plan's; 0: 1 */
-    size_t max_bytes;       /* training: of the arena; values are worked out anew where needed. 0: any */
+    uint32_t slices;  /* inference: batches of the graph's size that make one of the plan's; 0: 1 */
+    size_t max_bytes; /* training: of the arena; values are worked out anew where needed. 0: any */
     struct fk_tuner *tuner; /* borrowed while the plan is made; NULL: rules */
     bool profile;           /* note what each step takes */
-    bool direct;   /* no Winograd convolutions: slower, rounding errors a few times smaller */
+    bool direct; /* no Winograd convolutions: slower, rounding errors a few times smaller */
 } fk_plan_options;
 
 /* g is borrowed: its values are read, and in training its running statistics written. */

@@ -64,7 +64,8 @@ static void drop(fk_plan *p, int begin, int end)
         int data = p->tensors[s->out].data;
         fk_buffer *b = &p->buffers[data];
         int reader = last_reader(p, data);
-        for (size_t i = 0; i < FK_COUNT(s->buffers); i++) { /* scratch of forward, when it runs again */
+        for (size_t i = 0; i < FK_COUNT(s->buffers);
+             i++) { /* scratch of forward, when it runs again */
             fk_buffer *own = s->buffers[i] >= 0 ? &p->buffers[s->buffers[i]] : NULL;
             if (own && own->first == finer(p, k) && own->last == finer(p, k))
                 own->again = own->until = again_time(p, k, end);
@@ -106,7 +107,8 @@ ferkd_status fk_place_within(fk_plan *p)
         p->buffers[i].last = finer(p, p->buffers[i].last);
     }
     memcpy(whole, p->buffers, bytes);
-    for (int segments = 1; segments <= (int)p->n_steps / 2; segments += segments < 8 ? 1 : segments / 4) {
+    for (int segments = 1; segments <= (int)p->n_steps / 2;
+         segments += segments < 8 ? 1 : segments / 4) {
         memcpy(p->buffers, whole, bytes);
         cut(p, segments);
         fk_place_buffers(p->buffers, p->n_buffers, &p->arena_bytes);
@@ -119,8 +121,9 @@ ferkd_status fk_place_within(fk_plan *p)
         }
     }
     free(whole);
-    return fk_fail(FERKD_LIMIT,
-                   "the network needs %.0f MiB at least where %.0f are allowed; raise --max-memory, "
-                   "or lower --batch or --size",
-                   (double)least / 1048576.0, (double)p->o.max_bytes / 1048576.0);
+    return fk_fail(
+        FERKD_LIMIT,
+        "the network needs %.0f MiB at least where %.0f are allowed; raise --max-memory, "
+        "or lower --batch or --size",
+        (double)least / 1048576.0, (double)p->o.max_bytes / 1048576.0);
 }

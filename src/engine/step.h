@@ -11,9 +11,10 @@
 typedef struct fk_buffer {
     size_t bytes;
     fk_memory_kind kind;
-    int first, last;   /* first > last: not used */
-    int again, until;  /* a second time of use, where its values are worked out anew; again > until: none */
-    bool shared;     /* a gradient of more than one tensor: not to be added to */
+    int first, last; /* first > last: not used */
+    int again,
+        until; /* a second time of use, where its values are worked out anew; again > until: none */
+    bool shared; /* a gradient of more than one tensor: not to be added to */
     size_t offset;
 } fk_buffer;
 
@@ -76,25 +77,26 @@ struct fk_step {
     int *in; /* tensors */
     int n_in;
     int out;
-    int *din;     /* buffers of the gradients by input, -1: none wanted */
-    fk_sum *sums; /* additions that follow, by input: where a value is used more than once */
-    bool takes_two;   /* backward reads both buffers of the output's gradient */
-    int passes;       /* input whose gradient may be the output's own, -1: none */
-    fk_kind kind;     /* for profiles */
+    int *din;          /* buffers of the gradients by input, -1: none wanted */
+    fk_sum *sums;      /* additions that follow, by input: where a value is used more than once */
+    bool takes_two;    /* backward reads both buffers of the output's gradient */
+    int passes;        /* input whose gradient may be the output's own, -1: none */
+    fk_kind kind;      /* for profiles */
     double seconds[2]; /* forward and backward, when profiled */
     double inner_s;    /* of them in the primitives of a convolution */
     fk_step_fn *forward, *backward, *refresh;
-    fk_step_fn *bind; /* in place of binding by reference */
+    fk_step_fn *bind;                  /* in place of binding by reference */
     fk_bound_prim prims[FK_MAX_PRIMS]; /* their roles are each op's own */
     int buffers[9];                    /* the op's own: statistics, masks, weights */
     const fk_node *folded;             /* inference: the BatchNorm inside this convolution */
     int residual;                      /* tensor that is added inside this step, -1: none */
-    int norm_behind; /* training: the BatchNorm step whose moments, and whose gradient, this
+    int norm_behind;       /* training: the BatchNorm step whose moments, and whose gradient, this
                         depthwise convolution works out on its way; -1: none */
     uint32_t slice_images; /* of a convolution in training: images at a time */
     size_t gradient_bytes; /* its output's gradient of one slice */
-    int moments_by, sums_by, spread_by; /* of a BatchNorm: the steps that do these for it, -1: none */
-    fk_post post;                      /* activation inside this step */
+    int moments_by, sums_by,
+        spread_by; /* of a BatchNorm: the steps that do these for it, -1: none */
+    fk_post post;  /* activation inside this step */
 };
 
 struct fk_plan {
@@ -121,9 +123,10 @@ struct fk_plan {
     uint8_t *arena;
     size_t arena_bytes;
     bool half_conv; /* convolutions and what stands between them in bf16 */
-    int *redo;      /* [steps]: before backward of this step, steps redo[i] to i run forward again; -1: none */
-    bool redoing;   /* that is going on: statistics are there already */
-    uint64_t step;  /* of training, for dropout */
+    int *
+        redo; /* [steps]: before backward of this step, steps redo[i] to i run forward again; -1: none */
+    bool redoing;  /* that is going on: statistics are there already */
+    uint64_t step; /* of training, for dropout */
 };
 
 /* --- used while compiling ------------------------------------------------------------------- */
@@ -136,6 +139,10 @@ FERKD_CHECK ferkd_status fk_step_new(fk_plan *p, fk_step **out, const fk_node *n
 FERKD_CHECK ferkd_status fk_step_output(fk_plan *p, fk_step *s, fk_md *md, const fk_shape *shape,
                                         int node);
 
+/* A new tensor from t, whose md is taken over (also on failure). */
+FERKD_CHECK ferkd_status fk_new_tensor(fk_plan *p, fk_tensor t, int *out);
+/* Backward of step s, as a mark that is turned into a time when the number of steps is known. */
+int fk_backward_mark(int step);
 /* Space for `bytes` more; gives the buffer. */
 FERKD_CHECK ferkd_status fk_plan_buffer(fk_plan *p, size_t bytes, int first, int last, int *out);
 /* As fk_step_output(), in the place of a tensor that nobody reads any more. */

@@ -126,9 +126,9 @@ static ferkd_status cache_path(char **out)
     else
         TRY(fk_asprintf(&folder, "%s/.cache/ferkd", home));
     processor_name(name, sizeof name);
-    ferkd_status st = fk_asprintf(out, "%s/tune-%016" PRIx64 "-%s-%d.txt", folder,
-                                  fk_hash64(name, strlen(name), 0), fk_dn_version(),
-                                  omp_get_max_threads());
+    ferkd_status st =
+        fk_asprintf(out, "%s/tune-%016" PRIx64 "-%s-%d.txt", folder,
+                    fk_hash64(name, strlen(name), 0), fk_dn_version(), omp_get_max_threads());
     free(folder);
     return st;
 }

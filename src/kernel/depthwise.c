@@ -83,12 +83,12 @@ FK_INLINE size_t tile_of(const tap *t, int taps, size_t at, size_t step, size_t 
 /* Rows of a plane as float, with `before` and `after` zero pixels around. */
 typedef struct ring {
     float *rows;
-    int depth;      /* rows kept */
-    int64_t next;   /* first row not loaded yet */
-    size_t padded;  /* floats a row */
+    int depth;     /* rows kept */
+    int64_t next;  /* first row not loaded yet */
+    size_t padded; /* floats a row */
     int64_t height, width, before;
     fk_operand from;
-    size_t at, pixel; /* of the plane in `from` */
+    size_t at, pixel;         /* of the plane in `from` */
     const fk_norm_args *norm; /* what the rows are worked out by, or NULL: they are copied */
     bool backward;            /* its gradient, or its output */
 } ring;
@@ -281,8 +281,7 @@ static void forward(const fk_depthwise_args *k)
             memset(r.rows, 0, (size_t)r.depth * r.padded * sizeof *r.rows);
         for (int64_t y = 0; y < k->out_height; y++) {
             tap taps[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE];
-            size_t at =
-                k->out.first + n * k->out.image + (size_t)(y * k->out_width) * k->out.pixel;
+            size_t at = k->out.first + n * k->out.image + (size_t)(y * k->out_width) * k->out.pixel;
             advance(&r, y * k->stride[0] - k->pad[0] + k->kernel[0] - 1);
             int count = forward_taps(k, &r, y, taps);
             forward_row(k, taps, count, at);

@@ -27,9 +27,9 @@ typedef struct fk_planes {
 /* BatchNorm, z = scale (y - mean) + shift, a = act(z + residual), and back. Vectors are [lanes]. */
 typedef struct fk_norm_args {
     fk_planes at;
-    fk_operand y, residual, a;     /* [planes] */
-    fk_operand g, g2;              /* gradient of a: one, or the sum of two */
-    fk_operand dz, dy;             /* gradient of z (optional), of y */
+    fk_operand y, residual, a; /* [planes] */
+    fk_operand g, g2;          /* gradient of a: one, or the sum of two */
+    fk_operand dz, dy;         /* gradient of z (optional), of y */
     const float *mean, *scale, *shift;
     const float *to_dz, *to_y, *to_1; /* dy = to_dz dz + to_y (y - mean) + to_1 */
     fk_post act;

@@ -113,9 +113,12 @@ static void near(double mine, double want, double scale, bool half, const char *
 
 /* --- BatchNorm ------------------------------------------------------------------------------- */
 
-static const fk_post ACTS[] = {
-    {0}, {1, FK_RELU, 0, 0}, {1, FK_CLIP, 0, 0.5f}, {1, FK_LEAKY, 0.1f, 0}, {1, FK_HARDSWISH, 0, 0},
-    {1, FK_SILU, 0, 0}};
+static const fk_post ACTS[] = {{0},
+                               {1, FK_RELU, 0, 0},
+                               {1, FK_CLIP, 0, 0.5f},
+                               {1, FK_LEAKY, 0.1f, 0},
+                               {1, FK_HARDSWISH, 0, 0},
+                               {1, FK_SILU, 0, 0}};
 
 typedef struct norm_case {
     fk_norm_args k;
@@ -125,7 +128,8 @@ typedef struct norm_case {
 
 static bool kink_near(fk_post act, double z)
 {
-    return act.n && ((fabs(z) < 1e-3) || fabs(z - (double)act.b) < 1e-3 || fabs(fabs(z) - 3) < 1e-3);
+    return act.n &&
+           ((fabs(z) < 1e-3) || fabs(z - (double)act.b) < 1e-3 || fabs(fabs(z) - 3) < 1e-3);
 }
 
 static void check_norm(const variant *v, size_t pixels, bool last, bool half, fk_post act,
@@ -216,18 +220,18 @@ typedef struct shape {
     int kernel[2], stride[2], pad[2];
 } shape;
 
-static const shape SHAPES[] = {
-    {9, 17, {3, 3}, {1, 1}, {1, 1}}, {8, 8, {3, 3}, {2, 2}, {1, 1}}, {7, 9, {3, 3}, {2, 2}, {0, 0}},
-    {4, 4, {3, 3}, {1, 1}, {1, 1}},  {1, 1, {3, 3}, {1, 1}, {1, 1}}, {11, 6, {5, 5}, {1, 1}, {2, 2}},
-    {10, 12, {5, 5}, {2, 2}, {2, 2}}, {9, 9, {7, 7}, {1, 1}, {3, 3}}, {8, 5, {1, 3}, {1, 2}, {0, 1}},
-    {9, 6, {2, 4}, {3, 1}, {1, 0}}};
+static const shape SHAPES[] = {{9, 17, {3, 3}, {1, 1}, {1, 1}},  {8, 8, {3, 3}, {2, 2}, {1, 1}},
+                               {7, 9, {3, 3}, {2, 2}, {0, 0}},   {4, 4, {3, 3}, {1, 1}, {1, 1}},
+                               {1, 1, {3, 3}, {1, 1}, {1, 1}},   {11, 6, {5, 5}, {1, 1}, {2, 2}},
+                               {10, 12, {5, 5}, {2, 2}, {2, 2}}, {9, 9, {7, 7}, {1, 1}, {3, 3}},
+                               {8, 5, {1, 3}, {1, 2}, {0, 1}},   {9, 6, {2, 4}, {3, 1}, {1, 0}}};
 
 static double input_at(const fk_depthwise_args *k, size_t n, int64_t y, int64_t x, size_t l)
 {
     if (y < 0 || x < 0 || y >= k->height || x >= k->width)
         return 0;
-    double v = (double)get(
-        k->x, k->in.first + n * k->in.image + (size_t)(y * k->width + x) * k->in.pixel + l);
+    double v = (double)get(k->x, k->in.first + n * k->in.image +
+                                     (size_t)(y * k->width + x) * k->in.pixel + l);
     const fk_norm_args *b = k->before;
     return b ? act_of(b->act, (v - (double)b->mean[l]) * (double)b->scale[l] + (double)b->shift[l])
              : v;
@@ -473,7 +477,8 @@ static int bench(void)
         for (int half = 0; half < 2; half++) {
             (void)printf("%-10s %s  Gvalues/s:", v[i].name, half ? "bf16" : "f32 ");
             for (int what = 0; what < 4; what++)
-                (void)printf(" %s %.2f", (const char *[]){"moments", "forward", "sums", "backward"}[what],
+                (void)printf(" %s %.2f",
+                             (const char *[]){"moments", "forward", "sums", "backward"}[what],
                              time_norm(&v[i], what, half, 4096));
             for (int what = 0; what < 4; what++)
                 (void)printf(" dw%s/%d %.2f", what & 1 ? "-back" : "", 1 + (what >> 1),

@@ -332,7 +332,8 @@ ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const 
     TRY_DONE(prepare_teacher(&j, choices, result->resumed_at > 0));
     if (watch && watch->message) {
         char line[160];
-        (void)snprintf(line, sizeof line, "the teacher runs in %s", fk_plan_precision(teacher->plan));
+        (void)snprintf(line, sizeof line, "the teacher runs in %s",
+                       fk_plan_precision(teacher->plan));
         watch->message(watch->ctx, line);
     }
     fk_pixels_init(&j.pixels, &teacher->how, teacher->channels_last);

@@ -455,12 +455,13 @@ void fk_memory_text(const fk_plan *p, char *text, size_t size)
     size_t b[FK_MEMORY_COUNT];
 
     fk_plan_memory(p, b);
-    (void)snprintf(text, size,
-                   "arena %.1f MiB; at its fullest: values %.1f, their gradients %.1f, scratch %.1f, "
-                   "copies of weights %.1f",
-                   (double)fk_plan_bytes(p) / mib, (double)b[FK_MEMORY_VALUES] / mib,
-                   (double)b[FK_MEMORY_GRADIENTS] / mib, (double)b[FK_MEMORY_SCRATCH] / mib,
-                   (double)b[FK_MEMORY_WEIGHTS] / mib);
+    (void)snprintf(
+        text, size,
+        "arena %.1f MiB; at its fullest: values %.1f, their gradients %.1f, scratch %.1f, "
+        "copies of weights %.1f",
+        (double)fk_plan_bytes(p) / mib, (double)b[FK_MEMORY_VALUES] / mib,
+        (double)b[FK_MEMORY_GRADIENTS] / mib, (double)b[FK_MEMORY_SCRATCH] / mib,
+        (double)b[FK_MEMORY_WEIGHTS] / mib);
 }
 
 void fk_softmax(const float *logits, uint32_t n, double temperature, float *probs)

@@ -104,11 +104,13 @@ static const fk_option KEYS[] = {
     WHOLE("save-every", save_every, "0", 0, 1e12, "steps between checkpoints within an epoch"),
     PICK("precision", precision, "auto", "auto|f32|bf16",
          "bf16 stores values in half the memory; auto: the faster of both on this processor"),
-    TEXT("tune", tune, "quick", "HOW",
-         "off: implementations by rule; quick, full: the fastest, measured once; or the tune.txt of "
-         "another run"),
+    TEXT(
+        "tune", tune, "quick", "HOW",
+        "off: implementations by rule; quick, full: the fastest, measured once; or the tune.txt of "
+        "another run"),
     WHOLE("max-memory", max_memory, "0", 0, 1e9,
-          "MiB for activations, gradients and workspaces; values are worked out anew in backward where "
+          "MiB for activations, gradients and workspaces; values are worked out anew in backward "
+          "where "
           "that is needed, with equal losses; 0: any"),
     FLAG("memory", memory, "false", "say what the memory is for, before the first step"),
     TEXT("init", init, NULL, "RUN", "start from the weights of a run folder"),

@@ -264,11 +264,12 @@ static void say_memory(const fk_run *run)
 
     fk_memory_text(run->plan, text, sizeof text);
     fk_say(run->watch, "memory: %s", text);
-    fk_say(run->watch,
-           "memory: weights %.1f MiB, their gradients %.1f, optimiser %.1f, average %.1f, validation "
-           "%.1f",
-           each, each, each * ((o->m ? 1 : 0) + (o->v ? 1 : 0)), o->ema ? each : 0.0,
-           run->eval_plan ? (double)fk_plan_bytes(run->eval_plan) / mib + each : 0.0);
+    fk_say(
+        run->watch,
+        "memory: weights %.1f MiB, their gradients %.1f, optimiser %.1f, average %.1f, validation "
+        "%.1f",
+        each, each, each * ((o->m ? 1 : 0) + (o->v ? 1 : 0)), o->ema ? each : 0.0,
+        run->eval_plan ? (double)fk_plan_bytes(run->eval_plan) / mib + each : 0.0);
 }
 
 ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *watch)

@@ -74,7 +74,8 @@ static ferkd_status fill(ferkd_speed *s, uint32_t slices)
 ferkd_status ferkd_speed_open(ferkd_speed **out, const ferkd_speed_options *options)
 {
     ferkd_speed *s = NULL;
-    fk_plan_options p = {.train = options->train, .profile = options->profile, .max_bytes = options->max_bytes};
+    fk_plan_options p = {
+        .train = options->train, .profile = options->profile, .max_bytes = options->max_bytes};
     fk_optim_options o = {.kind = FK_SGD, .momentum = 0.9, .nesterov = true, .decay = 5e-4};
     ferkd_status st = FERKD_OK;
 
@@ -86,7 +87,8 @@ ferkd_status ferkd_speed_open(ferkd_speed **out, const ferkd_speed_options *opti
         TRY_DONE(fk_onnx_open(&s->onnx, options->model));
     TRY_DONE(fk_tuner_new(&s->tuner, options->tune));
     p.tuner = s->tuner;
-    TRY_DONE(fk_tune_plan(&p, fk_precision_parse(options->precision), make_graph, s, options->batch));
+    TRY_DONE(
+        fk_tune_plan(&p, fk_precision_parse(options->precision), make_graph, s, options->batch));
     TRY_DONE(make_graph(s, options->batch / p.slices, &s->graph));
     TRY_DONE(fk_plan_new(&s->plan, s->graph, &p));
     if (options->train)
