@@ -15,6 +15,7 @@ import platform
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -53,18 +54,22 @@ class Row:
 
 
 class Side:
-    """A program that times one step for each line that it is sent."""
+    """A program that times one step for each line that it is sent. Between its turns it is stopped: the threads of
+    ONNX Runtime and OpenMP go on spinning for a while after their work, on the cores that the other side needs."""
 
     def __init__(self, command, env, greets):
         self.p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                   env=os.environ | env)
         self.mode = self.p.stdout.readline().removeprefix("ready ").strip() if greets else ""
         self.peak = 0
+        self.p.send_signal(signal.SIGSTOP)
 
     def step(self):
+        self.p.send_signal(signal.SIGCONT)
         self.p.stdin.write("\n")
         self.p.stdin.flush()
         line = self.p.stdout.readline().split()
+        self.p.send_signal(signal.SIGSTOP)
         if len(line) != 2:
             sys.exit("bench: one side has died; its last words are above")
         self.peak = float(line[1])
@@ -76,6 +81,7 @@ class Side:
         return self.step()
 
     def close(self):
+        self.p.send_signal(signal.SIGCONT)
         self.p.stdin.close()
         self.p.wait()
 
