@@ -52,7 +52,7 @@ static uint32_t images_of(const fk_plan *p, const fk_node *n)
     return images;
 }
 
-static ferkd_status slice_args(const fk_plan *p, const fk_node *n, fk_conv_args *a)
+static void slice_args(const fk_plan *p, const fk_node *n, fk_conv_args *a)
 {
     int64_t images = images_of(p, n);
 
@@ -65,7 +65,6 @@ static ferkd_status slice_args(const fk_plan *p, const fk_node *n, fk_conv_args 
                         .window = n->u.conv.window,
                         .half = p->half_conv};
     a->src.d[0] = a->dst.d[0] = images;
-    return FERKD_OK;
 }
 
 static bool is_picture(const fk_shape *s)
@@ -127,7 +126,8 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
         return false;
     if (p->sliced[id])
         return p->sliced[id] > 0;
-    bool can = slice_args(p, n, &a) == FERKD_OK && slice_layouts(&a, &src, &dst) == FERKD_OK;
+    slice_args(p, n, &a);
+    bool can = slice_layouts(&a, &src, &dst) == FERKD_OK;
     a.src_md = src;
     a.dst_md = dst;
     can = can && choose_all(p, &a, !is_picture(in), pds);
@@ -140,13 +140,6 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
 }
 
 /* --- where a slice is ------------------------------------------------------------------------ */
-
-static fk_operand moved(fk_operand o, size_t elements)
-{
-    size_t size = o.half ? sizeof(uint16_t) : sizeof(float);
-
-    return o.data ? (fk_operand){(char *)o.data + elements * size, o.half} : o;
-}
 
 static size_t image_elements(const fk_plan *p, int tensor)
 {
@@ -189,12 +182,12 @@ static fk_operand stored_input(const fk_plan *p, const fk_step *s, uint32_t k)
     const fk_step *before = norm_before(p, s);
     int tensor = before ? before->in[0] : s->in[0];
 
-    return moved(fk_data_operand(p, tensor), offset_of(p, s, tensor, k));
+    return fk_operand_at(fk_data_operand(p, tensor), offset_of(p, s, tensor, k));
 }
 
 static fk_operand stored_output(const fk_plan *p, const fk_step *s, uint32_t k)
 {
-    return moved(fk_data_operand(p, s->out), offset_of(p, s, s->out, k));
+    return fk_operand_at(fk_data_operand(p, s->out), offset_of(p, s, s->out, k));
 }
 
 /* What a primitive reads or writes for slice k: scratch if there is some, else the tensor itself. */
@@ -214,14 +207,15 @@ static fk_operand stored_din(const fk_plan *p, const fk_step *s, uint32_t k)
 {
     bool half = fk_md_half(p->tensors[s->in[0]].md);
 
-    return moved(fk_buffer_operand(p, s->din[0], half), offset_of(p, s, s->in[0], k));
+    return fk_operand_at(fk_buffer_operand(p, s->din[0], half), offset_of(p, s, s->in[0], k));
 }
 
 static fk_operand stored_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
 {
     const fk_tensor *out = &p->tensors[s->out];
 
-    return moved(fk_buffer_operand(p, out->grad, fk_md_half(out->md)), offset_of(p, s, s->out, k));
+    return fk_operand_at(fk_buffer_operand(p, out->grad, fk_md_half(out->md)),
+                         offset_of(p, s, s->out, k));
 }
 
 static fk_operand gradient_at(const fk_plan *p, const fk_step *s, uint32_t k)
@@ -256,12 +250,12 @@ static fk_norm_args norm_slice(const fk_plan *p, const fk_step *s, const fk_step
     fk_norm_args a = fk_norm_backward_args(p, norm, v);
     size_t by = offset_of(p, s, norm->in[0], k);
 
-    a.y = moved(a.y, by);
-    a.a = moved(a.a, by);
-    a.residual = moved(a.residual, by);
-    a.g = moved(a.g, by);
-    a.g2 = moved(a.g2, by);
-    a.dz = moved(a.dz, by);
+    a.y = fk_operand_at(a.y, by);
+    a.a = fk_operand_at(a.a, by);
+    a.residual = fk_operand_at(a.residual, by);
+    a.g = fk_operand_at(a.g, by);
+    a.g2 = fk_operand_at(a.g2, by);
+    a.dz = fk_operand_at(a.dz, by);
     return a;
 }
 
@@ -296,7 +290,8 @@ static void convert_planes(const fk_norm_kernels *kernels, fk_operand to, fk_ope
 {
     for (size_t i = 0; i < at->images; i++) {
         size_t by = at->first + i * at->image;
-        kernels->add(moved(to, by), moved(from, by), (fk_operand){0}, at->pixels * (size_t)lanes);
+        kernels->add(fk_operand_at(to, by), fk_operand_at(from, by), (fk_operand){0},
+                     at->pixels * (size_t)lanes);
     }
 }
 
@@ -621,7 +616,7 @@ ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id)
     s->backward = backward;
     s->refresh = refresh;
     s->bind = bind;
-    TRY(slice_args(p, n, &a));
+    slice_args(p, n, &a);
     s->slice_images = (uint32_t)a.src.d[0];
     TRY(slice_layouts(&a, &src, &dst));
     a.src_md = src;

@@ -150,7 +150,7 @@ static void take_moments(const fk_plan *p, const fk_step *s, const fk_norm_kerne
     float origin[FK_MAX_LANES];
     fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
 
-    fk_operand first = {(char *)y.data + v * lay->vector * (y.half ? 2 : 4), y.half};
+    fk_operand first = fk_operand_at(y, v * lay->vector);
     k->add((fk_operand){origin, false}, first, (fk_operand){0}, (size_t)lay->lanes);
     a.mean = origin;
     memset(sums, 0, 2 * (size_t)lay->lanes * sizeof *sums);

@@ -149,13 +149,6 @@ ferkd_status fk_plan_forward(fk_plan *p, uint64_t step)
     return FERKD_OK;
 }
 
-static fk_operand beyond(fk_operand o, size_t i)
-{
-    size_t size = o.half ? sizeof(uint16_t) : sizeof(float);
-
-    return o.data ? (fk_operand){(char *)o.data + i * size, o.half} : o;
-}
-
 /* The last values, fewer than a vector: by way of whole vectors on the stack. */
 static void add_rest(const fk_norm_kernels *k, fk_operand dst, fk_operand a, fk_operand b, size_t n)
 {
@@ -181,9 +174,11 @@ void fk_add(fk_operand dst, fk_operand a, fk_operand b, size_t n)
 
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < whole; i += piece)
-        k->add(beyond(dst, i), beyond(a, i), beyond(b, i), fk_min_size(piece, whole - i));
+        k->add(fk_operand_at(dst, i), fk_operand_at(a, i), fk_operand_at(b, i),
+               fk_min_size(piece, whole - i));
     if (whole < n)
-        add_rest(k, beyond(dst, whole), beyond(a, whole), beyond(b, whole), n - whole);
+        add_rest(k, fk_operand_at(dst, whole), fk_operand_at(a, whole), fk_operand_at(b, whole),
+                 n - whole);
 }
 
 /* Where a value is used more than once, its gradient is the sum of what each use says. */

@@ -20,7 +20,7 @@ static bool may_be_winograd(const fk_plan *p, const fk_conv_args *a)
            a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
 }
 
-static ferkd_status describe(const fk_conv_args *a, char *key, size_t size)
+static void describe(const fk_conv_args *a, char *key, size_t size)
 {
     static const char *const PROPS[] = {"infer", "forward", "data", "weights"};
     const fk_window *w = &a->window;
@@ -32,7 +32,6 @@ static ferkd_status describe(const fk_conv_args *a, char *key, size_t size)
                    a->src.d[3], a->weights.d[0], w->kernel[0], w->kernel[1], w->stride[0],
                    w->begin[0], w->begin[1], a->bias ? " bias" : "", a->sum ? " sum" : "",
                    a->post.n ? " act" : "");
-    return FERKD_OK;
 }
 
 /* Give every argument of the primitive a place in the room. */
@@ -113,7 +112,7 @@ ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
 
     a->winograd = may_be_winograd(p, a);
     if (a->winograd && fk_tuner_mode(p->o.tuner) != FK_TUNE_OFF) {
-        TRY(describe(a, key, sizeof key));
+        describe(a, key, sizeof key);
         const char *choice = fk_tuner_find(p->o.tuner, key);
         if (!choice)
             TRY(measure(p, a, key, &choice));

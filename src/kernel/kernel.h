@@ -17,6 +17,14 @@ typedef struct fk_operand {
     bool half;
 } fk_operand;
 
+/* The operand from its element i on; an absent one stays absent. */
+static inline fk_operand fk_operand_at(fk_operand o, size_t i)
+{
+    size_t size = o.half ? sizeof(uint16_t) : sizeof(float);
+
+    return o.data ? (fk_operand){(char *)o.data + i * size, o.half} : o;
+}
+
 /* One channel vector of some images; strides in elements, equal for all operands of a call. */
 typedef struct fk_planes {
     size_t first; /* element at which the first plane starts */
