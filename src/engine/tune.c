@@ -226,7 +226,7 @@ ferkd_status fk_tuner_note(fk_tuner *t, const char *key, const char *choice, dou
     return FERKD_OK;
 }
 
-ferkd_status fk_tuner_save(const fk_tuner *t, const char *path)
+ferkd_status fk_tuner_save(fk_tuner *t, const char *path)
 {
     char *text = NULL;
     size_t size = 0;
@@ -234,6 +234,8 @@ ferkd_status fk_tuner_save(const fk_tuner *t, const char *path)
 
     if (!f)
         return fk_fail(FERKD_MEMORY, "no memory to write %s", path);
+    if (t->changed && t->path && write_cache(t) == FERKD_OK) /* now: the run may be killed */
+        t->changed = false;
     (void)fprintf(f, "# ferkd: the implementations of this run; oneDNN %s, %d threads\n",
                   fk_dn_version(), omp_get_max_threads());
     for (size_t i = 0; i < t->n; i++) {

@@ -25,8 +25,8 @@ const char *fk_tuner_find(fk_tuner *t, const char *key);
 FERKD_CHECK ferkd_status fk_tuner_note(fk_tuner *t, const char *key, const char *choice,
                                        double seconds);
 
-/* Every choice asked for so far, as a file for fk_tuner_new(). */
-FERKD_CHECK ferkd_status fk_tuner_save(const fk_tuner *t, const char *path);
+/* Every choice asked for so far, as a file for fk_tuner_new(); what was measured goes to the cache, too. */
+FERKD_CHECK ferkd_status fk_tuner_save(fk_tuner *t, const char *path);
 
 typedef enum fk_precision { FK_PRECISION_F32, FK_PRECISION_BF16, FK_PRECISION_AUTO } fk_precision;
 

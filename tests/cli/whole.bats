@@ -47,7 +47,7 @@ load helper
 
 @test "interrupted and resumed is uninterrupted, byte for byte" {
     label "$WORK/l.ferkd"
-    o="--method ferkd --labels $WORK/l.ferkd --epochs 60 --ema 0.9 --accumulate 2 --regions-per-image 2"
+    o="--method ferkd --labels $WORK/l.ferkd --epochs 180 --ema 0.9 --accumulate 2 --regions-per-image 2"
     train "$WORK/whole" $o
     for signal in INT KILL; do
         rm -rf "$WORK/cut"
@@ -57,11 +57,11 @@ load helper
         pkill -$signal -P $pid ferkd || true
         wait $pid || true
         rm -f "$WORK"/cut/*.part
-        [ "$(wc -l < "$WORK/cut/metrics.csv")" -lt 61 ]
+        [ "$(wc -l < "$WORK/cut/metrics.csv")" -lt 181 ]
         "$FERKD" train --resume "$WORK/cut"
         cmp "$WORK/whole/last.safetensors" "$WORK/cut/last.safetensors"
         cmp "$WORK/whole/best.safetensors" "$WORK/cut/best.safetensors"
-        [ "$(wc -l < "$WORK/cut/metrics.csv")" -eq 61 ]
+        [ "$(wc -l < "$WORK/cut/metrics.csv")" -eq 181 ]
     done
 }
 
