@@ -1,8 +1,9 @@
 /* ferkd: a table of commands. */
 #include "cli.h"
 
-static const cli_command *const COMMANDS[] = {&cli_label,   &cli_inspect, &cli_train, &cli_eval,
-                                              &cli_predict, &cli_export,  &cli_info,  &cli_bench};
+static const cli_command *const COMMANDS[] = {&cli_label,  &cli_inspect, &cli_calibrate,
+                                              &cli_train,  &cli_eval,    &cli_predict,
+                                              &cli_export, &cli_info,    &cli_bench};
 
 static void print_usage(FILE *f)
 {

@@ -2,6 +2,7 @@
 #ifndef FERKD_FERKD_H
 #define FERKD_FERKD_H
 
+#include "ferkd/calibrate.h"
 #include "ferkd/data.h"
 #include "ferkd/exchange.h"
 #include "ferkd/image.h"

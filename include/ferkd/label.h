@@ -1,4 +1,4 @@
-/* Soft labels: the store, what is in it, and how a label becomes a target. */
+/* Soft labels: the store and what is in it. */
 #ifndef FERKD_LABEL_H
 #define FERKD_LABEL_H
 
@@ -68,6 +68,10 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_store_label(const ferkd_store *store, u
                                                      uint32_t region, ferkd_label_room room,
                                                      ferkd_soft_label *out);
 
+/** All regions of an image: out, [regions]; room, [regions][topk]. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_labels(const ferkd_store *store, uint32_t image,
+                                                      ferkd_label_room room, ferkd_soft_label *out);
+
 /** The same as float[classes], sum 1 within 1e-6: the mass beyond the top-k is spread evenly over
  *  the other classes (FKD, ECCV 2022: marginal smoothing). */
 FERKD_API void ferkd_soft_label_expand(const ferkd_soft_label *label, uint32_t classes,
@@ -80,18 +84,6 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_store_match(const ferkd_store *store,
 /** Check every block; the numbers of damaged images go to bad (the caller frees). */
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_verify(const ferkd_store *store, uint32_t **bad,
                                                       uint32_t *n_bad);
-
-/** Groups of FerKD (ICCV 2023, section 3): uninformative, hard, important. */
-typedef enum ferkd_group { FERKD_UR, FERKD_HR, FERKD_IR } ferkd_group;
-
-/** Thresholds on p, the teacher's largest probability: p < lower or p > upper is UR, p < middle is
- *  HR, anything else IR. */
-typedef struct ferkd_calibration {
-    double lower, middle, upper;
-    double smoothing; /**< of the label of a hard region */
-} ferkd_calibration;
-
-FERKD_API ferkd_group ferkd_calibration_group(const ferkd_calibration *c, float p);
 
 /** What a store holds, over all labelled regions. */
 typedef struct ferkd_store_stats {
@@ -106,10 +98,6 @@ typedef struct ferkd_store_stats {
 
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_statistics(const ferkd_store *store,
                                                           ferkd_store_stats *out);
-
-/** A threshold as people write it: "0.15" is a probability, "5%" that quantile of the store's p. */
-FERKD_API FERKD_CHECK ferkd_status ferkd_threshold_parse(double *out, const char *text,
-                                                         const ferkd_store_stats *stats);
 
 #ifdef __cplusplus
 }

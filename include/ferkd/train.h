@@ -210,7 +210,7 @@ typedef struct ferkd_recipe {
     bool nesterov, decay_all;
     int64_t step_epochs;
     double label_smoothing, temperature, kd_alpha, kd_temperature;
-    char *lower, *middle, *upper;
+    char *calibrate;
     double hard_smoothing;
     char *mix, *mix_scope;
     double mix_prob, mixup_alpha, cutmix_alpha;

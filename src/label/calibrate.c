@@ -1,127 +1,381 @@
-/* FerKD's groups (ICCV 2023, section 3.2), and the statistics that thresholds are chosen by. */
+/* Rules applied: which region gets what treatment, and what target comes of it. */
 #include "base/compat.h"
 
-#include "ferkd/label.h"
+#include "label/auto.h"
+#include "label/labels.h"
+#include "label/rules.h"
+#include "label/survey.h"
 
 #include "base/mem.h"
 
-ferkd_group ferkd_calibration_group(const ferkd_calibration *c, float p)
-{
-    double v = (double)p;
+struct ferkd_calibration {
+    char *text, *words;
+    fk_rules rules;
+    fk_survey survey;
+    uint32_t classes;
+};
 
-    if (v < c->lower || v > c->upper)
-        return FERKD_UR;
-    return v < c->middle ? FERKD_HR : FERKD_IR;
+static const struct {
+    const char *name, *rules, *about;
+} PRESETS[] = {
+    {"auto", NULL, "thresholds from the statistics of the store; says what it chose and why"},
+    {"ferkd-paper", "max < 0.15: discard; max > 0.95: discard; max < 0.3: smooth 0.1; else: keep",
+     "FerKD's groups (ICCV 2023): least and most sure regions discarded, hard ones smoothed"},
+    {"fkd", "else: keep", "every soft label as stored (FKD, ECCV 2022)"},
+    {"relabel", "else: teacher 0.1",
+     "the teacher's own choice for each region as a smoothed hard label (after ReLabel, CVPR "
+     "2021)"},
+};
+
+const char *ferkd_preset_name(uint32_t i)
+{
+    return i < FK_COUNT(PRESETS) ? PRESETS[i].name : NULL;
 }
 
-static int by_value(const void *a, const void *b)
+const char *ferkd_preset_about(uint32_t i)
 {
-    float x = *(const float *)a;
-    float y = *(const float *)b;
-
-    return (x > y) - (x < y);
+    return i < FK_COUNT(PRESETS) ? PRESETS[i].about : NULL;
 }
 
-static void fill_quantiles(double *out, float *values, size_t n)
+ferkd_group ferkd_group_of(ferkd_treatment t)
 {
-    qsort(values, n, sizeof *values, by_value);
-    for (int q = 0; q <= 100; q++)
-        out[q] = (double)values[(size_t)((double)(n - 1) * q / 100.0)];
+    return t.action == FERKD_DISCARD ? FERKD_UR : t.action == FERKD_KEEP ? FERKD_IR : FERKD_HR;
 }
 
-static double entropy(const ferkd_soft_label *l, uint32_t classes)
-{
-    double h = 0.0;
+/* --- judging ----------------------------------------------------------------------------------- */
 
-    for (uint32_t k = 0; k < l->k; k++) {
-        double p = (double)l->prob[k];
-        if (p > 0.0)
-            h -= p * log(p);
+/* Is region i among the `share` lowest (highest) of its image? Exactly that many are; equals in
+ * their order. */
+static bool ranks(const fk_condition *when, double share, uint32_t truth, uint32_t classes,
+                  const ferkd_soft_label *labels, uint32_t n, uint32_t i)
+{
+    float v = ferkd_measure_of(when->measure, &labels[i], truth, classes);
+    uint32_t before = 0;
+
+    for (uint32_t j = 0; j < n; j++) {
+        float w = ferkd_measure_of(when->measure, &labels[j], truth, classes);
+        before += w < v || (w == v && j < i);
     }
-    double others = classes - l->k;
-    if (others > 0 && l->rest > 0.0f)
-        h -= (double)l->rest * log((double)l->rest / others);
-    return h;
+    return when->kind == FK_LESS ? before < (uint32_t)(share * n + 1e-9)
+                                 : before >= n - (uint32_t)((1.0 - share) * n + 1e-9);
 }
 
-typedef struct tally {
-    float *p;
-    float *inside;
-    size_t n;
-} tally;
-
-static ferkd_status add_image(const ferkd_store *s, uint32_t image, ferkd_label_room room,
-                              ferkd_store_stats *out, tally *t)
+static bool holds(const ferkd_calibration *c, const fk_condition *when, double moment,
+                  uint32_t truth, const ferkd_soft_label *labels, uint32_t n, uint32_t i)
 {
-    const ferkd_store_info *info = ferkd_store_about(s);
-    ferkd_soft_label l;
-    bool has;
+    const ferkd_soft_label *l = &labels[i];
 
-    TRY(ferkd_store_has(s, image, &has));
-    for (uint32_t r = 0; has && r < info->regions; r++) {
-        TRY(ferkd_store_label(s, image, r, room, &l));
-        t->p[t->n] = l.teacher_max;
-        t->inside[t->n++] = l.inside;
-        int bin = (int)(l.teacher_max * (float)FK_COUNT(out->histogram));
-        out->histogram[fk_min_int(bin, (int)FK_COUNT(out->histogram) - 1)]++;
-        out->top1_agrees += l.index[0] == ferkd_store_truth(s, image);
-        out->mean_top1 += (double)l.prob[0];
-        out->mean_entropy += entropy(&l, info->classes);
+    if (when->kind == FK_WRONG || when->kind == FK_RIGHT)
+        return (l->index[0] == truth) == (when->kind == FK_RIGHT);
+    double at = fk_bound_at(&when->bound, moment);
+    if (when->bound.quantile && when->bound.scope == FK_OF_IMAGE)
+        return ranks(when, at, truth, c->classes, labels, n, i);
+    if (when->bound.quantile) {
+        if (when->kind == FK_LESS ? at <= 0.0 : at >= 1.0)
+            return false; /* 0% and 100% cut nothing off */
+        int32_t class = when->bound.scope == FK_OF_CLASS ? (int32_t)truth : -1;
+        at = fk_survey_quantile(&c->survey, when->measure, class, at,
+                                when->kind == FK_LESS ? -0.5 : 0.5);
     }
+    double v = (double)ferkd_measure_of(when->measure, l, truth, c->classes);
+    return when->kind == FK_LESS ? v < at : v > at;
+}
+
+static ferkd_treatment treat(const ferkd_calibration *c, double moment, uint32_t truth,
+                             const ferkd_soft_label *labels, uint32_t n, uint32_t i)
+{
+    for (int r = 0; r < c->rules.n; r++) {
+        const fk_rule *rule = &c->rules.rule[r];
+        bool all = true;
+        for (int k = 0; all && k < rule->n; k++)
+            all = holds(c, &rule->when[k], moment, truth, labels, n, i);
+        if (!all)
+            continue;
+        double amount = rule->by_measure ? (double)ferkd_measure_of(rule->amount_of, &labels[i],
+                                                                    truth, c->classes)
+                                         : rule->amount;
+        return (ferkd_treatment){rule->action, (float)amount};
+    }
+    return (ferkd_treatment){FERKD_KEEP, 1.0f};
+}
+
+void ferkd_calibration_judge(const ferkd_calibration *c, double moment, uint32_t truth,
+                             const ferkd_soft_label *labels, uint32_t n, ferkd_treatment *out)
+{
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = treat(c, moment, truth, labels, n, i);
+}
+
+/* --- targets ----------------------------------------------------------------------------------- */
+
+/* 1 - eps on one class, the rest on the others evenly. */
+static void smooth(float *target, uint32_t classes, uint32_t class, float eps)
+{
+    for (uint32_t c = 0; c < classes; c++)
+        target[c] = classes > 1 ? eps / (float)(classes - 1) : 0.0f;
+    target[class] = classes > 1 ? 1.0f - eps : 1.0f;
+}
+
+/* softmax(log p / temperature) of a label; classes beyond its top k share alike. */
+static void expand(const ferkd_soft_label *l, uint32_t classes, double temperature, float *target)
+{
+    double sum = 0.0;
+
+    ferkd_soft_label_expand(l, classes, target);
+    if (temperature == 1.0)
+        return;
+    double others = (double)classes - l->k;
+    float rest = others > 0 ? (float)pow((double)l->rest / others, 1.0 / temperature) : 0.0f;
+    for (uint32_t c = 0; c < classes; c++)
+        target[c] = rest;
+    for (uint32_t k = 0; k < l->k; k++)
+        target[l->index[k]] = (float)pow((double)l->prob[k], 1.0 / temperature);
+    for (uint32_t c = 0; c < classes; c++)
+        sum += (double)target[c];
+    for (uint32_t c = 0; c < classes; c++)
+        target[c] = (float)((double)target[c] / sum);
+}
+
+void ferkd_calibration_target(const ferkd_calibration *c, ferkd_treatment t,
+                              const ferkd_soft_label *label, uint32_t truth, float *target)
+{
+    float flat = (1.0f - t.amount) / (float)c->classes;
+
+    if (t.action == FERKD_SMOOTH || t.action == FERKD_TEACHER) {
+        smooth(target, c->classes, t.action == FERKD_TEACHER ? label->index[0] : truth, t.amount);
+        return;
+    }
+    expand(label, c->classes, c->rules.temperature, target);
+    if (t.action != FERKD_MIX && t.action != FERKD_BLUR)
+        return;
+    for (uint32_t k = 0; k < c->classes; k++)
+        target[k] = t.amount * target[k] + (t.action == FERKD_BLUR ? flat : 0.0f);
+    target[truth] += t.action == FERKD_MIX ? 1.0f - t.amount : 0.0f;
+}
+
+/* --- the temperature that fits ----------------------------------------------------------------- */
+
+#define FIT_REGIONS 20000u
+
+/* Mean -log of what the labels at a temperature say of the ground truth, over a sample of the store;
+ * images that the teacher always calls something else say nothing of its confidence. */
+static ferkd_status surprise(const ferkd_calibration *c, const ferkd_store *store, fk_labels *l,
+                             double temperature, float *target, double *out)
+{
+    const ferkd_store_info *info = ferkd_store_about(store);
+    uint32_t step = (uint32_t)((uint64_t)info->images * info->regions / FIT_REGIONS + 1);
+    double sum = 0.0;
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < info->images; i += step) {
+        uint32_t truth = ferkd_store_truth(store, i);
+        uint32_t right = 0;
+        bool has;
+        TRY(ferkd_store_has(store, i, &has));
+        if (!has || truth >= info->classes)
+            continue;
+        TRY(fk_labels_read(l, store, i));
+        for (uint32_t r = 0; r < l->n; r++)
+            right += l->label[r].index[0] == truth;
+        for (uint32_t r = 0; right && r < l->n; r++, n++) {
+            expand(&l->label[r], c->classes, temperature, target);
+            sum -= log(fmax((double)target[truth], 1e-6));
+        }
+    }
+    *out = n ? sum / (double)n : 0.0;
     return FERKD_OK;
 }
 
-ferkd_status ferkd_store_statistics(const ferkd_store *s, ferkd_store_stats *out)
+/* Golden section on the logarithm of the temperature (Guo et al. 2017, temperature scaling). */
+static ferkd_status fit_temperature(ferkd_calibration *c, const ferkd_store *store)
 {
-    const ferkd_store_info *info = ferkd_store_about(s);
-    ferkd_label_room room = {0};
-    tally t = {0};
+    const double ratio = 0.6180339887498949;
+    double a = log(0.25);
+    double b = log(10.0);
+    double fx = 0.0;
+    double fy = 0.0;
+    fk_labels l = {0};
+    float *target = NULL;
     ferkd_status st = FERKD_OK;
-    size_t all;
 
-    *out = (ferkd_store_stats){0};
-    TRY(fk_size_mul(&all, info->images, info->regions));
-    TRY_DONE(fk_calloc(&t.p, all, sizeof *t.p, "statistics"));
-    TRY_DONE(fk_calloc(&t.inside, all, sizeof *t.inside, "statistics"));
-    TRY_DONE(fk_calloc(&room.index, info->topk, sizeof *room.index, "statistics"));
-    TRY_DONE(fk_calloc(&room.prob, info->topk, sizeof *room.prob, "statistics"));
-    for (uint32_t i = 0; i < info->images; i++)
-        TRY_DONE(add_image(s, i, room, out, &t));
-    out->regions = t.n;
-    if (t.n) {
-        out->top1_agrees /= (double)t.n;
-        out->mean_top1 /= (double)t.n;
-        out->mean_entropy /= (double)t.n;
-        fill_quantiles(out->quantile, t.p, t.n);
-        fill_quantiles(out->inside_quantile, t.inside, t.n);
+    TRY_DONE(fk_labels_init(&l, store));
+    TRY_DONE(fk_calloc(&target, c->classes, sizeof *target, "calibration"));
+    while (b - a > 0.01) {
+        double x = b - ratio * (b - a);
+        double y = a + ratio * (b - a);
+        TRY_DONE(surprise(c, store, &l, exp(x), target, &fx));
+        TRY_DONE(surprise(c, store, &l, exp(y), target, &fy));
+        if (fx <= fy)
+            b = y;
+        else
+            a = x;
     }
+    c->rules.temperature = exp((a + b) / 2.0);
 done:
-    free(t.p);
-    free(t.inside);
-    free(room.index);
-    free(room.prob);
+    fk_labels_fini(&l);
+    free(target);
     return st;
 }
 
-ferkd_status ferkd_threshold_parse(double *out, const char *text, const ferkd_store_stats *stats)
-{
-    char *end;
-    double v = strtod(text, &end);
-    bool percent = *end == '%' && end[1] == '\0';
+/* --- life -------------------------------------------------------------------------------------- */
 
-    if (end == text || (*end && !percent) || !(v >= 0.0) || v > (percent ? 100.0 : 1.0))
-        return fk_fail(FERKD_USAGE,
-                       "\"%s\" is no threshold: write a probability (0.15) or a quantile of the "
-                       "store (5%%)",
-                       text);
-    if (!percent) {
-        *out = v;
-    } else if (v <= 0.0 || v >= 100.0) {
-        *out = v <= 0.0 ? 0.0 : 1.0; /* 0% and 100% cut nothing off */
-    } else {
-        int q = (int)v;
-        double f = v - q;
-        *out = stats->quantile[q] * (1.0 - f) + stats->quantile[q + (f > 0.0)] * f;
+static unsigned measures_by_class(const fk_rules *rules)
+{
+    unsigned set = 0;
+
+    for (int r = 0; r < rules->n; r++) {
+        for (int k = 0; k < rules->rule[r].n; k++) {
+            const fk_condition *when = &rules->rule[r].when[k];
+            if (when->bound.quantile && when->bound.scope == FK_OF_CLASS)
+                set |= 1u << when->measure;
+        }
     }
-    return FERKD_OK;
+    return set;
+}
+
+/* What the store's quantiles came out as, for the first and the last epoch. */
+static void describe(const ferkd_calibration *c, FILE *f)
+{
+    for (int r = 0; r < c->rules.n; r++) {
+        for (int k = 0; k < c->rules.rule[r].n; k++) {
+            const fk_condition *when = &c->rules.rule[r].when[k];
+            const fk_bound *b = &when->bound;
+            if (!b->quantile || b->scope != FK_OF_STORE)
+                continue;
+            (void)fprintf(f, "%s %g%% is %.4f", ferkd_measure_name(when->measure), 100.0 * b->at[0],
+                          fk_survey_quantile(&c->survey, when->measure, -1, b->at[0], 0.0));
+            if (b->stops > 1)
+                (void)fprintf(
+                    f, ", in the last epoch %g%%: %.4f", 100.0 * b->at[b->stops - 1],
+                    fk_survey_quantile(&c->survey, when->measure, -1, b->at[b->stops - 1], 0.0));
+            (void)fputc('\n', f);
+        }
+    }
+    if (c->rules.fit)
+        (void)fprintf(f, "temperature %.3f predicts the ground truth best\n", c->rules.temperature);
+}
+
+static ferkd_status resolve(ferkd_calibration *c, const char *rules, const ferkd_store *store,
+                            FILE *words)
+{
+    char chosen[FK_AUTO_TEXT];
+    char why[FK_AUTO_TEXT];
+    const char *text = rules;
+
+    for (size_t i = 0; i < FK_COUNT(PRESETS); i++) {
+        if (strcmp(rules, PRESETS[i].name) == 0)
+            text = PRESETS[i].rules;
+    }
+    if (!text) {
+        TRY(fk_survey_take(&c->survey, store, 0));
+        fk_auto_choose(&c->survey, ferkd_store_about(store), chosen, why);
+        fk_survey_fini(&c->survey);
+        (void)fprintf(words, "%s\n", why);
+        text = chosen;
+    }
+    TRY(fk_strdup(&c->text, text));
+    return fk_rules_parse(&c->rules, text);
+}
+
+ferkd_status ferkd_calibration_new(ferkd_calibration **out, const char *rules,
+                                   const ferkd_store *store)
+{
+    ferkd_calibration *c = NULL;
+    ferkd_status st = FERKD_OK;
+    size_t n = 0;
+    FILE *words = NULL;
+
+    TRY(fk_calloc(&c, 1, sizeof *c, "calibration"));
+    c->classes = ferkd_store_about(store)->classes;
+    words = open_memstream(&c->words, &n);
+    if (!words) {
+        st = fk_fail(FERKD_MEMORY, "calibration: no memory");
+        goto done;
+    }
+    TRY_DONE(resolve(c, rules, store, words));
+    TRY_DONE(fk_survey_take(&c->survey, store, measures_by_class(&c->rules)));
+    if (c->survey.regions == 0) {
+        st = fk_fail(FERKD_USAGE, "%s: holds no labels", ferkd_store_path(store));
+        goto done;
+    }
+    if (c->rules.fit)
+        TRY_DONE(fit_temperature(c, store));
+    describe(c, words);
+    (void)fclose(words);
+    words = NULL;
+    *out = c;
+    c = NULL;
+done:
+    if (words)
+        (void)fclose(words);
+    ferkd_calibration_free(&c);
+    return st;
+}
+
+void ferkd_calibration_free(ferkd_calibration **c)
+{
+    if (!*c)
+        return;
+    fk_survey_fini(&(*c)->survey);
+    free((*c)->text);
+    free((*c)->words);
+    free(*c);
+    *c = NULL;
+}
+
+const char *ferkd_calibration_rules(const ferkd_calibration *c)
+{
+    return c->text;
+}
+
+const char *ferkd_calibration_words(const ferkd_calibration *c)
+{
+    return c->words;
+}
+
+bool ferkd_calibration_moves(const ferkd_calibration *c)
+{
+    for (int r = 0; r < c->rules.n; r++) {
+        for (int k = 0; k < c->rules.rule[r].n; k++) {
+            if (c->rules.rule[r].when[k].bound.stops > 1)
+                return true;
+        }
+    }
+    return false;
+}
+
+ferkd_status ferkd_calibration_count(const ferkd_calibration *c, const ferkd_store *store,
+                                     double moment, ferkd_calibration_counts *out)
+{
+    fk_labels l = {0};
+    ferkd_treatment *t = NULL;
+    ferkd_status st = FERKD_OK;
+    uint32_t images = ferkd_store_about(store)->images;
+
+    *out = (ferkd_calibration_counts){0};
+    TRY_DONE(fk_labels_init(&l, store));
+    TRY_DONE(fk_calloc(&t, l.n, sizeof *t, "calibration"));
+    for (uint32_t i = 0; i < images; i++) {
+        uint32_t truth = ferkd_store_truth(store, i);
+        uint32_t left = 0;
+        bool has;
+        TRY_DONE(ferkd_store_has(store, i, &has));
+        if (!has)
+            continue;
+        TRY_DONE(fk_labels_read(&l, store, i));
+        ferkd_calibration_judge(c, moment, truth, l.label, l.n, t);
+        for (uint32_t r = 0; r < l.n; r++) {
+            ferkd_group g = ferkd_group_of(t[r]);
+            out->regions++;
+            out->group[g]++;
+            out->group_right[g] += l.label[r].index[0] == truth;
+            left += g != FERKD_UR;
+        }
+        out->images++;
+        out->images_without += left == 0;
+    }
+done:
+    fk_labels_fini(&l);
+    free(t);
+    return st;
 }

@@ -239,29 +239,6 @@ static void a_newer_version_is_refused(void **state)
     free(bytes);
 }
 
-static void groups_are_the_papers(void **state)
-{
-    ferkd_calibration c = {.lower = 0.1, .middle = 0.3, .upper = 0.9};
-    ferkd_store_stats t = {0};
-    double v;
-
-    (void)state;
-    assert_int_equal(ferkd_calibration_group(&c, 0.05f), FERKD_UR);
-    assert_int_equal(ferkd_calibration_group(&c, 0.2f), FERKD_HR);
-    assert_int_equal(ferkd_calibration_group(&c, 0.5f), FERKD_IR);
-    assert_int_equal(ferkd_calibration_group(&c, 0.95f), FERKD_UR);
-    for (int i = 0; i <= 100; i++)
-        t.quantile[i] = i / 200.0;
-    assert_int_equal(ferkd_threshold_parse(&v, "0.25", &t), FERKD_OK);
-    assert_true(v == 0.25);
-    assert_int_equal(ferkd_threshold_parse(&v, "10%", &t), FERKD_OK);
-    assert_true(fabs(v - 0.05) < 1e-12);
-    assert_int_equal(ferkd_threshold_parse(&v, "100%", &t), FERKD_OK);
-    assert_true(v == 1.0);
-    assert_int_equal(ferkd_threshold_parse(&v, "1.5", &t), FERKD_USAGE);
-    assert_int_equal(ferkd_threshold_parse(&v, "x", &t), FERKD_USAGE);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,7 +247,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_flipped_bit_is_found, begin, end),
         cmocka_unit_test_setup_teardown(other_settings_are_refused, begin, end),
         cmocka_unit_test_setup_teardown(a_newer_version_is_refused, begin, end),
-        cmocka_unit_test(groups_are_the_papers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

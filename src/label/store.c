@@ -90,18 +90,38 @@ uint32_t ferkd_store_truth(const ferkd_store *s, uint32_t image)
     return fk_codec_truth(block_of(s, image));
 }
 
+static ferkd_status labelled_block(const ferkd_store *s, uint32_t image, const uint8_t **block)
+{
+    TRY(checked_block(s, image, block));
+    if ((*block)[0] != FK_BLOCK_LABELLED)
+        return fk_fail(FERKD_ABSENT, "%s: image %u could not be read when it was labelled", s->path,
+                       image);
+    return FERKD_OK;
+}
+
 ferkd_status ferkd_store_label(const ferkd_store *s, uint32_t image, uint32_t region,
                                ferkd_label_room room, ferkd_soft_label *out)
 {
     const uint8_t *block = NULL;
 
-    TRY(checked_block(s, image, &block));
     if (region >= s->info.regions)
         return fk_fail(FERKD_USAGE, "%s: region %u of %u", s->path, region, s->info.regions);
-    if (block[0] != FK_BLOCK_LABELLED)
-        return fk_fail(FERKD_ABSENT, "%s: image %u could not be read when it was labelled", s->path,
-                       image);
+    TRY(labelled_block(s, image, &block));
     fk_codec_get(&s->codec, block, region, room, out);
+    return FERKD_OK;
+}
+
+ferkd_status ferkd_store_labels(const ferkd_store *s, uint32_t image, ferkd_label_room room,
+                                ferkd_soft_label *out)
+{
+    const uint8_t *block = NULL;
+
+    TRY(labelled_block(s, image, &block));
+    for (uint32_t r = 0; r < s->info.regions; r++) {
+        size_t at = (size_t)r * s->info.topk;
+        ferkd_label_room each = {room.index + at, room.prob + at};
+        fk_codec_get(&s->codec, block, r, each, &out[r]);
+    }
     return FERKD_OK;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/conveyor.h"
 #include "base/mem.h"
+#include "label/labels.h"
 #include "train/loss.h"
 #include "train/mix.h"
 
@@ -17,10 +18,11 @@ typedef struct worker {
     ferkd_image image, crop;
     uint8_t *file;
     size_t file_cap;
-    uint32_t *usable;      /* [regions]: of the image at hand, in the order of this visit */
-    ferkd_group *groups;   /* [regions] */
-    ferkd_label_room room; /* one label */
-    float *input;          /* SelfMix: the partner */
+    fk_labels labels;       /* of the image at hand */
+    ferkd_treatment *treat; /* [regions] */
+    uint32_t *usable;       /* [regions]: those that are trained on, */
+    uint32_t *order;        /* [regions]: in the order of this visit */
+    float *input;           /* SelfMix: the partner */
     float *teacher;
     float *target;
 } worker;
@@ -37,7 +39,6 @@ struct fk_feed {
     size_t input_floats, teacher_floats;
     uint32_t images, classes, regions, per_image, groups;
     ferkd_sampler sampler;
-    bool calibrate;
     pthread_mutex_t lock; /* of orders and of the slots' counts */
     order orders[2];
     worker *workers;
@@ -64,26 +65,21 @@ static uint32_t image_at(fk_feed *f, uint64_t pass, uint32_t position)
 
 /* --- which regions --------------------------------------------------------------------------- */
 
-/* The regions of an image that are trained on; none: the whole list, as hard ones. */
-static ferkd_status list_usable(fk_feed *f, worker *w, uint32_t image, uint32_t *n,
-                                uint32_t *dropped)
+/* Judge the regions of an image. Where none may be trained on, all are, with a smoothed hard label:
+ * that is the one thing known about the image. */
+static ferkd_status judge(fk_feed *f, worker *w, uint32_t image, double moment, uint32_t *n)
 {
-    ferkd_soft_label l;
+    uint32_t truth = ferkd_dataset_label(f->o.data, image);
 
-    *n = *dropped = 0;
+    *n = 0;
+    TRY(fk_labels_read(&w->labels, f->o.store, image));
+    ferkd_calibration_judge(f->o.calibration, moment, truth, w->labels.label, f->regions, w->treat);
     for (uint32_t r = 0; r < f->regions; r++) {
-        w->groups[r] = FERKD_IR;
-        if (f->calibrate) {
-            TRY(ferkd_store_label(f->o.store, image, r, w->room, &l));
-            w->groups[r] = ferkd_calibration_group(&f->o.calibration, l.teacher_max);
-        }
-        if (w->groups[r] == FERKD_UR)
-            (*dropped)++;
-        else
+        if (w->treat[r].action != FERKD_DISCARD)
             w->usable[(*n)++] = r;
     }
     for (uint32_t r = 0; *n == 0 && r < f->regions; r++) {
-        w->groups[r] = FERKD_HR;
+        w->treat[r] = (ferkd_treatment){FERKD_SMOOTH, (float)f->o.recipe->hard_smoothing};
         w->usable[r] = r;
     }
     *n = *n ? *n : f->regions;
@@ -96,16 +92,15 @@ static uint32_t region_at(const fk_feed *f, const worker *w, uint32_t image, uin
 {
     fk_rng r = fk_rng_at((uint64_t)f->o.recipe->seed, FK_RNG_DRAW, image, (uint32_t)(t / n));
     uint32_t stop = (uint32_t)(t % n);
-    uint32_t at = 0;
 
-    /* Fisher and Yates from the front, as far as needed; undone by the caller's next listing. */
-    for (uint32_t i = 0; i <= stop; i++) {
-        at = i + fk_rng_below(&r, n - i);
-        uint32_t keep = w->usable[i];
-        w->usable[i] = w->usable[at];
-        w->usable[at] = keep;
+    memcpy(w->order, w->usable, n * sizeof *w->order);
+    for (uint32_t i = 0; i <= stop; i++) { /* Fisher and Yates from the front, as far as needed */
+        uint32_t at = i + fk_rng_below(&r, n - i);
+        uint32_t keep = w->order[i];
+        w->order[i] = w->order[at];
+        w->order[at] = keep;
     }
-    return w->usable[stop];
+    return w->order[stop];
 }
 
 /* --- one row --------------------------------------------------------------------------------- */
@@ -128,20 +123,15 @@ static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, 
     return FERKD_OK;
 }
 
-static ferkd_status target_of(fk_feed *f, worker *w, uint32_t image, uint32_t region, float *target)
+static void target_of(fk_feed *f, const worker *w, uint32_t image, uint32_t region, float *target)
 {
-    ferkd_soft_label l;
     uint32_t truth = ferkd_dataset_label(f->o.data, image);
 
-    if (!f->o.store) {
+    if (f->o.store)
+        ferkd_calibration_target(f->o.calibration, w->treat[region], &w->labels.label[region],
+                                 truth, target);
+    else
         fk_label_smoothing(target, f->classes, truth, f->o.recipe->label_smoothing);
-    } else if (w->groups[region] == FERKD_HR) {
-        fk_smooth_label(target, f->classes, truth, f->o.recipe->hard_smoothing);
-    } else {
-        TRY(ferkd_store_label(f->o.store, image, region, w->room, &l));
-        ferkd_soft_label_expand(&l, f->classes, target);
-    }
-    return FERKD_OK;
 }
 
 static bool mixing(const fk_feed *f, uint64_t batch)
@@ -165,7 +155,7 @@ static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t 
     uint32_t partner = f->o.store ? w->usable[fk_rng_below(&rng, n_usable)]
                                   : 0x80000000u + fk_rng_below(&rng, 0x7fffffffu);
     TRY(cut(f, w, image, partner, w->input, w->teacher));
-    TRY(target_of(f, w, image, partner, w->target));
+    target_of(f, w, image, partner, w->target);
     fk_mix_inputs(&m, to->inputs + row * f->input_floats, w->input, f->o.how.channels,
                   f->o.how.size_px, false);
     if (f->o.teacher_how)
@@ -182,22 +172,26 @@ static ferkd_status fill_image(fk_feed *f, worker *w, uint32_t image, uint64_t p
                                uint32_t first_row, fk_feed_batch *to, fk_feed_counts *counts)
 {
     bool self = mixing(f, batch) && strcmp(f->o.recipe->mix_scope, "image") == 0;
+    uint64_t epoch = batch / f->o.batches_per_epoch;
+    double moment = (double)epoch / fmax((double)f->o.recipe->epochs - 1.0, 1.0);
+    uint32_t n = 0;
 
     TRY(ferkd_dataset_image(f->o.data, image, &w->image, &w->file, &w->file_cap, NULL));
+    if (f->o.store)
+        TRY(judge(f, w, image, moment, &n));
     for (uint32_t m = 0; m < f->per_image; m++) {
         uint32_t row = first_row + m;
-        uint32_t n = 0;
         uint64_t t = pass * f->per_image + m;
         uint32_t region = (uint32_t)t & 0x7fffffffu;
         if (f->o.store) {
-            TRY(list_usable(f, w, image, &n, &counts->dropped));
             region = region_at(f, w, image, n, t);
-            counts->hard += w->groups[region] == FERKD_HR;
-            counts->important += w->groups[region] == FERKD_IR;
+            counts->dropped += f->regions - n;
+            counts->hard += ferkd_group_of(w->treat[region]) == FERKD_HR;
+            counts->important += ferkd_group_of(w->treat[region]) == FERKD_IR;
         }
         TRY(cut(f, w, image, region, to->inputs + row * f->input_floats,
                 f->o.teacher_how ? to->teacher + row * f->teacher_floats : NULL));
-        TRY(target_of(f, w, image, region, to->targets + (size_t)row * f->classes));
+        target_of(f, w, image, region, to->targets + (size_t)row * f->classes);
         if (self)
             TRY(self_mix(f, w, to, row, image, n, batch));
     }
@@ -248,12 +242,11 @@ static ferkd_status fill(void *ctx, int worker_number, uint64_t batch, uint32_t 
 
 static ferkd_status allocate_worker(fk_feed *f, worker *w)
 {
-    uint32_t topk = f->o.store ? ferkd_store_about(f->o.store)->topk : 1;
-
+    if (f->o.store)
+        TRY(fk_labels_init(&w->labels, f->o.store));
+    TRY(fk_calloc(&w->treat, f->regions, sizeof *w->treat, "the loader"));
     TRY(fk_calloc(&w->usable, f->regions, sizeof *w->usable, "the loader"));
-    TRY(fk_calloc(&w->groups, f->regions, sizeof *w->groups, "the loader"));
-    TRY(fk_calloc(&w->room.index, topk, sizeof *w->room.index, "the loader"));
-    TRY(fk_calloc(&w->room.prob, topk, sizeof *w->room.prob, "the loader"));
+    TRY(fk_calloc(&w->order, f->regions, sizeof *w->order, "the loader"));
     TRY(fk_calloc(&w->input, f->input_floats, sizeof *w->input, "the loader"));
     TRY(fk_calloc(&w->teacher, f->teacher_floats, sizeof *w->teacher, "the loader"));
     return fk_calloc(&w->target, f->classes, sizeof *w->target, "the loader");
@@ -294,7 +287,6 @@ ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o)
     f->regions = o->store ? ferkd_store_about(o->store)->regions : 1;
     f->per_image = (uint32_t)r->regions_per_image;
     f->groups = o->batch / f->per_image;
-    f->calibrate = o->store && strcmp(r->method, "ferkd") == 0;
     f->sampler = o->store ? ferkd_store_about(o->store)->sampler
                           : (ferkd_sampler){(uint64_t)r->seed, r->scale_min, r->scale_max,
                                             r->ratio_min,      r->ratio_max, r->flip};
@@ -337,10 +329,10 @@ static void free_worker(worker *w)
     ferkd_image_fini(&w->image);
     ferkd_image_fini(&w->crop);
     free(w->file);
+    fk_labels_fini(&w->labels);
+    free(w->treat);
     free(w->usable);
-    free(w->groups);
-    free(w->room.index);
-    free(w->room.prob);
+    free(w->order);
     free(w->input);
     free(w->teacher);
     free(w->target);

@@ -3,6 +3,7 @@
 #ifndef FK_FEED_H
 #define FK_FEED_H
 
+#include "ferkd/calibrate.h"
 #include "ferkd/train.h"
 #include "train/pixels.h"
 
@@ -12,7 +13,7 @@ typedef struct fk_feed_options {
     const ferkd_recipe *recipe;
     const ferkd_dataset *data;
     const ferkd_store *store; /* fkd, ferkd; else NULL */
-    ferkd_calibration calibration;
+    const ferkd_calibration *calibration; /* with a store */
     ferkd_preprocess how;
     const ferkd_preprocess *teacher_how; /* kd; else NULL */
     bool teacher_channels_last;

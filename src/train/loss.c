@@ -67,13 +67,6 @@ double fk_distillation(const float *z, const float *targets, const float *teache
     return total / n;
 }
 
-void fk_smooth_label(float *target, uint32_t classes, uint32_t truth, double eps)
-{
-    for (uint32_t c = 0; c < classes; c++)
-        target[c] = (float)(classes > 1 ? eps / (classes - 1) : 0.0);
-    target[truth] = (float)(classes > 1 ? 1.0 - eps : 1.0);
-}
-
 void fk_label_smoothing(float *target, uint32_t classes, uint32_t truth, double eps)
 {
     for (uint32_t c = 0; c < classes; c++)

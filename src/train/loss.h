@@ -14,9 +14,6 @@ double fk_soft_cross_entropy(const float *z, const float *targets, uint32_t n, u
 double fk_distillation(const float *z, const float *targets, const float *teacher, uint32_t n,
                        uint32_t classes, double alpha, double temperature, float *dz);
 
-/* 1 - eps on truth and eps / (classes - 1) elsewhere (FerKD's smoothed label of hard regions). */
-void fk_smooth_label(float *target, uint32_t classes, uint32_t truth, double eps);
-
 /* (1 - eps) on truth plus eps / classes everywhere (label smoothing, Szegedy et al. 2016; torch). */
 void fk_label_smoothing(float *target, uint32_t classes, uint32_t truth, double eps);
 

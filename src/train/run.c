@@ -79,34 +79,30 @@ static ferkd_status open_data(fk_run *run)
     return FERKD_OK;
 }
 
+static void say_calibration(const fk_run *run)
+{
+    char words[1024];
+    char *rest = NULL;
+
+    if (strcmp(run->r->method, "ferkd") != 0)
+        return;
+    fk_say(run->watch, "calibration: %s", ferkd_calibration_rules(run->calibration));
+    (void)snprintf(words, sizeof words, "%s", ferkd_calibration_words(run->calibration));
+    for (char *line = strtok_r(words, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        fk_say(run->watch, "calibration: %s", line);
+}
+
 static ferkd_status open_labels(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
-    ferkd_store_stats stats;
-    ferkd_calibration *c = &run->calibration;
-
     TRY(ferkd_store_open(&run->store, r->labels));
     TRY(ferkd_store_match(run->store, run->data));
     if (ferkd_store_about(run->store)->ignore_exif != r->ignore_exif)
         return fk_fail(FERKD_USAGE, "%s was labelled with --ignore-exif %s; train likewise",
                        r->labels, r->ignore_exif ? "off" : "on");
-    if (strcmp(r->method, "ferkd") != 0)
-        return FERKD_OK;
-    TRY(ferkd_store_statistics(run->store, &stats));
-    if (stats.regions == 0)
-        return fk_fail(FERKD_USAGE, "%s: holds no labels", r->labels);
-    TRY(ferkd_threshold_parse(&c->lower, r->lower, &stats));
-    TRY(ferkd_threshold_parse(&c->middle, r->middle, &stats));
-    TRY(ferkd_threshold_parse(&c->upper, r->upper, &stats));
-    c->smoothing = r->hard_smoothing;
-    if (c->lower > c->middle || c->middle > c->upper)
-        return fk_fail(FERKD_USAGE, "lower %.4f, middle %.4f, upper %.4f: not in this order",
-                       c->lower, c->middle, c->upper);
-    fk_say(
-        run->watch,
-        "calibration by p, the teacher's largest probability: dropped below %.4f and above %.4f, "
-        "smoothed hard label below %.4f",
-        c->lower, c->upper, c->middle);
+    const char *rules = strcmp(r->method, "ferkd") == 0 ? r->calibrate : "fkd";
+    TRY(ferkd_calibration_new(&run->calibration, rules, run->store));
+    say_calibration(run);
     return FERKD_OK;
 }
 
@@ -313,6 +309,7 @@ void fk_run_close(fk_run *run)
     fk_metrics_close(&run->metrics);
     fk_tuner_free(&run->tuner);
     ferkd_model_close(&run->teacher);
+    ferkd_calibration_free(&run->calibration);
     ferkd_store_close(&run->store);
     ferkd_dataset_close(&run->data);
     ferkd_dataset_close(&run->val);

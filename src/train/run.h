@@ -14,7 +14,7 @@ typedef struct fk_run {
     const ferkd_watch *watch;
     ferkd_dataset *data, *val;
     ferkd_store *store;
-    ferkd_calibration calibration;
+    ferkd_calibration *calibration; /* with a store */
     ferkd_model *teacher;
     uint32_t *teacher_map; /* [classes]: the data set's classes among the teacher's */
     float *teacher_logits; /* [batch][classes] */

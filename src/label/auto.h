@@ -1,0 +1,12 @@
+/* The preset "auto": rules chosen from what a store holds. */
+#ifndef FK_AUTO_H
+#define FK_AUTO_H
+
+#include "label/survey.h"
+
+#define FK_AUTO_TEXT 1024
+
+/* rules and words: FK_AUTO_TEXT bytes each. */
+void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, char *rules, char *words);
+
+#endif

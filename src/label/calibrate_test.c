@@ -1,0 +1,340 @@
+/* Calibration: the language, each measure, ranks within an image, moving thresholds, targets. */
+#include "base/compat.h"
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include "label/auto.h"
+#include "label/rules.h"
+#include "label/store_writer.h"
+
+enum { IMAGES = 40, REGIONS = 4, CLASSES = 5, TOPK = 3 };
+
+static char folder[64];
+static char path[96];
+static ferkd_store *store;
+
+/* Image i, region r: the first class has 0.5 + r / 10, the second half of what is left, the third a
+ * quarter; the teacher's largest probability grows with i and r; image i is of class i % 5, and the
+ * teacher says so except in region 0 of every fourth image and in all of image 7. */
+static bool is_wrong(uint32_t i, uint32_t r)
+{
+    return i == 7 || (i % 4 == 0 && r == 0);
+}
+
+static void make(float *probs, uint32_t i, uint32_t r)
+{
+    uint32_t first = (i + is_wrong(i, r)) % CLASSES;
+    float top = 0.5f + (float)r / 10.0f;
+
+    for (uint32_t c = 0; c < CLASSES; c++)
+        probs[c] = (1.0f - top) / 8.0f;
+    probs[first] = top;
+    probs[(first + 1) % CLASSES] = (1.0f - top) / 2.0f;
+    probs[(first + 2) % CLASSES] = (1.0f - top) / 4.0f;
+}
+
+static float max_of(uint32_t i, uint32_t r)
+{
+    return ((float)(i * REGIONS + r) + 0.5f) / (IMAGES * REGIONS);
+}
+
+static ferkd_status write_store(void)
+{
+    ferkd_store_info info = {.images = IMAGES,
+                             .regions = REGIONS,
+                             .topk = TOPK,
+                             .classes = CLASSES,
+                             .teacher_classes = 100,
+                             .sampler = ferkd_sampler_defaults(),
+                             .teacher_px = 224,
+                             .filter = FERKD_BICUBIC,
+                             .temperature = 1.0,
+                             .teacher = "t.onnx",
+                             .dataset = "data"};
+    fk_store_writer *w = NULL;
+    float probs[CLASSES];
+    uint8_t block[256];
+
+    TRY(fk_store_writer_open(&w, path, &info, 8, false));
+    for (uint32_t i = 0; i < IMAGES; i++) {
+        memset(block, 0, sizeof block);
+        for (uint32_t r = 0; r < REGIONS; r++) {
+            make(probs, i, r);
+            fk_codec_put(fk_store_writer_codec(w), block, r,
+                         &(fk_verdict){probs, max_of(i, r), max_of(i, r)});
+        }
+        fk_codec_seal(fk_store_writer_codec(w), block, i, FK_BLOCK_LABELLED, i % CLASSES);
+        TRY(fk_store_writer_append(w, block, 1));
+    }
+    TRY(fk_store_writer_commit(w));
+    fk_store_writer_close(&w);
+    return ferkd_store_open(&store, path);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    (void)snprintf(folder, sizeof folder, "/tmp/ferkd-calibrate-XXXXXX");
+    if (!mkdtemp(folder))
+        return -1;
+    (void)snprintf(path, sizeof path, "%s/s.ferkd", folder);
+    return write_store() == FERKD_OK ? 0 : -1;
+}
+
+static int end(void **state)
+{
+    char command[128];
+
+    (void)state;
+    ferkd_store_close(&store);
+    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static bool near(double a, double b)
+{
+    return fabs(a - b) < 1e-3;
+}
+
+/* --- the language ------------------------------------------------------------------------------ */
+
+static void rules_are_read(void **state)
+{
+    fk_rules r;
+
+    (void)state;
+    assert_int_equal(fk_rules_parse(&r, "max < 5%: discard; wrong and inside > 0.25: smooth 0.1;\n"
+                                        "entropy>10%..20%..5% of class:mix inside; temperature 2;"
+                                        "else: teacher; "),
+                     FERKD_OK);
+    assert_int_equal(r.n, 4);
+    assert_true(r.rule[0].when[0].bound.quantile && r.rule[0].when[0].bound.at[0] == 0.05);
+    assert_int_equal(r.rule[1].n, 2);
+    assert_int_equal(r.rule[1].when[0].kind, FK_WRONG);
+    assert_true(r.rule[1].when[1].bound.at[0] == 0.25 && !r.rule[1].when[1].bound.quantile);
+    assert_true(r.rule[1].amount == 0.1);
+    assert_int_equal(r.rule[2].when[0].bound.stops, 3);
+    assert_int_equal(r.rule[2].when[0].bound.scope, FK_OF_CLASS);
+    assert_true(r.rule[2].by_measure && r.rule[2].amount_of == FERKD_INSIDE);
+    assert_int_equal(r.rule[3].n, 0);
+    assert_int_equal(r.rule[3].action, FERKD_TEACHER);
+    assert_true(r.temperature == 2.0);
+    assert_true(near(fk_bound_at(&r.rule[2].when[0].bound, 0.25), 0.15));
+    assert_true(near(fk_bound_at(&r.rule[2].when[0].bound, 1.0), 0.05));
+}
+
+static void faults_are_shown_with_their_place(void **state)
+{
+    static const char *const bad[][2] = {
+        {"", "(the end)"},
+        {"max 5%: keep", "5%: keep"},
+        {"max < : keep", ": keep"},
+        {"maximum < 5%: keep", "maximum"},
+        {"max < 5% discard", "discard"},
+        {"max < 5%: throw", "throw"},
+        {"max < 5%: smooth", "(the end)"},
+        {"max < 5%: smooth 2", "at most 1"},
+        {"max < 101%: keep", "100%"},
+        {"max < 5%..0.3: keep", "same kind"},
+        {"max < 0.3 of class: keep", "quantile"},
+        {"max < 5% of region: keep", "region"},
+        {"else: mix entropy", "not entropy"},
+        {"temperature 0", "temperature"},
+        {"else: keep else: keep", "else"},
+        {"max < 1.2.3: keep", "1.2.3"},
+        {"wrong and right and wrong and right and wrong: keep", "four"},
+    };
+    fk_rules r;
+
+    (void)state;
+    for (size_t i = 0; i < FK_COUNT(bad); i++) {
+        assert_int_equal(fk_rules_parse(&r, bad[i][0]), FERKD_USAGE);
+        if (!strstr(ferkd_last_error(), bad[i][1]))
+            fail_msg("\"%s\": \"%s\" does not name \"%s\"", bad[i][0], ferkd_last_error(),
+                     bad[i][1]);
+    }
+}
+
+/* --- what is asked of a label ------------------------------------------------------------------ */
+
+static void measures_are_as_defined(void **state)
+{
+    const uint16_t index[] = {3, 0, 1};
+    const float prob[] = {0.6f, 0.2f, 0.1f};
+    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f};
+
+    (void)state;
+    assert_true(near(ferkd_measure_of(FERKD_MAX, &l, 0, 5), 0.45));
+    assert_true(near(ferkd_measure_of(FERKD_TOP, &l, 0, 5), 0.6));
+    assert_true(near(ferkd_measure_of(FERKD_INSIDE, &l, 0, 5), 0.7));
+    assert_true(near(ferkd_measure_of(FERKD_TRUTH, &l, 0, 5), 0.2));
+    assert_true(near(ferkd_measure_of(FERKD_TRUTH, &l, 4, 5), 0.05));
+    assert_true(near(ferkd_measure_of(FERKD_MARGIN, &l, 0, 5), 0.4));
+    assert_true(near(ferkd_measure_of(FERKD_ENTROPY, &l, 0, 5),
+                     -0.6 * log(0.6) - 0.2 * log(0.2) - 0.1 * log(0.1) - 0.1 * log(0.05)));
+}
+
+/* --- groups ------------------------------------------------------------------------------------ */
+
+static void counts_of(const char *rules, double moment, ferkd_calibration_counts *n)
+{
+    ferkd_calibration *c = NULL;
+
+    assert_int_equal(ferkd_calibration_new(&c, rules, store), FERKD_OK);
+    assert_int_equal(ferkd_calibration_count(c, store, moment, n), FERKD_OK);
+    ferkd_calibration_free(&c);
+}
+
+static void groups_are_the_papers(void **state)
+{
+    ferkd_calibration_counts n;
+
+    (void)state;
+    counts_of("ferkd-paper", 0.0, &n); /* max runs from 0.5/160 to 159.5/160 */
+    assert_int_equal(n.regions, 160);
+    assert_int_equal(n.group[FERKD_UR], 24 + 8); /* below 24/160, above 152/160 */
+    assert_int_equal(n.group[FERKD_HR], 24);
+    assert_int_equal(n.group[FERKD_IR], 160 - 32 - 24);
+    assert_int_equal(n.images_without, 8); /* 0 to 5, and the last two */
+    counts_of("fkd", 0.0, &n);
+    assert_int_equal(n.group[FERKD_IR], 160);
+    assert_int_equal(n.group_right[FERKD_IR], 160 - 10 - 4);
+    counts_of("wrong: discard", 0.0, &n);
+    assert_int_equal(n.group[FERKD_UR], 14);
+    assert_int_equal(n.images_without, 1);
+    counts_of("relabel", 0.0, &n);
+    assert_int_equal(n.group[FERKD_HR], 160);
+}
+
+static void quantiles_have_a_scope(void **state)
+{
+    ferkd_calibration_counts n;
+
+    (void)state;
+    counts_of("max < 25%: discard", 0.0, &n);
+    assert_int_equal(n.group[FERKD_UR], 40);
+    assert_int_equal(n.images_without, 10);
+    counts_of("max < 25% of image: discard", 0.0, &n);
+    assert_int_equal(n.group[FERKD_UR], 40);
+    assert_int_equal(n.images_without, 0);
+    counts_of("max > 75% of image: discard", 0.0, &n);
+    assert_int_equal(n.group[FERKD_UR], 40);
+    counts_of("top < 50% of image: discard", 0.0, &n); /* equal values: exactly half, still */
+    assert_int_equal(n.group[FERKD_UR], 80);
+    counts_of("max < 25% of class: discard", 0.0, &n); /* 32 regions a class */
+    assert_int_equal(n.group[FERKD_UR], 40);
+    counts_of("max < 0%: discard; max > 100%: discard", 0.0, &n);
+    assert_int_equal(n.group[FERKD_UR], 0);
+    counts_of("max < 50%..0%: discard", 0.0, &n);
+    assert_int_equal(n.group[FERKD_UR], 80);
+    counts_of("max < 50%..0%: discard", 0.5, &n);
+    assert_int_equal(n.group[FERKD_UR], 40);
+    counts_of("max < 50%..0%: discard", 1.0, &n);
+    assert_int_equal(n.group[FERKD_UR], 0);
+}
+
+/* --- targets ----------------------------------------------------------------------------------- */
+
+static void target_by(const char *rules, float *target)
+{
+    const uint16_t index[] = {3, 0, 1};
+    const float prob[] = {0.6f, 0.2f, 0.1f};
+    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f};
+    ferkd_calibration *c = NULL;
+    ferkd_treatment t;
+    double sum = 0.0;
+
+    assert_int_equal(ferkd_calibration_new(&c, rules, store), FERKD_OK);
+    ferkd_calibration_judge(c, 0.0, 0, &l, 1, &t);
+    ferkd_calibration_target(c, t, &l, 0, target);
+    for (int k = 0; k < CLASSES; k++)
+        sum += (double)target[k];
+    assert_true(fabs(sum - 1.0) < 1e-6);
+    ferkd_calibration_free(&c);
+}
+
+static void targets_are_as_defined(void **state)
+{
+    float t[CLASSES];
+
+    (void)state;
+    target_by("else: keep", t);
+    assert_true(near(t[3], 0.6) && near(t[0], 0.2) && near(t[2], 0.05));
+    target_by("else: hard", t);
+    assert_true(near(t[0], 1.0) && near(t[3], 0.0));
+    target_by("else: smooth 0.2", t);
+    assert_true(near(t[0], 0.8) && near(t[3], 0.05));
+    target_by("else: teacher 0.2", t);
+    assert_true(near(t[3], 0.8) && near(t[0], 0.05));
+    target_by("else: mix 0.25", t);
+    assert_true(near(t[0], 0.75 + 0.05) && near(t[3], 0.15));
+    target_by("else: mix inside", t);
+    assert_true(near(t[0], 0.3 + 0.14) && near(t[3], 0.42));
+    target_by("else: blur inside", t);
+    assert_true(near(t[0], 0.06 + 0.14) && near(t[3], 0.06 + 0.42));
+    target_by("temperature 2", t);
+    double sum = sqrt(0.6) + sqrt(0.2) + sqrt(0.1) + 2.0 * sqrt(0.05);
+    assert_true(near(t[3], sqrt(0.6) / sum) && near(t[4], sqrt(0.05) / sum));
+}
+
+/* The fitted temperature is where the derivative of the mean surprise vanishes. */
+static void the_temperature_fits(void **state)
+{
+    ferkd_calibration *c = NULL;
+
+    (void)state;
+    assert_int_equal(ferkd_calibration_new(&c, "temperature fit", store), FERKD_OK);
+    const char *at = strstr(ferkd_calibration_words(c), "temperature ");
+    assert_non_null(at);
+    double best = strtod(at + 12, NULL);
+    ferkd_calibration_free(&c);
+    double loss[3] = {0};
+    for (int k = 0; k < 3; k++) {
+        double t = best + (k - 1) * 0.05;
+        for (uint32_t i = 0; i < IMAGES; i++) {
+            for (uint32_t r = 0; i != 7 && r < REGIONS; r++) {
+                float p[CLASSES];
+                double sum = 0.0;
+                make(p, i, r);
+                for (int j = 0; j < CLASSES; j++)
+                    sum += pow((double)p[j], 1.0 / t);
+                loss[k] -= log(pow((double)p[i % CLASSES], 1.0 / t) / sum);
+            }
+        }
+    }
+    assert_true(loss[1] < loss[0] && loss[1] < loss[2]);
+}
+
+/* What auto says parses, and leaves every image something to learn from most of its regions. */
+static void auto_explains_itself(void **state)
+{
+    ferkd_calibration *c = NULL;
+    ferkd_calibration_counts n;
+    fk_rules r;
+
+    (void)state;
+    assert_int_equal(ferkd_calibration_new(&c, "auto", store), FERKD_OK);
+    assert_int_equal(fk_rules_parse(&r, ferkd_calibration_rules(c)), FERKD_OK);
+    assert_true(strlen(ferkd_calibration_words(c)) > 40);
+    assert_int_equal(ferkd_calibration_count(c, store, 0.0, &n), FERKD_OK);
+    assert_true(n.group[FERKD_IR] > n.regions / 3);
+    ferkd_calibration_free(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rules_are_read),
+        cmocka_unit_test(faults_are_shown_with_their_place),
+        cmocka_unit_test(measures_are_as_defined),
+        cmocka_unit_test(groups_are_the_papers),
+        cmocka_unit_test(quantiles_have_a_scope),
+        cmocka_unit_test(targets_are_as_defined),
+        cmocka_unit_test(the_temperature_fits),
+        cmocka_unit_test(auto_explains_itself),
+    };
+
+    return cmocka_run_group_tests(tests, begin, end);
+}
