@@ -1,9 +1,9 @@
 /* ferkd: a table of commands. */
 #include "cli.h"
 
-static const cli_command *const COMMANDS[] = {&cli_label,  &cli_inspect, &cli_calibrate,
-                                              &cli_train,  &cli_eval,    &cli_predict,
-                                              &cli_export, &cli_info,    &cli_bench};
+static const cli_command *const COMMANDS[] = {
+    &cli_label, &cli_inspect, &cli_calibrate, &cli_train, &cli_experiment,
+    &cli_eval,  &cli_predict, &cli_export,    &cli_info,  &cli_bench};
 
 static void print_usage(FILE *f)
 {
@@ -15,7 +15,7 @@ static void print_usage(FILE *f)
         "usage: ferkd COMMAND ...\n\n",
         ferkd_version());
     for (size_t i = 0; i < FK_COUNT(COMMANDS); i++)
-        (void)fprintf(f, "  %-9s %s\n", COMMANDS[i]->name, COMMANDS[i]->line);
+        (void)fprintf(f, "  %-10s %s\n", COMMANDS[i]->name, COMMANDS[i]->line);
     (void)fprintf(f, "\n\"ferkd COMMAND --help\" explains one; \"ferkd help --json\" lists all "
                      "options.\n");
 }

@@ -183,7 +183,8 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
         .images_per_s = rate,
         .hard = at->hard,
         .important = at->important,
-        .dropped = at->dropped};
+        .dropped = at->dropped,
+        .images = at->batch * run->batch};
 
     TRY(validate(run, &row));
     row.seconds = run->metrics.seconds_before + fk_now_s() - start;

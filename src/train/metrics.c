@@ -8,7 +8,7 @@
 #include "base/mem.h"
 
 static const char HEAD[] = "epoch,train_loss,val_loss,val_top1,val_top5,lr,images_per_s,seconds,"
-                           "hard,important,dropped\n";
+                           "hard,important,dropped,images\n";
 
 /* The epoch that a line is about; 0: none. The CSV's first number, or after "epoch": */
 static uint64_t epoch_of(const char *line)
@@ -76,16 +76,17 @@ ferkd_status fk_metrics_add(fk_metrics *m, const fk_metrics_row *r)
 
     (void)snprintf(line, sizeof line,
                    "%" PRIu64 ",%.6f,%.6f,%.3f,%.3f,%.8g,%.2f,%.2f,%" PRIu64 ",%" PRIu64 ",%" PRIu64
-                   "\n",
+                   ",%" PRIu64 "\n",
                    r->epoch, r->train_loss, r->val_loss, r->val_top1, r->val_top5, r->lr,
-                   r->images_per_s, r->seconds, r->hard, r->important, r->dropped);
+                   r->images_per_s, r->seconds, r->hard, r->important, r->dropped, r->images);
     TRY(fk_file_append(m->csv, line));
     (void)snprintf(line, sizeof line,
                    "{\"epoch\":%" PRIu64 ",\"train_loss\":%.9g,\"val_loss\":%.9g,\"val_top1\":%.6g,"
                    "\"val_top5\":%.6g,\"lr\":%.9g,\"images_per_s\":%.6g,\"seconds\":%.6g,"
-                   "\"hard\":%" PRIu64 ",\"important\":%" PRIu64 ",\"dropped\":%" PRIu64 "}\n",
+                   "\"hard\":%" PRIu64 ",\"important\":%" PRIu64 ",\"dropped\":%" PRIu64
+                   ",\"images\":%" PRIu64 "}\n",
                    r->epoch, r->train_loss, r->val_loss, r->val_top1, r->val_top5, r->lr,
-                   r->images_per_s, r->seconds, r->hard, r->important, r->dropped);
+                   r->images_per_s, r->seconds, r->hard, r->important, r->dropped, r->images);
     return fk_file_append(m->jsonl, line);
 }
 

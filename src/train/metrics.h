@@ -8,6 +8,7 @@ typedef struct fk_metrics_row {
     uint64_t epoch; /* from 1 */
     double train_loss, val_loss, val_top1, val_top5, lr, images_per_s, seconds;
     uint64_t hard, important, dropped;
+    uint64_t images; /* regions trained on since the run began */
 } fk_metrics_row;
 
 typedef struct fk_metrics {

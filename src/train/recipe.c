@@ -2,9 +2,7 @@
  * folder's record all come. */
 #include "base/compat.h"
 
-#include "ferkd/train.h"
-
-#include <yaml.h>
+#include "train/recipe.h"
 
 #include "base/file.h"
 #include "base/limits.h"
@@ -69,9 +67,11 @@ static const fk_option KEYS[] = {
     REAL("kd-alpha", kd_alpha, "0.1", 0, 1, "kd: alpha CE + (1-alpha) KL"),
     REAL("kd-temperature", kd_temperature, "2", 0.01, 1000, "kd: of both softmaxes"),
     TEXT("calibrate", calibrate, "auto", "RULES",
-         "ferkd: auto, ferkd-paper, fkd, relabel, or rules such as \"max < 5%: discard; wrong: hard; "
+         "ferkd: auto, ferkd-paper, fkd, relabel, or rules such as \"max < 5%: discard; wrong: "
+         "hard; "
          "else: keep\"; \"ferkd calibrate --help\" explains"),
-    REAL("hard-smoothing", hard_smoothing, "0.1", 0, 1, "ferkd: smoothing of the label of images of which no region is left"),
+    REAL("hard-smoothing", hard_smoothing, "0.1", 0, 1,
+         "ferkd: smoothing of the label of images of which no region is left"),
     PICK("mix", mix, "none", "none|mixup|cutmix|both", "mixing of inputs and targets"),
     PICK("mix-scope", mix_scope, "batch", "batch|image",
          "mix with another image of the batch, or with a region of the same image (SelfMix)"),
@@ -144,66 +144,37 @@ ferkd_status ferkd_recipe_set(ferkd_recipe *r, const char *key, const char *text
     return fk_option_set(o, r, text);
 }
 
-/* Prefix this thread's sentence with the place in the file. */
-static ferkd_status at_line(ferkd_status st, const char *path, size_t line)
+/* A value that is a map is a group, whose keys count as ours. */
+ferkd_status fk_recipe_take(ferkd_recipe *r, const fk_yaml *y, const fk_yaml_node *map, int depth)
 {
-    char text[400];
-
-    (void)snprintf(text, sizeof text, "%.390s", ferkd_last_error());
-    return fk_fail(st, "%s:%zu: %s", path, line + 1, text);
-}
-
-/* One mapping: keys to scalars; a value that is a mapping is a group, whose keys count as ours. */
-static ferkd_status read_map(ferkd_recipe *r, yaml_document_t *doc, const yaml_node_t *map,
-                             const char *path, int depth)
-{
-    if (map->type != YAML_MAPPING_NODE || depth > 4)
-        return at_line(fk_fail(FERKD_USAGE, "a recipe is a list of \"key: value\" lines"), path,
-                       map->start_mark.line);
-    for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
-         p++) {
-        const yaml_node_t *key = yaml_document_get_node(doc, p->key);
-        const yaml_node_t *value = yaml_document_get_node(doc, p->value);
-        if (!key || !value || key->type != YAML_SCALAR_NODE || value->type == YAML_SEQUENCE_NODE)
-            return at_line(fk_fail(FERKD_USAGE, "a key with one value is needed"), path,
-                           map->start_mark.line);
-        if (value->type == YAML_MAPPING_NODE) {
-            TRY(read_map(r, doc, value, path, depth + 1));
+    if (!fk_yaml_is_map(map) || depth > 4)
+        return fk_yaml_at(y, map,
+                          fk_fail(FERKD_USAGE, "a recipe is a list of \"key: value\" lines"));
+    for (size_t i = 0; i < fk_yaml_count(map); i++) {
+        const char *key = fk_yaml_key(y, map, i);
+        const fk_yaml_node *value = fk_yaml_value(y, map, i);
+        if (fk_yaml_is_map(value)) {
+            TRY(fk_recipe_take(r, y, value, depth + 1));
             continue;
         }
-        ferkd_status st = ferkd_recipe_set(r, (const char *)key->data.scalar.value,
-                                           (const char *)value->data.scalar.value);
+        if (!key || !fk_yaml_text(value))
+            return fk_yaml_at(y, map, fk_fail(FERKD_USAGE, "a key with one value is needed"));
+        ferkd_status st = ferkd_recipe_set(r, key, fk_yaml_text(value));
         if (st != FERKD_OK)
-            return at_line(st, path, key->start_mark.line);
+            return fk_yaml_at(y, value, st);
     }
     return FERKD_OK;
 }
 
 ferkd_status ferkd_recipe_load(ferkd_recipe *r, const char *path)
 {
-    uint8_t *text = NULL;
-    size_t n = 0;
-    yaml_parser_t parser;
-    yaml_document_t doc;
-    ferkd_status st = FERKD_OK;
+    fk_yaml *y = NULL;
 
-    TRY(fk_file_read(&text, &n, path, FK_MAX_YAML_BYTES, false));
-    if (!yaml_parser_initialize(&parser)) {
-        free(text);
-        return fk_fail(FERKD_MEMORY, "%s: no memory to read it", path);
-    }
-    yaml_parser_set_input_string(&parser, text, n);
-    if (!yaml_parser_load(&parser, &doc)) {
-        st = fk_fail(FERKD_CORRUPT, "%s:%zu: %s", path, parser.problem_mark.line + 1,
-                     parser.problem ? parser.problem : "no YAML");
-    } else {
-        const yaml_node_t *root = yaml_document_get_root_node(&doc);
-        if (root)
-            st = read_map(r, &doc, root, path, 0);
-        yaml_document_delete(&doc);
-    }
-    yaml_parser_delete(&parser);
-    free(text);
+    TRY(fk_yaml_load(&y, path));
+    ferkd_status st = FERKD_OK;
+    if (fk_yaml_root(y))
+        st = fk_recipe_take(r, y, fk_yaml_root(y), 0);
+    fk_yaml_free(&y);
     return st;
 }
 
@@ -219,7 +190,7 @@ static void quote(FILE *f, const char *text)
     (void)fputc('"', f);
 }
 
-ferkd_status ferkd_recipe_save(const ferkd_recipe *r, const char *path)
+ferkd_status fk_recipe_text(const ferkd_recipe *r, char **out)
 {
     char *text = NULL;
     size_t n = 0;
@@ -227,7 +198,7 @@ ferkd_status ferkd_recipe_save(const ferkd_recipe *r, const char *path)
     ferkd_status st = FERKD_OK;
 
     if (!f)
-        return fk_fail(FERKD_MEMORY, "%s: no memory to write it", path);
+        return fk_fail(FERKD_MEMORY, "no memory for a recipe");
     (void)fprintf(f, "# written by ferkd %s; \"ferkd train FILE.yaml\" repeats it\n",
                   ferkd_version());
     for (size_t i = 0; i < FK_COUNT(KEYS) && st == FERKD_OK; i++) {
@@ -248,7 +219,18 @@ ferkd_status ferkd_recipe_save(const ferkd_recipe *r, const char *path)
     }
     (void)fclose(f);
     if (st == FERKD_OK)
-        st = fk_file_replace(path, text, n);
+        *out = text;
+    else
+        free(text);
+    return st;
+}
+
+ferkd_status ferkd_recipe_save(const ferkd_recipe *r, const char *path)
+{
+    char *text = NULL;
+
+    TRY(fk_recipe_text(r, &text));
+    ferkd_status st = fk_file_replace(path, text, strlen(text));
     free(text);
     return st;
 }
