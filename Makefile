@@ -30,8 +30,8 @@ test:
 	@python3 tools/floors.py
 	@cd $(BUILD) && ctest --output-on-failure
 
-## check: test, check-sanitized, check-dnnl3
-check: test check-sanitized check-dnnl3
+## check: test, check-sanitized, check-dnnl3, check-peers
+check: test check-sanitized check-dnnl3 check-peers
 
 ## check-sanitized: the tests with address and undefined-behaviour sanitizers
 check-sanitized:
@@ -43,6 +43,10 @@ check-sanitized:
 ## check-dnnl3: build and test with oneDNN 3.x (from PyPI; Debian 12 has 2.6)
 check-dnnl3:
 	@sh tools/dnnl3.sh build-dnnl3
+
+## check-peers: other programs (from PyPI) read what ferkd writes
+check-peers: all
+	@sh tools/peers.sh build-peers $(BUILD)/ferkd
 
 ## bench: against PyTorch and ONNX Runtime, in one run: make bench ROWS="train-resnet18-f32"
 bench: all
@@ -57,6 +61,7 @@ fuzz:
 golden:
 	python3 tests/golden/make_images.py
 	python3 tests/golden/make_ops.py
+	python3 tests/golden/make_events.py
 	git diff --stat --exit-code tests/golden tests/data
 
 ## format: clang-format everything
@@ -75,4 +80,4 @@ clean:
 help:
 	@sed -n 's/^## /  /p' Makefile
 
-.PHONY: all packages demo test check check-sanitized check-dnnl3 bench fuzz golden format install clean help
+.PHONY: all packages demo test check check-sanitized check-dnnl3 check-peers bench fuzz golden format install clean help

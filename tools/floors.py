@@ -16,6 +16,7 @@ ROOMS = {
     r"(jpeglib|jerror|turbojpeg)\.h": r"src/image/codec_jpeg\.c",
     r"png\.h": r"src/image/codec_png\.c",
     r"onnx\.pb-c\.h": r"src/exchange/onnx.*|tests/.*",
+    r"event\.pb-c\.h": r"src/exchange/tfevents\.c",
     r"yaml\.h": r"src/base/yaml\.c",
     r"xxhash\.h": r"src/base/file\.c",
     r"mpi\.h": r"src/train/comm.*",

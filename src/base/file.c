@@ -190,13 +190,13 @@ ferkd_status fk_file_replace(const char *path, const void *bytes, size_t n)
     return st;
 }
 
-ferkd_status fk_file_append(const char *path, const char *text)
+ferkd_status fk_file_append(const char *path, const void *bytes, size_t n)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 
     if (fd < 0)
         return fk_fail_errno(FERKD_IO, "%s: cannot be opened to append", path);
-    ferkd_status st = fk_write_all(fd, text, strlen(text), path);
+    ferkd_status st = fk_write_all(fd, bytes, n, path);
     (void)close(fd);
     return st;
 }

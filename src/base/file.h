@@ -31,8 +31,8 @@ FERKD_CHECK ferkd_status fk_file_replace(const char *path, const void *bytes, si
 /* Sync fd and put from in the place of to. fd stays open. */
 FERKD_CHECK ferkd_status fk_file_publish(int fd, const char *from, const char *to);
 
-/* Append text and flush it to the system. */
-FERKD_CHECK ferkd_status fk_file_append(const char *path, const char *text);
+/* Append bytes and flush them to the system. */
+FERKD_CHECK ferkd_status fk_file_append(const char *path, const void *bytes, size_t n);
 
 /* Make a folder and those above it. */
 FERKD_CHECK ferkd_status fk_make_folder(const char *path);

@@ -44,10 +44,6 @@ typedef enum fk_prop { FK_INFERENCE, FK_TRAINING, FK_BACKWARD_DATA, FK_BACKWARD_
 FERKD_CHECK ferkd_status fk_dn_new(fk_dn **out);
 void fk_dn_free(fk_dn **dn);
 const char *fk_dn_version(void);
-/* Does this processor convolve faster in bf16 than in f32? Measured at the first call, in milliseconds: some
- * processors have the instructions and run them at half the rate. */
-FERKD_CHECK ferkd_status fk_dn_half_pays(fk_dn *dn, bool *pays);
-
 /* Row-major; for convolution weights with groups > 1, [O, I/g, h, w] seen as [g, O/g, I/g, h, w]. */
 FERKD_CHECK ferkd_status fk_md_plain(fk_md **out, const fk_shape *shape);
 FERKD_CHECK ferkd_status fk_md_weights(fk_md **out, const fk_shape *shape, int64_t groups);

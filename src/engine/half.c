@@ -2,6 +2,7 @@
 #include "base/compat.h"
 
 #include "engine/dnnl_glue.h"
+#include "engine/tune.h"
 
 #include "base/mem.h"
 #include "base/trace.h"
@@ -10,6 +11,7 @@
 #define SIDE     16
 #define IMAGES   8
 #define TRIES    4
+#define KEY      "products in bf16"
 
 /* Seconds of the fastest of a few forward convolutions. */
 static ferkd_status time_conv(fk_dn *dn, bool half, uint8_t *room, double *seconds)
@@ -52,29 +54,51 @@ static int said(void)
     return !word ? -1 : strcmp(word, "always") == 0 ? 1 : strcmp(word, "never") == 0 ? 0 : -1;
 }
 
-ferkd_status fk_dn_half_pays(fk_dn *dn, bool *pays)
+/* The rule where nothing is measured: matrix tiles (AMX) always pay. */
+static bool has_tiles(void)
 {
-    static int known = -1;
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("amx-bf16");
+#else
+    return false;
+#endif
+}
+
+static ferkd_status measure(fk_dn *dn, bool *pays)
+{
+    size_t bytes = (size_t)3 * IMAGES * CHANNELS * SIDE * SIDE * sizeof(float);
     uint8_t *room = NULL;
     double seconds[2] = {0};
     ferkd_status st = FERKD_OK;
+
+    TRY(fk_calloc_aligned(&room, bytes, "bf16"));
+    for (int half = 0; half < 2 && st == FERKD_OK; half++)
+        st = time_conv(dn, half, room, &seconds[half]);
+    free(room);
+    if (st != FERKD_OK)
+        return st;
+    fk_trace("plan", "a convolution takes %.3f ms in f32, %.3f ms in bf16", 1e3 * seconds[0],
+             1e3 * seconds[1]);
+    *pays = seconds[1] < 0.9 * seconds[0];
+    return FERKD_OK;
+}
+
+ferkd_status fk_half_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
+{
+    const char *choice = fk_tuner_mode(tuner) == FK_TUNE_OFF ? NULL : fk_tuner_find(tuner, KEY);
 
     if (said() >= 0) {
         *pays = said() > 0;
         return FERKD_OK;
     }
-    if (known < 0) {
-        size_t bytes = (size_t)3 * IMAGES * CHANNELS * SIDE * SIDE * sizeof(float);
-        TRY(fk_calloc_aligned(&room, bytes, "bf16"));
-        for (int half = 0; half < 2 && st == FERKD_OK; half++)
-            st = time_conv(dn, half, room, &seconds[half]);
-        free(room);
-        if (st != FERKD_OK)
-            return st;
-        fk_trace("plan", "a convolution takes %.3f ms in f32, %.3f ms in bf16", 1e3 * seconds[0],
-                 1e3 * seconds[1]);
-        known = seconds[1] < 0.9 * seconds[0];
+    if (choice) {
+        *pays = strcmp(choice, "yes") == 0;
+        return FERKD_OK;
     }
-    *pays = known;
-    return FERKD_OK;
+    if (fk_tuner_mode(tuner) == FK_TUNE_OFF) {
+        *pays = has_tiles();
+        return FERKD_OK;
+    }
+    TRY(measure(dn, pays));
+    return fk_tuner_note(tuner, KEY, *pays ? "yes" : "no", 0.0);
 }

@@ -2,6 +2,7 @@
 #include "base/compat.h"
 
 #include "engine/step.h"
+#include "engine/tune.h"
 
 #include "base/mem.h"
 #include "base/trace.h"
@@ -463,7 +464,7 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     p->o.slices = o->slices ? o->slices : 1;
     TRY_DONE(fk_dn_new(&p->dn));
     if (o->half)
-        TRY_DONE(fk_dn_half_pays(p->dn, &p->half_conv));
+        TRY_DONE(fk_half_pays(p->dn, o->tuner, &p->half_conv));
     p->o.half = p->half_conv || (o->half && o->train);
     TRY_DONE(fk_calloc(&p->tensor_of, g->n_nodes, sizeof *p->tensor_of, g->name));
     TRY_DONE(fk_calloc(&p->uses, g->n_nodes, sizeof *p->uses, g->name));

@@ -28,6 +28,12 @@ FERKD_CHECK ferkd_status fk_tuner_note(fk_tuner *t, const char *key, const char 
 /* Every choice asked for so far, as a file for fk_tuner_new(); what was measured goes to the cache, too. */
 FERKD_CHECK ferkd_status fk_tuner_save(fk_tuner *t, const char *path);
 
+struct fk_dn;
+
+/* Does this processor convolve faster in bf16 than in f32? Some have the instructions and run them at half the
+ * rate. Measured once, in milliseconds; by rule where the tuner is off or NULL. */
+FERKD_CHECK ferkd_status fk_half_pays(struct fk_dn *dn, fk_tuner *tuner, bool *pays);
+
 typedef enum fk_precision { FK_PRECISION_F32, FK_PRECISION_BF16, FK_PRECISION_AUTO } fk_precision;
 
 /* "f32", "bf16", "auto" */

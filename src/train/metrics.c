@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "exchange/tfevents.h"
 
 static const char HEAD[] = "epoch,train_loss,val_loss,val_top1,val_top5,lr,images_per_s,seconds,"
                            "hard,important,dropped,images\n";
@@ -59,6 +60,60 @@ static ferkd_status trim(const char *path, const char *head, uint64_t keep, doub
     return st;
 }
 
+/* --- TensorBoard ------------------------------------------------------------------------------- */
+
+static double wall_clock(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static ferkd_status add_event(const fk_metrics *m, const fk_metrics_row *r, double wall_time)
+{
+    const fk_scalar scalars[] = {
+        {"loss/train", r->train_loss},     {"speed/images_per_s", r->images_per_s},
+        {"optimizer/lr", r->lr},           {"regions/important", (double)r->important},
+        {"regions/hard", (double)r->hard}, {"regions/dropped", (double)r->dropped},
+        {"loss/val", r->val_loss},         {"accuracy/top1", r->val_top1},
+        {"accuracy/top5", r->val_top5}};
+    bool validated = r->val_loss > 0.0 || r->val_top1 > 0.0;
+
+    return fk_tfevents_add(m->events, wall_time, (int64_t)r->epoch, scalars,
+                           FK_COUNT(scalars) - (validated ? 0 : 3));
+}
+
+static bool read_row(const char *line, fk_metrics_row *r)
+{
+    return sscanf(line, "%" SCNu64 ",%lf,%lf,%lf,%lf,%lf,%lf,%lf,%" SCNu64 ",%" SCNu64 ",%" SCNu64,
+                  &r->epoch, &r->train_loss, &r->val_loss, &r->val_top1, &r->val_top5, &r->lr,
+                  &r->images_per_s, &r->seconds, &r->hard, &r->important, &r->dropped) == 11;
+}
+
+/* The events of the epochs before, as far as the CSV has them. */
+static ferkd_status begin_events(const fk_metrics *m)
+{
+    uint8_t *text = NULL;
+    size_t n = 0;
+    char *rest = NULL;
+    fk_metrics_row r = {0};
+    double begun = wall_clock() - m->seconds_before;
+    ferkd_status st = FERKD_OK;
+
+    TRY(fk_tfevents_begin(m->events, begun));
+    TRY(fk_file_read(&text, &n, m->csv, FK_MAX_JSON_BYTES, false));
+    for (char *line = strtok_r((char *)text, "\n", &rest); line && st == FERKD_OK;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (read_row(line, &r))
+            st = add_event(m, &r, begun + r.seconds);
+    }
+    free(text);
+    return st;
+}
+
+/* --- the three files --------------------------------------------------------------------------- */
+
 ferkd_status fk_metrics_open(fk_metrics *m, const char *folder, uint64_t keep)
 {
     double unused = 0.0;
@@ -66,8 +121,10 @@ ferkd_status fk_metrics_open(fk_metrics *m, const char *folder, uint64_t keep)
     *m = (fk_metrics){0};
     TRY(fk_path_join(&m->csv, folder, "metrics.csv"));
     TRY(fk_path_join(&m->jsonl, folder, "metrics.jsonl"));
+    TRY(fk_path_join(&m->events, folder, "events.out.tfevents.0.ferkd"));
     TRY(trim(m->csv, HEAD, keep, &m->seconds_before));
-    return trim(m->jsonl, "", keep, &unused);
+    TRY(trim(m->jsonl, "", keep, &unused));
+    return begin_events(m);
 }
 
 ferkd_status fk_metrics_add(fk_metrics *m, const fk_metrics_row *r)
@@ -79,7 +136,7 @@ ferkd_status fk_metrics_add(fk_metrics *m, const fk_metrics_row *r)
                    ",%" PRIu64 "\n",
                    r->epoch, r->train_loss, r->val_loss, r->val_top1, r->val_top5, r->lr,
                    r->images_per_s, r->seconds, r->hard, r->important, r->dropped, r->images);
-    TRY(fk_file_append(m->csv, line));
+    TRY(fk_file_append(m->csv, line, strlen(line)));
     (void)snprintf(line, sizeof line,
                    "{\"epoch\":%" PRIu64 ",\"train_loss\":%.9g,\"val_loss\":%.9g,\"val_top1\":%.6g,"
                    "\"val_top5\":%.6g,\"lr\":%.9g,\"images_per_s\":%.6g,\"seconds\":%.6g,"
@@ -87,12 +144,14 @@ ferkd_status fk_metrics_add(fk_metrics *m, const fk_metrics_row *r)
                    ",\"images\":%" PRIu64 "}\n",
                    r->epoch, r->train_loss, r->val_loss, r->val_top1, r->val_top5, r->lr,
                    r->images_per_s, r->seconds, r->hard, r->important, r->dropped, r->images);
-    return fk_file_append(m->jsonl, line);
+    TRY(fk_file_append(m->jsonl, line, strlen(line)));
+    return add_event(m, r, wall_clock());
 }
 
 void fk_metrics_close(fk_metrics *m)
 {
     free(m->csv);
     free(m->jsonl);
+    free(m->events);
     *m = (fk_metrics){0};
 }

@@ -1,4 +1,4 @@
-/* metrics.csv and metrics.jsonl of a run folder: a row an epoch. */
+/* metrics.csv, metrics.jsonl and TensorBoard's events of a run folder: a row an epoch. */
 #ifndef FK_METRICS_H
 #define FK_METRICS_H
 
@@ -12,7 +12,7 @@ typedef struct fk_metrics_row {
 } fk_metrics_row;
 
 typedef struct fk_metrics {
-    char *csv, *jsonl;
+    char *csv, *jsonl, *events;
     double seconds_before; /* of training before this session */
 } fk_metrics;
 

@@ -103,3 +103,44 @@ P
     top1=$("$FERKD" eval "$WORK/toy" "$WORK/toy-images-idx3-ubyte" --json | python3 -c 'import json,sys; print(int(json.load(sys.stdin)["top1"]))')
     [ "$top1" -ge 90 ]
 }
+
+@test "an experiment trains what is missing, resumes, compares, and refuses another recipe" {
+    label "$WORK/e.ferkd"
+    cat > "$WORK/grid.yaml" <<EOF
+name: a grid
+base: {data: $WORK/train, val: $WORK/val, labels: $WORK/e.ferkd, model: small28, size: 28, batch: 8, epochs: 2, lr: 0.01}
+seeds: 2
+methods:
+  fkd: {method: fkd}
+  ferkd: {method: ferkd, calibrate: "wrong: hard", extra-seconds: 600}
+  drop: {method: ferkd, calibrate: "max < \$x: discard", vary: {x: [10%, 20%]}, seeds: [1]}
+target: 1
+EOF
+    run "$FERKD" experiment "$WORK/grid.yaml" --list
+    [ "$status" -eq 0 ]
+    [ "${#lines[@]}" -eq 6 ]
+    run "$FERKD" experiment "$WORK/grid.yaml" -o "$WORK/grid"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"6 of 6 runs are finished"* ]]
+    [[ "$output" == *"| drop 20% | 1 |"* ]]
+    [[ "$output" == *"over fkd, paired, 95%"* ]]
+    [ "$(wc -l < "$WORK/grid/results.csv")" -eq 7 ]
+    [ "$(grep -c "<svg" "$WORK/grid/index.html")" -eq 4 ]
+    # A finished run is what the recipe alone gives.
+    "$FERKD" train "$WORK/grid/runs/ferkd-s2/recipe.yaml" -o "$WORK/alone"
+    cmp "$WORK/alone/last.safetensors" "$WORK/grid/runs/ferkd-s2/last.safetensors"
+    # A missing run is made again, the others are left.
+    rm -r "$WORK/grid/runs/drop-20--s1"
+    touch -d "2001-01-01" "$WORK/grid/runs/fkd-s1/last.safetensors"
+    "$FERKD" experiment "$WORK/grid.yaml" > "$WORK/log" 2>&1
+    [ "$(grep -c "^run " "$WORK/log")" -eq 1 ]
+    [ "$(date -r "$WORK/grid/runs/fkd-s1/last.safetensors" +%Y)" -eq 2001 ]
+    sed -i 's/lr: 0.01/lr: 0.02/' "$WORK/grid.yaml"
+    run "$FERKD" experiment "$WORK/grid.yaml"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"fkd-s1 was made with another \"lr\""* ]]
+    sed -i 's/seeds: 2/seed: 2/' "$WORK/grid.yaml"
+    run "$FERKD" experiment "$WORK/grid.yaml"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"grid.yaml:3:"* ]]
+}

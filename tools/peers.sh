@@ -1,0 +1,14 @@
+#!/bin/sh
+# Other programs read what ferkd writes: tests that need packages from PyPI, in a virtual environment in the folder
+# given: peers.sh build-peers build/ferkd
+set -eu
+build=$1
+ferkd=$2
+if [ ! -x "$build/venv/bin/tensorboard" ]; then
+    python3 -m venv "$build/venv"
+    if ! "$build/venv/bin/pip" install -q tensorboard; then
+        echo "SKIPPED: PyPI is not reached" >&2
+        exit 0
+    fi
+fi
+"$build/venv/bin/python" tests/peers/tensorboard_reads.py "$ferkd"
