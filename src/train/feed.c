@@ -134,14 +134,6 @@ static void target_of(fk_feed *f, const worker *w, uint32_t image, uint32_t regi
         fk_label_smoothing(target, f->classes, truth, f->o.recipe->label_smoothing);
 }
 
-static bool mixing(const fk_feed *f, uint64_t batch)
-{
-    uint64_t off = (uint64_t)f->o.recipe->mix_off_epoch;
-
-    return strcmp(f->o.recipe->mix, "none") != 0 &&
-           (off == 0 || batch / f->o.batches_per_epoch < off);
-}
-
 /* SelfMix: this row with another region of the same image. */
 static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t row, uint32_t image,
                              uint32_t n_usable, uint64_t batch)
@@ -171,8 +163,8 @@ static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t 
 static ferkd_status fill_image(fk_feed *f, worker *w, uint32_t image, uint64_t pass, uint64_t batch,
                                uint32_t first_row, fk_feed_batch *to, fk_feed_counts *counts)
 {
-    bool self = mixing(f, batch) && strcmp(f->o.recipe->mix_scope, "image") == 0;
     uint64_t epoch = batch / f->o.batches_per_epoch;
+    bool self = fk_mix_is_on(f->o.recipe, epoch) && strcmp(f->o.recipe->mix_scope, "image") == 0;
     double moment = (double)epoch / fmax((double)f->o.recipe->epochs - 1.0, 1.0);
     uint32_t n = 0;
 

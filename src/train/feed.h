@@ -12,7 +12,7 @@ typedef struct fk_feed fk_feed;
 typedef struct fk_feed_options {
     const ferkd_recipe *recipe;
     const ferkd_dataset *data;
-    const ferkd_store *store; /* fkd, ferkd; else NULL */
+    const ferkd_store *store;             /* fkd, ferkd; else NULL */
     const ferkd_calibration *calibration; /* with a store */
     ferkd_preprocess how;
     const ferkd_preprocess *teacher_how; /* kd; else NULL */

@@ -46,11 +46,10 @@ static void mix_rows(const fk_mix *m, float *rows, uint32_t n, size_t each, floa
 static void mix_batch(fk_run *run, fk_feed_batch *b, uint64_t number)
 {
     const ferkd_recipe *r = run->r;
-    uint64_t off = (uint64_t)r->mix_off_epoch;
     fk_rng rng = fk_rng_at((uint64_t)r->seed, FK_RNG_MIX, (uint32_t)number, 0);
     uint32_t n = run->batch;
 
-    if (strcmp(r->mix_scope, "batch") != 0 || (off && number / run->batches_per_epoch >= off))
+    if (strcmp(r->mix_scope, "batch") != 0 || !fk_mix_is_on(r, number / run->batches_per_epoch))
         return;
     fk_mix m = fk_mix_draw(r, &rng, run->how.size_px);
     if (!m.on)
@@ -72,15 +71,22 @@ static void mix_batch(fk_run *run, fk_feed_batch *b, uint64_t number)
     }
 }
 
-static double loss_of(fk_run *run, const fk_feed_batch *b)
+static double loss_of(fk_run *run, fk_feed_batch *b)
 {
+    const ferkd_recipe *r = run->r;
     const float *z = fk_plan_output(run->plan);
     float *dz = fk_plan_output_grad(run->plan);
+    bool deit = strcmp(r->method, "deit") == 0;
+    double alpha = r->kd_alpha >= 0.0 ? r->kd_alpha : deit ? 0.5 : 0.1;
 
-    if (run->teacher)
+    if (run->teacher && !deit)
         return fk_distillation(z, b->targets, run->teacher_logits, run->batch, run->classes,
-                               run->r->kd_alpha, run->r->kd_temperature, dz);
-    return fk_soft_cross_entropy(z, b->targets, run->batch, run->classes, run->r->temperature, dz);
+                               strcmp(r->method, "funmatch") == 0 ? 0.0 : alpha, r->kd_temperature,
+                               dz);
+    if (deit)
+        fk_mix_in_choices(b->targets, run->teacher_logits, run->batch, run->classes, (float)alpha);
+    return fk_soft_cross_entropy(z, b->targets, run->batch, run->classes,
+                                 run->teacher ? 1.0 : r->temperature, dz);
 }
 
 /* Gradients of several batches are summed; the last of them steps. */
@@ -144,7 +150,7 @@ static ferkd_status validate(fk_run *run, fk_metrics_row *row)
 {
     ferkd_eval_result r = {.classes = run->classes, .model_classes = run->classes};
     fk_score score = {0};
-    fk_view_options o = {.how = run->how,
+    fk_view_options o = {.how = run->view_how,
                          .batch = run->batch,
                          .threads = run->threads,
                          .stop_on_bad_image = strcmp(run->r->on_bad_image, "stop") == 0};
@@ -255,11 +261,46 @@ static bool asked_to_stop(const fk_run *run)
     return run->watch && run->watch->stop && run->watch->stop(run->watch->ctx);
 }
 
-ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result)
+/* Where the time of an epoch, and of this session, began. */
+typedef struct times {
+    double start, epoch_start;
+    uint64_t epoch_first; /* batch */
+} times;
+
+static ferkd_status one_batch(fk_run *run, fk_feed_batch *b, uint64_t end, times *t,
+                              ferkd_train_result *result)
 {
     const ferkd_recipe *r = run->r;
-    uint64_t end = run->batches_per_epoch * (uint64_t)r->epochs;
-    fk_feed_options o = {.recipe = r,
+
+    TRY(train_batch(run, b));
+    note_bad(run, b, result);
+    report(run, end);
+    if (run->at.batch % run->batches_per_epoch == 0) {
+        double images = (double)((run->at.batch - t->epoch_first) * run->batch);
+        TRY(end_epoch(run, t->start, images / (fk_now_s() - t->epoch_start), result));
+        t->epoch_start = fk_now_s();
+        t->epoch_first = run->at.batch;
+    } else if (r->save_every && run->at.batch % (uint64_t)r->save_every == 0) {
+        TRY(save_last(run));
+    }
+    return asked_to_stop(run) && run->at.batch < end ? stop_here(run) : FERKD_OK;
+}
+
+/* The batch that the size in use ends before. */
+static uint64_t stretch_end(const fk_run *run)
+{
+    uint64_t epoch = run->at.batch / run->batches_per_epoch;
+
+    do
+        epoch++;
+    while (epoch < (uint64_t)run->r->epochs && fk_size_at(run->r, epoch) == run->how.size_px);
+    return epoch * run->batches_per_epoch;
+}
+
+static ferkd_status train_stretch(fk_run *run, uint64_t stop, uint64_t end, times *t,
+                                  ferkd_train_result *result)
+{
+    fk_feed_options o = {.recipe = run->r,
                          .data = run->data,
                          .store = run->store,
                          .calibration = run->calibration,
@@ -269,39 +310,35 @@ ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result)
                          .batch = run->batch,
                          .threads = run->threads,
                          .first = run->at.batch,
-                         .end = end,
+                         .end = stop,
                          .batches_per_epoch = run->batches_per_epoch};
     fk_feed *feed = NULL;
     fk_feed_batch *b = NULL;
     ferkd_status st = FERKD_OK;
 
-    if (run->at.batch >= end) {
-        result->best_top1 = run->at.best_top1;
-        result->epochs = (uint32_t)r->epochs;
-        fk_say(run->watch, "%s: finished already", r->run);
-        return FERKD_OK;
-    }
     TRY(fk_feed_new(&feed, &o));
-    double start = fk_now_s();
-    double epoch_start = start;
-    uint64_t epoch_first = run->at.batch;
-    while (run->at.batch < end) {
-        TRY_DONE(fk_feed_next(feed, &b));
-        TRY_DONE(train_batch(run, b));
-        note_bad(run, b, result);
-        report(run, end);
-        if (run->at.batch % run->batches_per_epoch == 0) {
-            double images = (double)((run->at.batch - epoch_first) * run->batch);
-            TRY_DONE(end_epoch(run, start, images / (fk_now_s() - epoch_start), result));
-            epoch_start = fk_now_s();
-            epoch_first = run->at.batch;
-        } else if (r->save_every && run->at.batch % (uint64_t)r->save_every == 0) {
-            TRY_DONE(save_last(run));
-        }
-        if (asked_to_stop(run) && run->at.batch < end)
-            TRY_DONE(stop_here(run));
+    while (st == FERKD_OK && run->at.batch < stop) {
+        st = fk_feed_next(feed, &b);
+        if (st == FERKD_OK)
+            st = one_batch(run, b, end, t, result);
     }
-done:
     fk_feed_free(&feed);
     return st;
+}
+
+ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result)
+{
+    uint64_t end = run->batches_per_epoch * (uint64_t)run->r->epochs;
+    times t = {fk_now_s(), fk_now_s(), run->at.batch};
+
+    if (run->at.batch >= end) {
+        result->best_top1 = run->at.best_top1;
+        result->epochs = (uint32_t)run->r->epochs;
+        fk_say(run->watch, "%s: finished already", run->r->run);
+    }
+    while (run->at.batch < end) {
+        TRY(fk_student_fit(run));
+        TRY(train_stretch(run, stretch_end(run), end, &t, result));
+    }
+    return FERKD_OK;
 }

@@ -67,6 +67,19 @@ double fk_distillation(const float *z, const float *targets, const float *teache
     return total / n;
 }
 
+void fk_mix_in_choices(float *targets, const float *teacher, uint32_t n, uint32_t classes,
+                       float alpha)
+{
+    for (uint32_t i = 0; i < n; i++, targets += classes, teacher += classes) {
+        uint32_t best = 0;
+        for (uint32_t c = 0; c < classes; c++) {
+            best = teacher[c] > teacher[best] ? c : best;
+            targets[c] *= alpha;
+        }
+        targets[best] += 1.0f - alpha;
+    }
+}
+
 void fk_label_smoothing(float *target, uint32_t classes, uint32_t truth, double eps)
 {
     for (uint32_t c = 0; c < classes; c++)

@@ -14,6 +14,11 @@ double fk_soft_cross_entropy(const float *z, const float *targets, uint32_t n, u
 double fk_distillation(const float *z, const float *targets, const float *teacher, uint32_t n,
                        uint32_t classes, double alpha, double temperature, float *dz);
 
+/* DeiT's hard distillation (Touvron et al. 2021): targets become alpha of what they are and 1 - alpha on the class
+ * that the teacher gives the largest logit. */
+void fk_mix_in_choices(float *targets, const float *teacher, uint32_t n, uint32_t classes,
+                       float alpha);
+
 /* (1 - eps) on truth plus eps / classes everywhere (label smoothing, Szegedy et al. 2016; torch). */
 void fk_label_smoothing(float *target, uint32_t classes, uint32_t truth, double eps);
 

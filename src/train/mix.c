@@ -21,16 +21,30 @@ static void draw_box(fk_mix *m, fk_rng *rng)
     m->lambda = (float)(1.0 - area / ((double)side * side));
 }
 
+/* FunMatch (Beyer et al. 2022) mixes with lambda uniform, unless told otherwise. */
+static bool is_funmatch(const ferkd_recipe *r)
+{
+    return strcmp(r->mix, "auto") == 0 && strcmp(r->method, "funmatch") == 0;
+}
+
+bool fk_mix_is_on(const ferkd_recipe *r, uint64_t epoch)
+{
+    bool never = strcmp(r->mix, "none") == 0 || (strcmp(r->mix, "auto") == 0 && !is_funmatch(r));
+
+    return !never && (r->mix_off_epoch == 0 || epoch < (uint64_t)r->mix_off_epoch);
+}
+
 fk_mix fk_mix_draw(const ferkd_recipe *r, fk_rng *rng, uint32_t side)
 {
     fk_mix m = {.lambda = 1.0f, .side = side};
     bool both = strcmp(r->mix, "both") == 0;
 
-    if (strcmp(r->mix, "none") == 0 || fk_rng_unit(rng) >= r->mix_prob)
+    if (fk_rng_unit(rng) >= r->mix_prob)
         return m;
     m.on = true;
     m.cut = both ? fk_rng_unit(rng) < 0.5 : strcmp(r->mix, "cutmix") == 0;
-    m.lambda = (float)fk_rng_beta(rng, m.cut ? r->cutmix_alpha : r->mixup_alpha);
+    double alpha = is_funmatch(r) ? 1.0 : m.cut ? r->cutmix_alpha : r->mixup_alpha;
+    m.lambda = (float)fk_rng_beta(rng, alpha);
     if (m.cut)
         draw_box(&m, rng);
     return m;

@@ -12,6 +12,9 @@ typedef struct fk_mix {
     uint32_t side, x0, y0, x1, y1; /* CutMix: the pasted box, on an image of this side */
 } fk_mix;
 
+/* Does the recipe mix in this epoch (from 0)? */
+bool fk_mix_is_on(const ferkd_recipe *r, uint64_t epoch);
+
 /* What happens to one batch (or one pair of regions), as the recipe says. */
 fk_mix fk_mix_draw(const ferkd_recipe *r, fk_rng *rng, uint32_t side);
 

@@ -9,7 +9,6 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "exchange/safetensors.h"
 
 void fk_say(const ferkd_watch *watch, const char *format, ...)
 {
@@ -29,6 +28,12 @@ static bool uses_store(const ferkd_recipe *r)
     return strcmp(r->method, "fkd") == 0 || strcmp(r->method, "ferkd") == 0;
 }
 
+static bool uses_teacher(const ferkd_recipe *r)
+{
+    return strcmp(r->method, "kd") == 0 || strcmp(r->method, "funmatch") == 0 ||
+           strcmp(r->method, "deit") == 0;
+}
+
 /* --- what the user may have got wrong -------------------------------------------------------- */
 
 static ferkd_status check_recipe(const ferkd_recipe *r)
@@ -40,8 +45,13 @@ static ferkd_status check_recipe(const ferkd_recipe *r)
                        "method %s needs --labels STORE; make one with \"ferkd label %s --teacher "
                        "MODEL.onnx -o STORE\"",
                        r->method, r->data);
-    if (strcmp(r->method, "kd") == 0 && !r->teacher)
-        return fk_fail(FERKD_USAGE, "method kd needs --teacher MODEL");
+    if (uses_teacher(r) && !r->teacher)
+        return fk_fail(FERKD_USAGE, "method %s needs --teacher MODEL", r->method);
+    if (r->size_start > r->size)
+        return fk_fail(FERKD_USAGE,
+                       "--size-start %" PRId64 " is larger than --size %" PRId64
+                       ": sizes grow in training",
+                       r->size_start, r->size);
     if (r->batch % r->regions_per_image)
         return fk_fail(FERKD_USAGE,
                        "--batch %" PRId64 " is no multiple of --regions-per-image %" PRId64,
@@ -125,131 +135,6 @@ static ferkd_status open_teacher(fk_run *run)
     return fk_model_prepare(run->teacher, run->batch);
 }
 
-/* --- the student ----------------------------------------------------------------------------- */
-
-static ferkd_status student_input(fk_run *run)
-{
-    const ferkd_recipe *r = run->r;
-    bool grey = ferkd_dataset_channels(run->data) == 1;
-
-    run->how = ferkd_preprocess_defaults();
-    run->how.size_px = (uint32_t)r->size;
-    run->how.crop_pct = r->crop_pct;
-    run->how.filter = ferkd_filter_parse(r->filter);
-    run->how.channels = grey ? 1 : 3;
-    for (int i = 0; grey && i < 3; i++)
-        run->how.mean[i] = run->how.std[i] = 0.5;
-    if (r->mean)
-        TRY(fk_triple_parse(run->how.mean, r->mean, "--mean"));
-    if (r->std)
-        TRY(fk_triple_parse(run->how.std, r->std, "--std"));
-    for (int i = 0; i < 3; i++) {
-        if (!(run->how.std[i] > 0))
-            return fk_fail(FERKD_USAGE, "--std must be above 0");
-    }
-    return FERKD_OK;
-}
-
-/* Weights of another run; a tensor of another size (the head, for other classes) starts anew. */
-static ferkd_status load_init(fk_run *run)
-{
-    fk_safetensors *f = NULL;
-    char *path = NULL;
-
-    TRY(fk_path_join(&path, run->r->init, "best.safetensors"));
-    ferkd_status st = fk_safetensors_open(&f, path);
-    free(path);
-    TRY(st);
-    for (size_t i = 0; i < run->graph->n_params && st == FERKD_OK; i++) {
-        const fk_param *p = &run->graph->params[i];
-        st = fk_safetensors_copy(f, p->name, fk_graph_values(run->graph, (int)i), p->count);
-        if (st == FERKD_CORRUPT) {
-            fk_say(run->watch, "%s: starts anew (another size)", p->name);
-            st = FERKD_OK;
-        }
-    }
-    fk_safetensors_close(&f);
-    return st;
-}
-
-static fk_optim_options optim_options(const ferkd_recipe *r)
-{
-    return (fk_optim_options){.kind = strcmp(r->optimizer, "adamw") == 0 ? FK_ADAMW : FK_SGD,
-                              .momentum = r->momentum,
-                              .nesterov = r->nesterov,
-                              .beta1 = r->beta1,
-                              .beta2 = r->beta2,
-                              .eps = 1e-8,
-                              .decay = r->weight_decay,
-                              .decay_all = r->decay_all,
-                              .clip = r->clip,
-                              .ema = r->ema};
-}
-
-static ferkd_status make_graph(void *ctx, uint32_t batch, fk_graph **out)
-{
-    const fk_run *run = ctx;
-    fk_zoo_options z = {batch, run->how.channels, run->r->size, run->classes};
-
-    return fk_zoo_build(out, run->r->model, &z);
-}
-
-/* A run that is resumed goes on with the implementations that it began with. */
-static ferkd_status open_tuner(fk_run *run)
-{
-    char *path = NULL;
-
-    TRY(fk_path_join(&path, run->r->run, "tune.txt"));
-    bool fixed = fk_is_file(path) && strcmp(run->r->tune, "off") != 0;
-    ferkd_status st = fk_tuner_new(&run->tuner, fixed ? path : run->r->tune);
-    free(path);
-    return st;
-}
-
-static ferkd_status build_student(fk_run *run)
-{
-    const ferkd_recipe *r = run->r;
-    fk_precision precision = fk_precision_parse(r->precision);
-    fk_plan_options train = {
-        .train = true, .seed = (uint64_t)r->seed, .max_bytes = (size_t)r->max_memory << 20};
-    fk_plan_options infer = {0};
-    fk_optim_options o = optim_options(r);
-
-    TRY(open_tuner(run));
-    train.tuner = infer.tuner = run->tuner;
-    TRY(fk_tune_plan(&train, precision, make_graph, run, run->batch));
-    TRY(make_graph(run, run->batch, &run->graph));
-    fk_graph_init(run->graph, (uint64_t)r->seed);
-    if (r->init)
-        TRY(load_init(run));
-    TRY(fk_plan_new(&run->plan, run->graph, &train));
-    TRY(fk_optim_init(&run->optim, run->graph, &o));
-    if (r->accumulate > 1)
-        TRY(fk_calloc_aligned(&run->accumulated, run->graph->n_trained * sizeof(float),
-                              "gradients"));
-    if (run->val) {
-        TRY(fk_tune_plan(&infer, FK_PRECISION_F32, make_graph, run, run->batch));
-        TRY(make_graph(run, run->batch / infer.slices, &run->eval_graph));
-        TRY(fk_plan_new(&run->eval_plan, run->eval_graph, &infer));
-    }
-    TRY(fk_calloc(&run->identity, run->classes, sizeof *run->identity, "training"));
-    for (uint32_t c = 0; c < run->classes; c++)
-        run->identity[c] = c;
-    return FERKD_OK;
-}
-
-static ferkd_status make_card(fk_run *run)
-{
-    char **names = NULL;
-
-    TRY(fk_calloc(&names, run->classes, sizeof *names, "training"));
-    for (uint32_t c = 0; c < run->classes; c++)
-        names[c] = (char *)(uintptr_t)ferkd_dataset_class_name(run->data, c);
-    ferkd_status st = fk_model_card(&run->card, &run->how, names, run->classes);
-    free(names);
-    return st;
-}
-
 /* What the memory is for. */
 static void say_memory(const fk_run *run)
 {
@@ -280,14 +165,12 @@ ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *
     TRY(open_data(run));
     if (uses_store(r))
         TRY(open_labels(run));
-    if (strcmp(r->method, "kd") == 0)
+    if (uses_teacher(r))
         TRY(open_teacher(run));
-    TRY(student_input(run));
-    TRY(build_student(run));
-    TRY(make_card(run));
+    TRY(fk_student_open(run));
     TRY(fk_path_join(&run->last_path, r->run, "last.safetensors"));
     TRY(fk_path_join(&run->best_path, r->run, "best.safetensors"));
-    size_t floats = (size_t)run->how.channels * run->how.size_px * run->how.size_px;
+    size_t floats = (size_t)run->how.channels * (size_t)r->size * (size_t)r->size;
     if (run->teacher) {
         const ferkd_preprocess *t = &run->teacher->how;
         size_t more = (size_t)t->channels * t->size_px * t->size_px;

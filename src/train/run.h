@@ -16,9 +16,10 @@ typedef struct fk_run {
     ferkd_store *store;
     ferkd_calibration *calibration; /* with a store */
     ferkd_model *teacher;
-    uint32_t *teacher_map; /* [classes]: the data set's classes among the teacher's */
-    float *teacher_logits; /* [batch][classes] */
-    ferkd_preprocess how;
+    uint32_t *teacher_map;     /* [classes]: the data set's classes among the teacher's */
+    float *teacher_logits;     /* [batch][classes] */
+    ferkd_preprocess how;      /* of training, at the present size */
+    ferkd_preprocess view_how; /* of evaluation, and of what is exported */
     uint32_t classes, batch, threads;
     uint64_t batches_per_epoch;
     fk_tuner *tuner;
@@ -40,6 +41,11 @@ typedef struct fk_run {
 /* Data, labels, teacher, network, optimiser: everything but the run folder. */
 FERKD_CHECK ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *watch);
 void fk_run_close(fk_run *run);
+
+/* The student, and what evaluates it; run->r, classes, batch and val are set. */
+FERKD_CHECK ferkd_status fk_student_open(fk_run *run);
+/* Make the plan anew where sizes grow and the epoch at hand has another one. */
+FERKD_CHECK ferkd_status fk_student_fit(fk_run *run);
 
 /* From run->at to the last epoch. */
 FERKD_CHECK ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result);

@@ -1,4 +1,4 @@
-/* Warm-up, cosine (Loshchilov and Hutter 2017), one-cycle (Smith 2018, torch's form), steps. */
+/* Sizes, and learning rates: warm-up, cosine (Loshchilov and Hutter 2017), one-cycle (Smith 2018, torch's form), steps. */
 #include "base/compat.h"
 
 #include "train/schedule.h"
@@ -29,4 +29,14 @@ double fk_learning_rate(const ferkd_recipe *r, uint64_t step, uint64_t steps_per
         return r->lr *
                pow(r->step_gamma, floor(t / ((double)r->step_epochs * (double)steps_per_epoch)));
     return r->lr;
+}
+
+uint32_t fk_size_at(const ferkd_recipe *r, uint64_t epoch)
+{
+    double grown = (double)epoch / fmax(2.0 / 3.0 * (double)r->epochs, 1.0);
+
+    if (!r->size_start || grown >= 1.0)
+        return (uint32_t)r->size;
+    int64_t steps = (r->size - r->size_start) / 32;
+    return (uint32_t)(r->size_start + 32 * (int64_t)(grown * (double)(steps + 1)));
 }

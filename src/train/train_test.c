@@ -57,6 +57,11 @@ static void losses_have_known_values(void **state)
     y[0] = y[2] = y[3] = 0.1f;
     y[1] = 0.7f;
     assert_true(fabs(fk_distillation(z, y, z, 1, C, 0.0, 4.0, dz)) < 1e-9);
+    float both[N * C];
+    memcpy(both, Y, sizeof both);
+    fk_mix_in_choices(both, T, N, C, 0.5f); /* the teacher says 2, then 3 */
+    assert_true(fabs((double)both[2] - 0.8) < 1e-6 && fabs((double)both[0] - 0.05) < 1e-6);
+    assert_true(fabs((double)both[7] - 0.875) < 1e-6 && fabs((double)both[6] - 0.125) < 1e-6);
 }
 
 static fk_graph *two_params(void)
@@ -160,6 +165,41 @@ static void schedules_go_where_they_say(void **state)
     ferkd_recipe_fini(&r);
 }
 
+static void sizes_grow_in_steps(void **state)
+{
+    ferkd_recipe r = {.size = 128, .size_start = 64, .epochs = 12};
+
+    (void)state;
+    assert_int_equal(fk_size_at(&r, 0), 64);
+    assert_int_equal(fk_size_at(&r, 2), 64);
+    assert_int_equal(fk_size_at(&r, 3), 96);
+    assert_int_equal(fk_size_at(&r, 6), 128);
+    assert_int_equal(fk_size_at(&r, 11), 128);
+    r.size_start = 0;
+    assert_int_equal(fk_size_at(&r, 0), 128);
+}
+
+static void mixing_goes_on_and_off(void **state)
+{
+    char none[] = "none";
+    char automatic[] = "auto";
+    char cutmix[] = "cutmix";
+    char ferkd[] = "ferkd";
+    char funmatch[] = "funmatch";
+    ferkd_recipe r = {.mix = none, .method = ferkd};
+
+    (void)state;
+    assert_false(fk_mix_is_on(&r, 0));
+    r.mix = automatic;
+    assert_false(fk_mix_is_on(&r, 0));
+    r.method = funmatch;
+    assert_true(fk_mix_is_on(&r, 0));
+    r.mix = cutmix;
+    r.mix_off_epoch = 3;
+    assert_true(fk_mix_is_on(&r, 2));
+    assert_false(fk_mix_is_on(&r, 3));
+}
+
 static void mixing_keeps_area_and_lambda(void **state)
 {
     ferkd_recipe r;
@@ -230,6 +270,8 @@ int main(void)
         cmocka_unit_test(sgd_is_torchs),
         cmocka_unit_test(adamw_clips_and_averages),
         cmocka_unit_test(schedules_go_where_they_say),
+        cmocka_unit_test(sizes_grow_in_steps),
+        cmocka_unit_test(mixing_goes_on_and_off),
         cmocka_unit_test(mixing_keeps_area_and_lambda),
         cmocka_unit_test(safetensors_refuses_nonsense),
     };

@@ -11,7 +11,7 @@ load helper
     echo "$output" | python3 -c 'import json,sys; d=json.load(sys.stdin); assert d["regions"]==8 and d["classes"]==4 and d["topk"]==2, d'
     run "$FERKD" inspect "$WORK/labels.ferkd" --verify
     [ "$status" -eq 0 ]
-    for m in ce kd fkd ferkd; do
+    for m in ce kd funmatch deit fkd ferkd; do
         run train "$WORK/$m" --method $m --labels "$WORK/labels.ferkd" --teacher "$TEACHER" $HOW
         [ "$status" -eq 0 ]
         for f in recipe.yaml metrics.csv metrics.jsonl last.safetensors best.safetensors; do [ -s "$WORK/$m/$f" ]; done
@@ -63,6 +63,31 @@ load helper
         cmp "$WORK/whole/best.safetensors" "$WORK/cut/best.safetensors"
         [ "$(wc -l < "$WORK/cut/metrics.csv")" -eq 181 ]
     done
+}
+
+@test "sizes grow, evaluation has its own, and a resumed run grows alike" {
+    grow() {
+        local out=$1
+        shift
+        "$FERKD" train "$WORK/train" --val "$WORK/val" --method ce --model resnet20 --size-start 32 --size 64 \
+            --val-size 96 --batch 8 --epochs 6 --seed 1 -o "$out" "$@"
+    }
+    run grow "$WORK/grown"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"size 64 px from here on"* ]]
+    [ "$(wc -l < "$WORK/grown/metrics.csv")" -eq 7 ]
+    "$FERKD" export "$WORK/grown" -o "$WORK/grown.onnx"
+    grep -q '"size": *96' "$WORK/grown.json"
+    grow "$WORK/cut6" --save-every 1 > "$WORK/log" 2>&1 3>&- &
+    pid=$!
+    for _ in $(seq 200); do [ "$(wc -l < "$WORK/cut6/metrics.csv")" -ge 3 ] 2>/dev/null && break; sleep 0.01; done
+    pkill -KILL -P $pid ferkd || true
+    wait $pid || true
+    rm -f "$WORK"/cut6/*.part
+    "$FERKD" train --resume "$WORK/cut6"
+    cmp "$WORK/grown/last.safetensors" "$WORK/cut6/last.safetensors"
+    run grow "$WORK/wrong" --size-start 128
+    [ "$status" -eq 2 ]
 }
 
 @test "unreadable images are skipped and counted, or stop the work" {

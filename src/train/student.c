@@ -1,0 +1,183 @@
+/* The student of a run: its input, its network, its plans for training and evaluation. */
+#include "base/compat.h"
+
+#include "train/run.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "exchange/safetensors.h"
+#include "train/schedule.h"
+
+static ferkd_status student_input(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    bool grey = ferkd_dataset_channels(run->data) == 1;
+
+    run->how = ferkd_preprocess_defaults();
+    run->how.size_px = fk_size_at(r, 0);
+    run->how.crop_pct = r->crop_pct;
+    run->how.filter = ferkd_filter_parse(r->filter);
+    run->how.channels = grey ? 1 : 3;
+    for (int i = 0; grey && i < 3; i++)
+        run->how.mean[i] = run->how.std[i] = 0.5;
+    if (r->mean)
+        TRY(fk_triple_parse(run->how.mean, r->mean, "--mean"));
+    if (r->std)
+        TRY(fk_triple_parse(run->how.std, r->std, "--std"));
+    for (int i = 0; i < 3; i++) {
+        if (!(run->how.std[i] > 0))
+            return fk_fail(FERKD_USAGE, "--std must be above 0");
+    }
+    run->view_how = run->how;
+    run->view_how.size_px = (uint32_t)(r->val_size ? r->val_size : r->size);
+    return FERKD_OK;
+}
+
+/* Weights of another run; a tensor of another size (the head, for other classes) starts anew. */
+static ferkd_status load_init(fk_run *run)
+{
+    fk_safetensors *f = NULL;
+    char *path = NULL;
+
+    TRY(fk_path_join(&path, run->r->init, "best.safetensors"));
+    ferkd_status st = fk_safetensors_open(&f, path);
+    free(path);
+    TRY(st);
+    for (size_t i = 0; i < run->graph->n_params && st == FERKD_OK; i++) {
+        const fk_param *p = &run->graph->params[i];
+        st = fk_safetensors_copy(f, p->name, fk_graph_values(run->graph, (int)i), p->count);
+        if (st == FERKD_CORRUPT) {
+            fk_say(run->watch, "%s: starts anew (another size)", p->name);
+            st = FERKD_OK;
+        }
+    }
+    fk_safetensors_close(&f);
+    return st;
+}
+
+static fk_optim_options optim_options(const ferkd_recipe *r)
+{
+    return (fk_optim_options){.kind = strcmp(r->optimizer, "adamw") == 0 ? FK_ADAMW : FK_SGD,
+                              .momentum = r->momentum,
+                              .nesterov = r->nesterov,
+                              .beta1 = r->beta1,
+                              .beta2 = r->beta2,
+                              .eps = 1e-8,
+                              .decay = r->weight_decay,
+                              .decay_all = r->decay_all,
+                              .clip = r->clip,
+                              .ema = r->ema};
+}
+
+static ferkd_status make_graph(const fk_run *run, uint32_t batch, uint32_t size, fk_graph **out)
+{
+    fk_zoo_options z = {batch, run->how.channels, size, run->classes};
+
+    return fk_zoo_build(out, run->r->model, &z);
+}
+
+static ferkd_status make_train_graph(void *ctx, uint32_t batch, fk_graph **out)
+{
+    const fk_run *run = ctx;
+
+    return make_graph(run, batch, run->how.size_px, out);
+}
+
+static ferkd_status make_view_graph(void *ctx, uint32_t batch, fk_graph **out)
+{
+    const fk_run *run = ctx;
+
+    return make_graph(run, batch, run->view_how.size_px, out);
+}
+
+/* A run that is resumed goes on with the implementations that it began with. */
+static ferkd_status open_tuner(fk_run *run)
+{
+    char *path = NULL;
+
+    TRY(fk_path_join(&path, run->r->run, "tune.txt"));
+    bool fixed = fk_is_file(path) && strcmp(run->r->tune, "off") != 0;
+    ferkd_status st = fk_tuner_new(&run->tuner, fixed ? path : run->r->tune);
+    free(path);
+    return st;
+}
+
+/* The graph and the plan to train it at the present size. Weights of a graph that was there go over. */
+static ferkd_status make_plan(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    fk_graph *before = run->graph;
+    fk_plan_options o = {.train = true,
+                         .seed = (uint64_t)r->seed,
+                         .max_bytes = (size_t)r->max_memory << 20,
+                         .tuner = run->tuner};
+    ferkd_status st = FERKD_OK;
+
+    fk_plan_free(&run->plan);
+    run->graph = NULL;
+    TRY_DONE(fk_tune_plan(&o, fk_precision_parse(r->precision), make_train_graph, run, run->batch));
+    TRY_DONE(make_train_graph(run, run->batch, &run->graph));
+    if (before) {
+        assert(before->n_values == run->graph->n_values);
+        memcpy(run->graph->values, before->values, before->n_values * sizeof *before->values);
+    } else {
+        fk_graph_init(run->graph, (uint64_t)r->seed);
+        if (r->init)
+            TRY_DONE(load_init(run));
+    }
+    TRY_DONE(fk_plan_new(&run->plan, run->graph, &o));
+done:
+    fk_graph_free(&before);
+    return st;
+}
+
+static ferkd_status make_view_plan(fk_run *run)
+{
+    fk_plan_options o = {.tuner = run->tuner};
+
+    TRY(fk_tune_plan(&o, FK_PRECISION_F32, make_view_graph, run, run->batch));
+    TRY(make_graph(run, run->batch / o.slices, run->view_how.size_px, &run->eval_graph));
+    return fk_plan_new(&run->eval_plan, run->eval_graph, &o);
+}
+
+static ferkd_status make_card(fk_run *run)
+{
+    char **names = NULL;
+
+    TRY(fk_calloc(&names, run->classes, sizeof *names, "training"));
+    for (uint32_t c = 0; c < run->classes; c++)
+        names[c] = (char *)(uintptr_t)ferkd_dataset_class_name(run->data, c);
+    ferkd_status st = fk_model_card(&run->card, &run->view_how, names, run->classes);
+    free(names);
+    return st;
+}
+
+ferkd_status fk_student_open(fk_run *run)
+{
+    fk_optim_options o = optim_options(run->r);
+
+    TRY(student_input(run));
+    TRY(open_tuner(run));
+    TRY(make_plan(run));
+    TRY(fk_optim_init(&run->optim, run->graph, &o));
+    if (run->r->accumulate > 1)
+        TRY(fk_calloc_aligned(&run->accumulated, run->graph->n_trained * sizeof(float),
+                              "gradients"));
+    if (run->val)
+        TRY(make_view_plan(run));
+    TRY(fk_calloc(&run->identity, run->classes, sizeof *run->identity, "training"));
+    for (uint32_t c = 0; c < run->classes; c++)
+        run->identity[c] = c;
+    return make_card(run);
+}
+
+ferkd_status fk_student_fit(fk_run *run)
+{
+    uint32_t size = fk_size_at(run->r, run->at.batch / run->batches_per_epoch);
+
+    if (size == run->how.size_px)
+        return FERKD_OK;
+    run->how.size_px = size;
+    fk_say(run->watch, "size %u px from here on", size);
+    return make_plan(run);
+}
