@@ -4,6 +4,7 @@
 typedef struct options {
     bool json, verify;
     int64_t image;
+    char *page, *data, *calibrate;
 } options;
 
 #define AT(field) offsetof(options, field)
@@ -14,6 +15,12 @@ static const fk_option TABLE[] = {
      "check every block; damaged images are named, exit code 5"},
     {"image", 'i', FK_OPT_INT, AT(image), "-1", -1, 2147483647, NULL, "N",
      "print the labels of this image's regions"},
+    {"page", 'p', FK_OPT_TEXT, AT(page), NULL, 0, 0, NULL, "FILE.html",
+     "write a page: how sure the teacher is and how often right, where regions of each group lie"},
+    {"data", 0, FK_OPT_TEXT, AT(data), NULL, 0, 0, NULL, "DATA",
+     "page: the images, for their sizes; default: where the store says they were"},
+    {"calibrate", 0, FK_OPT_TEXT, AT(calibrate), "auto", 0, 0, NULL, "RULES",
+     "page: the rules that make the groups; \"ferkd calibrate --help\" explains"},
 };
 
 static const fk_option *table(size_t *n)
@@ -167,6 +174,36 @@ static ferkd_status verify(const ferkd_store *s)
     return FERKD_OK;
 }
 
+/* The images that the store was made of, where they are still there; else NULL. */
+static ferkd_status find_data(const options *o, const ferkd_store *s, ferkd_dataset **out)
+{
+    const ferkd_store_info *i = ferkd_store_about(s);
+    ferkd_dataset_options how = {.ignore_exif = i->ignore_exif};
+
+    *out = NULL;
+    ferkd_status st = ferkd_dataset_open(out, o->data ? o->data : i->dataset, &how);
+    if (st == FERKD_OK)
+        st = ferkd_store_match(s, *out);
+    if (st == FERKD_OK || o->data)
+        return st;
+    ferkd_dataset_close(out);
+    (void)fprintf(stderr,
+                  "%s is not there as it was; images are taken as square (--data says where)\n",
+                  i->dataset);
+    return FERKD_OK;
+}
+
+static ferkd_status write_page(const options *o, const ferkd_store *s)
+{
+    ferkd_dataset *d = NULL;
+    ferkd_status st = find_data(o, s, &d);
+
+    if (st == FERKD_OK)
+        st = ferkd_store_page(s, o->calibrate, d, o->page);
+    ferkd_dataset_close(&d);
+    return st;
+}
+
 static ferkd_status inspect(const options *o, const char *path)
 {
     ferkd_store *s = NULL;
@@ -176,6 +213,8 @@ static ferkd_status inspect(const options *o, const char *path)
     TRY(ferkd_store_open(&s, path));
     if (o->verify) {
         TRY_DONE(verify(s));
+    } else if (o->page) {
+        TRY_DONE(write_page(o, s));
     } else if (o->image >= 0) {
         TRY_DONE(print_image(s, (uint32_t)o->image, o->json));
     } else {
@@ -195,25 +234,28 @@ static ferkd_status run(int argc, char **argv)
     options o = {0};
     int n;
     bool help = false;
+    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
-    TRY(fk_options_init(TABLE, FK_COUNT(TABLE), &o));
-    TRY(cli_parse(&cli_inspect, argc, argv, &o, &n, &help));
-    if (help)
-        return FERKD_OK;
-    if (n != 1)
-        return fk_fail(FERKD_USAGE, "ferkd inspect: one STORE is needed");
-    return inspect(&o, argv[1]);
+    if (st == FERKD_OK)
+        st = cli_parse(&cli_inspect, argc, argv, &o, &n, &help);
+    if (st == FERKD_OK && !help)
+        st = n == 1 ? inspect(&o, argv[1])
+                    : fk_fail(FERKD_USAGE, "ferkd inspect: one STORE is needed");
+    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
+    return st;
 }
 
 const cli_command cli_inspect = {
     "inspect",
     "show what a label store holds",
-    "STORE [--json] [--verify] [--image N]",
+    "STORE [--json] [--verify] [--image N] [--page FILE.html]",
     "Prints how the store was made, its size, how sure the teacher was (quantiles and histogram "
     "of\n"
-    "p, its largest probability), and how often it agrees with the ground truth. Thresholds of\n"
-    "method ferkd are chosen on p.\n\n"
+    "p, its largest probability), and how often it agrees with the ground truth; \"ferkd "
+    "calibrate\"\n"
+    "shows what rules make of it.\n\n"
     "  ferkd inspect labels.ferkd\n"
-    "  ferkd inspect labels.ferkd --image 17",
+    "  ferkd inspect labels.ferkd --image 17\n"
+    "  ferkd inspect labels.ferkd --page labels.html",
     table,
     run};

@@ -54,6 +54,11 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_experiment_run(ferkd_experiment *e,
 /** Write results.md, results.csv and index.html into the folder, from what has been trained so far. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_experiment_report(ferkd_experiment *e);
 
+/** A page about a store and what rules do with it: how sure the teacher is and how often right, centres
+ *  and areas of regions by group (FerKD's figures 1 and 2). data gives the images' sizes; NULL: square. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_page(const ferkd_store *store, const char *rules,
+                                                    const ferkd_dataset *data, const char *path);
+
 #ifdef __cplusplus
 }
 #endif

@@ -200,7 +200,8 @@ typedef struct ferkd_recipe {
     char *data, *val, *labels, *run, *model, *method;
     char *teacher, *teacher_mean, *teacher_std, *teacher_resize, *teacher_classes, *class_map;
     int64_t teacher_size;
-    int64_t size, size_start, val_size, epochs, batch, seed, regions_per_image, accumulate, threads, save_every;
+    int64_t size, size_start, val_size, epochs, batch, seed, regions_per_image, accumulate, threads,
+        save_every;
     char *mean, *std, *filter, *class_names, *on_bad_image;
     double crop_pct;
     bool ignore_exif;

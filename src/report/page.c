@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "report/plot.h"
+#include "report/store_figures.h"
 
 /* --- curves ------------------------------------------------------------------------------------ */
 
@@ -228,6 +229,43 @@ static ferkd_status write_setting(const ferkd_experiment *e, uint32_t setting, F
     return FERKD_OK;
 }
 
+/* --- the store --------------------------------------------------------------------------------- */
+
+/* What the first calibrated method makes of its store. A store or data that are gone are no reason to
+ * have no page. */
+static ferkd_status write_store(const ferkd_experiment *e, FILE *f)
+{
+    const fk_grid *g = &e->grid;
+    ferkd_store *store = NULL;
+    ferkd_dataset *data = NULL;
+    ferkd_calibration *c = NULL;
+    uint32_t i = 0;
+
+    while (i < g->n_trials && strcmp(g->trials[i].recipe.method, "ferkd") != 0)
+        i++;
+    if (i == g->n_trials || !g->trials[i].recipe.labels)
+        return FERKD_OK;
+    const ferkd_recipe *r = &g->trials[i].recipe;
+    ferkd_dataset_options how = {.class_names = r->class_names, .ignore_exif = r->ignore_exif};
+    ferkd_status st = ferkd_store_open(&store, r->labels);
+    if (st == FERKD_OK)
+        st = ferkd_dataset_open(&data, r->data, &how);
+    if (st == FERKD_OK)
+        st = ferkd_calibration_new(&c, r->calibrate, store);
+    if (st == FERKD_OK) {
+        (void)fputs("<h2>Regions, as ", f);
+        fk_page_text(f, g->methods[g->trials[i].method].name);
+        (void)fputs(" treats them</h2>\n<p><code>", f);
+        fk_page_text(f, ferkd_calibration_rules(c));
+        (void)fputs("</code></p>\n", f);
+        st = fk_write_store_figures(f, store, c, data);
+    }
+    ferkd_calibration_free(&c);
+    ferkd_dataset_close(&data);
+    ferkd_store_close(&store);
+    return st == FERKD_MEMORY ? st : FERKD_OK;
+}
+
 ferkd_status fk_write_page(const ferkd_experiment *e, FILE *f)
 {
     fk_page_begin(f, e->grid.name);
@@ -241,6 +279,7 @@ ferkd_status fk_write_page(const ferkd_experiment *e, FILE *f)
                 f);
     for (uint32_t s = 0; s < e->grid.n_settings; s++)
         TRY(write_setting(e, s, f));
+    TRY(write_store(e, f));
     write_commands(e, f);
     fk_page_end(f);
     return FERKD_OK;

@@ -247,7 +247,7 @@ void fk_page_begin(FILE *f, const char *title)
         "figcaption span{margin-right:1em;white-space:nowrap}"
         "figcaption i{display:inline-block;width:.8em;height:.8em;border-radius:2px;"
         "margin-right:.35em;vertical-align:-.05em}\n"
-        "svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:var(--dim)}"
+        "svg{width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--dim)}"
         "svg .name{fill:var(--fg)}svg .grid{stroke:var(--line)}svg .axis{stroke:var(--dim)}\n"
         "details summary{cursor:pointer;color:var(--dim)}\n"
         "</style></head><body>\n",

@@ -150,7 +150,7 @@ EOF
     [[ "$output" == *"| drop 20% | 1 |"* ]]
     [[ "$output" == *"over fkd, paired, 95%"* ]]
     [ "$(wc -l < "$WORK/grid/results.csv")" -eq 7 ]
-    [ "$(grep -c "<svg" "$WORK/grid/index.html")" -eq 4 ]
+    [ "$(grep -c "<svg" "$WORK/grid/index.html")" -ge 8 ]
     # A finished run is what the recipe alone gives.
     "$FERKD" train "$WORK/grid/runs/ferkd-s2/recipe.yaml" -o "$WORK/alone"
     cmp "$WORK/alone/last.safetensors" "$WORK/grid/runs/ferkd-s2/last.safetensors"
@@ -168,4 +168,21 @@ EOF
     run "$FERKD" experiment "$WORK/grid.yaml"
     [ "$status" -eq 2 ]
     [[ "$output" == *"grid.yaml:3:"* ]]
+}
+
+@test "rules are shown on a store, and a page is drawn" {
+    label "$WORK/c.ferkd"
+    run "$FERKD" calibrate "$WORK/c.ferkd" "wrong: hard" fkd --json
+    [ "$status" -eq 0 ]
+    echo "$output" | python3 -c 'import json,sys; a,b=json.load(sys.stdin); assert a["regions"]==200 and b["kept"]["regions"]==200 and a["treated"]["teacher_right"]==0, (a,b)'
+    run "$FERKD" calibrate "$WORK/c.ferkd"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"ferkd-paper"* ]]
+    run "$FERKD" calibrate "$WORK/c.ferkd" "max < 5%: explode"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"\"explode\""* ]]
+    run "$FERKD" inspect "$WORK/c.ferkd" --page "$WORK/c.html" --calibrate "max < 30%: discard"
+    [ "$status" -eq 0 ]
+    [ "$(grep -c "<svg" "$WORK/c.html")" -eq 5 ]
+    python3 -c 'import sys,html.parser; html.parser.HTMLParser().feed(open(sys.argv[1]).read())' "$WORK/c.html"
 }
