@@ -3,7 +3,7 @@
 
 typedef struct options {
     bool json, verify;
-    int64_t image;
+    int64_t image, suspects;
     char *page, *data, *calibrate;
 } options;
 
@@ -15,10 +15,12 @@ static const fk_option TABLE[] = {
      "check every block; damaged images are named, exit code 5"},
     {"image", 'i', FK_OPT_INT, AT(image), "-1", -1, 2147483647, NULL, "N",
      "print the labels of this image's regions"},
+    {"suspects", 's', FK_OPT_INT, AT(suspects), "0", 0, 1000000, NULL, "N",
+     "list the N images whose label the teacher disputes most, in all their regions"},
     {"page", 'p', FK_OPT_TEXT, AT(page), NULL, 0, 0, NULL, "FILE.html",
      "write a page: how sure the teacher is and how often right, where regions of each group lie"},
     {"data", 0, FK_OPT_TEXT, AT(data), NULL, 0, 0, NULL, "DATA",
-     "page: the images, for their sizes; default: where the store says they were"},
+     "page, suspects: the images, for sizes and names; default: where the store says they were"},
     {"calibrate", 0, FK_OPT_TEXT, AT(calibrate), "auto", 0, 0, NULL, "RULES",
      "page: the rules that make the groups; \"ferkd calibrate --help\" explains"},
 };
@@ -188,9 +190,61 @@ static ferkd_status find_data(const options *o, const ferkd_store *s, ferkd_data
         return st;
     ferkd_dataset_close(out);
     (void)fprintf(stderr,
-                  "%s is not there as it was; images are taken as square (--data says where)\n",
+                  "%s is not there as it was; images go by number and are taken as square (--data "
+                  "says where)\n",
                   i->dataset);
     return FERKD_OK;
+}
+
+/* Names where the images are at hand, numbers elsewhere. */
+static ferkd_status print_suspects(const options *o, const ferkd_store *s, const ferkd_dataset *d,
+                                   const ferkd_suspect *list, uint32_t n)
+{
+    json_t *all = json_array();
+
+    for (uint32_t i = 0; i < n; i++) {
+        const ferkd_suspect *x = &list[i];
+        char number[3][16];
+        const char *name[3] = {number[0], number[1], number[2]};
+        const uint32_t v[3] = {x->image, x->truth, x->said};
+        for (int k = 0; k < 3; k++)
+            (void)snprintf(number[k], sizeof number[k], "%u", v[k]);
+        if (d) {
+            name[0] = ferkd_dataset_name(d, x->image);
+            name[1] = ferkd_dataset_class_name(d, x->truth);
+            name[2] = ferkd_dataset_class_name(d, x->said);
+        }
+        if (!o->json)
+            (void)printf(
+                "%.4f  %s is labelled %s, the teacher says %s (%u of %u regions agree with "
+                "the label)\n",
+                (double)x->score, name[0], name[1], name[2], x->agreeing,
+                ferkd_store_about(s)->regions);
+        (void)json_array_append_new(all, json_pack("{s:i, s:s, s:s, s:s, s:f, s:i}", "image",
+                                                   (int)x->image, "name", name[0], "label", name[1],
+                                                   "teacher", name[2], "score", (double)x->score,
+                                                   "agreeing", (int)x->agreeing));
+    }
+    if (o->json)
+        return cli_print_json(all);
+    json_decref(all);
+    return FERKD_OK;
+}
+
+static ferkd_status list_suspects(const options *o, const ferkd_store *s)
+{
+    ferkd_dataset *d = NULL;
+    ferkd_suspect *list = calloc((size_t)o->suspects, sizeof *list);
+    uint32_t n = 0;
+    ferkd_status st = list ? find_data(o, s, &d) : fk_fail(FERKD_MEMORY, "no memory for a list");
+
+    if (st == FERKD_OK)
+        st = ferkd_store_suspects(s, (uint32_t)o->suspects, list, &n);
+    if (st == FERKD_OK)
+        st = print_suspects(o, s, d, list, n);
+    ferkd_dataset_close(&d);
+    free(list);
+    return st;
 }
 
 static ferkd_status write_page(const options *o, const ferkd_store *s)
@@ -213,6 +267,8 @@ static ferkd_status inspect(const options *o, const char *path)
     TRY(ferkd_store_open(&s, path));
     if (o->verify) {
         TRY_DONE(verify(s));
+    } else if (o->suspects) {
+        TRY_DONE(list_suspects(o, s));
     } else if (o->page) {
         TRY_DONE(write_page(o, s));
     } else if (o->image >= 0) {
@@ -248,7 +304,7 @@ static ferkd_status run(int argc, char **argv)
 const cli_command cli_inspect = {
     "inspect",
     "show what a label store holds",
-    "STORE [--json] [--verify] [--image N] [--page FILE.html]",
+    "STORE [--json] [--verify] [--image N] [--suspects N] [--page FILE.html]",
     "Prints how the store was made, its size, how sure the teacher was (quantiles and histogram "
     "of\n"
     "p, its largest probability), and how often it agrees with the ground truth; \"ferkd "
@@ -256,6 +312,7 @@ const cli_command cli_inspect = {
     "shows what rules make of it.\n\n"
     "  ferkd inspect labels.ferkd\n"
     "  ferkd inspect labels.ferkd --image 17\n"
+    "  ferkd inspect labels.ferkd --suspects 50\n"
     "  ferkd inspect labels.ferkd --page labels.html",
     table,
     run};

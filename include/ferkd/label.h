@@ -99,6 +99,21 @@ typedef struct ferkd_store_stats {
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_statistics(const ferkd_store *store,
                                                           ferkd_store_stats *out);
 
+/** An image whose label the teacher disputes. */
+typedef struct ferkd_suspect {
+    uint32_t image;
+    uint32_t truth, said; /**< the label; what the teacher says of all its regions together */
+    uint32_t agreeing;    /**< regions whose first class is the label */
+    float
+        score; /**< how much more the teacher believes in said than in truth, -1..1, regions weighted by the
+                      mass inside the data set's classes */
+} ferkd_suspect;
+
+/** The (at most) n most disputed images, most disputed first; none whose score is not above 0. *found says
+ *  how many. out: ferkd_suspect[n]. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_suspects(const ferkd_store *store, uint32_t n,
+                                                        ferkd_suspect *out, uint32_t *found);
+
 #ifdef __cplusplus
 }
 #endif

@@ -307,6 +307,24 @@ static void the_temperature_fits(void **state)
     assert_true(loss[1] < loss[0] && loss[1] < loss[2]);
 }
 
+/* Image 7 is the one that the teacher always calls something else. */
+static void the_mislabelled_one_is_found(void **state)
+{
+    ferkd_suspect s[3];
+    uint32_t n;
+
+    (void)state;
+    assert_int_equal(ferkd_store_suspects(store, 3, s, &n), FERKD_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(s[0].image, 7);
+    assert_int_equal(s[0].truth, 2);
+    assert_int_equal(s[0].said, 3);
+    assert_int_equal(s[0].agreeing, 0);
+    assert_true(s[0].score > 0.4f && s[0].score < 0.8f);
+    assert_int_equal(ferkd_store_suspects(store, 0, s, &n), FERKD_OK);
+    assert_int_equal(n, 0);
+}
+
 /* What auto says parses, and leaves every image something to learn from most of its regions. */
 static void auto_explains_itself(void **state)
 {
@@ -333,6 +351,7 @@ int main(void)
         cmocka_unit_test(quantiles_have_a_scope),
         cmocka_unit_test(targets_are_as_defined),
         cmocka_unit_test(the_temperature_fits),
+        cmocka_unit_test(the_mislabelled_one_is_found),
         cmocka_unit_test(auto_explains_itself),
     };
 

@@ -78,3 +78,14 @@ fails() { # status, words that must appear, command
     "$FERKD" label "$WORK/train" --teacher "$TEACHER" $HOW --regions 64 --topk 4 -o "$WORK/fresh.ferkd"
     cmp "$WORK/full.ferkd" "$WORK/fresh.ferkd"
 }
+
+@test "every recipe is one: its keys are known, and only the data are missing" {
+    for f in "$SOURCE"/recipes/*.yaml; do
+        if grep -q ^methods: "$f"; then
+            run "$FERKD" experiment "$f" -o "$WORK/none" --list
+            [ "$status" -eq 0 ]
+        else
+            fails 2 "training needs DATA" "$FERKD" train "$f"
+        fi
+    done
+}

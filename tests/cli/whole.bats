@@ -181,6 +181,9 @@ EOF
     run "$FERKD" calibrate "$WORK/c.ferkd" "max < 5%: explode"
     [ "$status" -eq 2 ]
     [[ "$output" == *"\"explode\""* ]]
+    run "$FERKD" inspect "$WORK/c.ferkd" --suspects 5 --json
+    [ "$status" -eq 0 ]
+    echo "$output" | python3 -c 'import json,sys; d=json.load(sys.stdin); s=[x["score"] for x in d]; assert d and s==sorted(s,reverse=True) and "/" in d[0]["name"], d'
     run "$FERKD" inspect "$WORK/c.ferkd" --page "$WORK/c.html" --calibrate "max < 30%: discard"
     [ "$status" -eq 0 ]
     [ "$(grep -c "<svg" "$WORK/c.html")" -eq 5 ]
