@@ -217,6 +217,7 @@ typedef struct ferkd_recipe {
     double mix_prob, mixup_alpha, cutmix_alpha;
     int64_t mix_off_epoch;
     char *init;
+    int64_t probe_epochs;
     char *precision, *tune;
     int64_t max_memory;
     bool memory;

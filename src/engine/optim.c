@@ -122,7 +122,7 @@ double fk_optim_step(fk_optim *s, fk_graph *g, float *grads, double lr, double s
     for (size_t i = 0; i < g->n_params; i++) {
         const fk_param *p = &g->params[i];
         r.average = s->ema ? s->ema + p->offset : NULL;
-        if (p->kind == FK_BUFFER) {
+        if (p->kind == FK_BUFFER || (s->head_only && !p->head)) {
             if (r.average)
                 average(p, g->values + p->offset, r);
             continue;

@@ -24,6 +24,7 @@ typedef struct fk_optim {
     float *v;      /* AdamW: second moment; [n] */
     float *ema;    /* [n_values], buffers included; NULL: none */
     uint64_t step; /* steps done */
+    bool head_only; /* only the head's parameters move (linear probe) */
 } fk_optim;
 
 FERKD_CHECK ferkd_status fk_optim_init(fk_optim *s, const fk_graph *g, const fk_optim_options *o);

@@ -71,6 +71,16 @@ ferkd_status fk_graph_new(fk_graph **out, const char *name)
     return st;
 }
 
+ferkd_status fk_graph_rename(fk_graph *g, const char *name)
+{
+    char *copy = NULL;
+
+    TRY(fk_strdup(&copy, name));
+    free(g->name);
+    g->name = copy;
+    return FERKD_OK;
+}
+
 void fk_graph_free(fk_graph **graph)
 {
     fk_graph *g = *graph;
@@ -181,29 +191,34 @@ ferkd_status fk_graph_finish(fk_graph *g, int output)
     return FERKD_OK;
 }
 
-void fk_graph_init(fk_graph *g, uint64_t seed)
+void fk_graph_init_param(fk_graph *g, int param, uint64_t seed)
 {
-    for (size_t i = 0; i < g->n_params; i++) {
-        const fk_param *p = &g->params[i];
-        float *v = g->values + p->offset;
-        fk_rng r = fk_rng_at(seed, FK_RNG_INIT, (uint32_t)i, 0);
-        for (size_t k = 0; k < p->count; k++) {
-            switch (p->init) {
-            case FK_INIT_ZERO:
-                v[k] = 0.0f;
-                break;
-            case FK_INIT_ONE:
-                v[k] = 1.0f;
-                break;
-            case FK_INIT_NORMAL:
-                v[k] = (float)(p->scale * fk_rng_normal(&r));
-                break;
-            case FK_INIT_UNIFORM:
-                v[k] = (float)(p->scale * (2.0 * fk_rng_unit(&r) - 1.0));
-                break;
-            }
+    const fk_param *p = &g->params[param];
+    float *v = g->values + p->offset;
+    fk_rng r = fk_rng_at(seed, FK_RNG_INIT, (uint32_t)param, 0);
+
+    for (size_t k = 0; k < p->count; k++) {
+        switch (p->init) {
+        case FK_INIT_ZERO:
+            v[k] = 0.0f;
+            break;
+        case FK_INIT_ONE:
+            v[k] = 1.0f;
+            break;
+        case FK_INIT_NORMAL:
+            v[k] = (float)(p->scale * fk_rng_normal(&r));
+            break;
+        case FK_INIT_UNIFORM:
+            v[k] = (float)(p->scale * (2.0 * fk_rng_unit(&r) - 1.0));
+            break;
         }
     }
+}
+
+void fk_graph_init(fk_graph *g, uint64_t seed)
+{
+    for (size_t i = 0; i < g->n_params; i++)
+        fk_graph_init_param(g, (int)i, seed);
 }
 
 float *fk_graph_values(const fk_graph *g, int param)

@@ -138,7 +138,8 @@ typedef struct fk_param {
     double scale;  /* standard deviation, or bound */
     size_t offset; /* of its first value in fk_graph.values */
     size_t count;
-    float *given; /* values from a file, until fk_graph_finish() */
+    bool head;     /* of the classifier at the end (net/head.h) */
+    float *given;  /* values from a file, until fk_graph_finish() */
 } fk_param;
 
 typedef struct fk_graph {
@@ -155,6 +156,7 @@ typedef struct fk_graph {
 
 FERKD_CHECK ferkd_status fk_graph_new(fk_graph **out, const char *name);
 void fk_graph_free(fk_graph **g);
+FERKD_CHECK ferkd_status fk_graph_rename(fk_graph *g, const char *name);
 
 /* Add a copy of proto (name, in are copied); its output shape is worked out and checked here, but
  * for FK_INPUT, FK_CONST and FK_RESHAPE, which state theirs. */
@@ -169,6 +171,7 @@ FERKD_CHECK ferkd_status fk_graph_finish(fk_graph *g, int output);
 
 /* Draw all parameters that were not given (seed, number of the parameter). */
 void fk_graph_init(fk_graph *g, uint64_t seed);
+void fk_graph_init_param(fk_graph *g, int param, uint64_t seed);
 
 float *fk_graph_values(const fk_graph *g, int param);
 int fk_graph_find_param(const fk_graph *g, const char *name); /* -1: none */

@@ -149,7 +149,7 @@ static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t 
     TRY(cut(f, w, image, partner, w->input, w->teacher));
     target_of(f, w, image, partner, w->target);
     fk_mix_inputs(&m, to->inputs + row * f->input_floats, w->input, f->o.how.channels,
-                  f->o.how.size_px, false);
+                  f->o.how.size_px, f->o.channels_last);
     if (f->o.teacher_how)
         fk_mix_inputs(&m, to->teacher + row * f->teacher_floats, w->teacher,
                       f->o.teacher_how->channels, f->o.teacher_how->size_px,
@@ -284,7 +284,7 @@ ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o)
                                             r->ratio_min,      r->ratio_max, r->flip};
     f->input_floats = input_size(&o->how);
     f->teacher_floats = input_size(o->teacher_how);
-    fk_pixels_init(&f->pixels, &o->how, false);
+    fk_pixels_init(&f->pixels, &o->how, o->channels_last);
     if (o->teacher_how)
         fk_pixels_init(&f->teacher_pixels, o->teacher_how, o->teacher_channels_last);
     TRY_DONE(allocate(f));

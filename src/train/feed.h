@@ -15,6 +15,7 @@ typedef struct fk_feed_options {
     const ferkd_store *store;             /* fkd, ferkd; else NULL */
     const ferkd_calibration *calibration; /* with a store */
     ferkd_preprocess how;
+    bool channels_last;
     const ferkd_preprocess *teacher_how; /* kd; else NULL */
     bool teacher_channels_last;
     uint32_t batch, threads;

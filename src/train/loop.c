@@ -56,7 +56,7 @@ static void mix_batch(fk_run *run, fk_feed_batch *b, uint64_t number)
         return;
     uint32_t side = run->how.size_px;
     mix_rows(&m, b->inputs, n, (size_t)run->how.channels * side * side, run->scratch,
-             run->how.channels, side, false);
+             run->how.channels, side, run->channels_last);
     if (run->teacher) {
         const ferkd_preprocess *t = &run->teacher->how;
         mix_rows(&m, b->teacher, n, (size_t)t->channels * t->size_px * t->size_px, run->scratch,
@@ -103,6 +103,7 @@ static ferkd_status optimise(fk_run *run, uint64_t number)
             return FERKD_OK;
         grads = run->accumulated;
     }
+    run->optim.head_only = number / run->batches_per_epoch < (uint64_t)run->r->probe_epochs;
     double lr = fk_learning_rate(run->r, run->optim.step, run->batches_per_epoch / many);
     (void)fk_optim_step(&run->optim, run->graph, grads, lr, 1.0 / (double)many);
     if (run->accumulated)
@@ -141,7 +142,7 @@ static ferkd_status train_batch(fk_run *run, fk_feed_batch *b)
 
 static ferkd_status save_last(fk_run *run)
 {
-    fk_checkpoint_meta meta = {run->r->model, run->card, run->at};
+    fk_checkpoint_meta meta = {run->onnx ? FK_NETWORK_FILE : run->r->model, run->card, run->at};
 
     return fk_checkpoint_save(run->last_path, run->graph, &run->optim, run->accumulated, &meta);
 }
@@ -151,6 +152,7 @@ static ferkd_status validate(fk_run *run, fk_metrics_row *row)
     ferkd_eval_result r = {.classes = run->classes, .model_classes = run->classes};
     fk_score score = {0};
     fk_view_options o = {.how = run->view_how,
+                         .channels_last = run->channels_last,
                          .batch = run->batch,
                          .threads = run->threads,
                          .stop_on_bad_image = strcmp(run->r->on_bad_image, "stop") == 0};
@@ -198,7 +200,7 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
     at->best_top1 = best ? row.val_top1 : at->best_top1;
     at->loss_sum = 0.0;
     at->loss_count = at->hard = at->important = at->dropped = 0;
-    fk_checkpoint_meta meta = {run->r->model, run->card, *at};
+    fk_checkpoint_meta meta = {run->onnx ? FK_NETWORK_FILE : run->r->model, run->card, *at};
     TRY(fk_metrics_add(&run->metrics, &row));
     if (best)
         TRY(fk_weights_save(run->best_path, run->graph, values, &meta));
@@ -305,6 +307,7 @@ static ferkd_status train_stretch(fk_run *run, uint64_t stop, uint64_t end, time
                          .store = run->store,
                          .calibration = run->calibration,
                          .how = run->how,
+                         .channels_last = run->channels_last,
                          .teacher_how = run->teacher ? &run->teacher->how : NULL,
                          .teacher_channels_last = run->teacher && run->teacher->channels_last,
                          .batch = run->batch,

@@ -68,7 +68,7 @@ static ferkd_status card_classes(ferkd_model *m, const json_t *classes, const ch
         m->classes = n;
         return st;
     }
-    if (!json_is_array(classes))
+    if (!json_is_array(classes) || json_array_size(classes) == 0)
         return FERKD_OK;
     TRY(fk_calloc(&m->names, json_array_size(classes), sizeof *m->names, path));
     for (size_t i = 0; i < json_array_size(classes); i++) {
@@ -238,6 +238,17 @@ done:
 
 /* --- run folders ----------------------------------------------------------------------------- */
 
+/* The ONNX file that the run began with: its graph, without its weights. */
+static ferkd_status open_network(ferkd_model *m)
+{
+    char *path = NULL;
+
+    TRY(fk_path_join(&path, m->path, FK_NETWORK_FILE));
+    ferkd_status st = fk_onnx_open(&m->onnx, path);
+    free(path);
+    return st;
+}
+
 static ferkd_status open_run(ferkd_model *m, const ferkd_model_options *o)
 {
     fk_safetensors *f = NULL;
@@ -259,7 +270,9 @@ static ferkd_status open_run(ferkd_model *m, const ferkd_model_options *o)
     char *card = json_dumps(json_object_get(meta, "card"), JSON_ENCODE_ANY);
     if (!model || !card)
         st = fk_fail(FERKD_CORRUPT, "%s: not a checkpoint of ferkd", m->weights_file);
-    if (st == FERKD_OK)
+    if (st == FERKD_OK && strcmp(model, FK_NETWORK_FILE) == 0)
+        st = open_network(m);
+    else if (st == FERKD_OK)
         st = fk_strdup(&m->zoo_name, model);
     if (st == FERKD_OK)
         st = read_card(m, card, strlen(card), m->weights_file);
@@ -286,10 +299,11 @@ static ferkd_status load_weights(const ferkd_model *m, fk_graph *g)
 
 static ferkd_status build(const ferkd_model *m, uint32_t n, fk_graph **out)
 {
-    if (m->onnx)
+    fk_network net = {m->zoo_name, m->onnx, 0};
+
+    if (!m->weights_file)
         return fk_onnx_graph(m->onnx, n, m->how.size_px, out);
-    fk_zoo_options o = {n, m->how.channels, m->how.size_px, m->classes};
-    TRY(fk_zoo_build(out, m->zoo_name, &o));
+    TRY(fk_network_build(&net, n, m->how.channels, m->how.size_px, m->classes, out, NULL));
     ferkd_status st = load_weights(m, *out);
     if (st != FERKD_OK)
         fk_graph_free(out);
@@ -436,7 +450,7 @@ ferkd_status ferkd_model_export(const ferkd_model *m, const char *path)
     char *sidecar = NULL;
     ferkd_status st = FERKD_OK;
 
-    if (!m->zoo_name)
+    if (!m->weights_file)
         return fk_fail(FERKD_USAGE, "%s: only run folders are exported", m->path);
     TRY_DONE(fk_model_card(&card, &m->how, m->names, m->classes));
     TRY_DONE(sidecar_path(&sidecar, path));

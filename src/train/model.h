@@ -6,13 +6,14 @@
 #include "exchange/onnx.h"
 #include "ferkd/train.h"
 #include "net/zoo/zoo.h"
+#include "train/network.h"
 #include "train/pixels.h"
 
 struct ferkd_model {
     char *path;
-    fk_onnx_file *onnx; /* or a run folder: */
+    fk_onnx_file *onnx; /* an ONNX file, or what a run folder began with, or NULL: */
     char *zoo_name;
-    char *weights_file;
+    char *weights_file; /* of a run folder; else NULL */
     ferkd_preprocess how;
     bool channels_last;
     uint32_t classes;

@@ -121,7 +121,12 @@ static const fk_option KEYS[] = {
           "where "
           "that is needed, with equal losses; 0: any"),
     FLAG("memory", memory, "false", "say what the memory is for, before the first step"),
-    TEXT("init", init, NULL, "RUN", "start from the weights of a run folder"),
+    TEXT("init", init, NULL, "MODEL",
+         "start from the weights of a run folder, or from an ONNX file (which is then the network, "
+         "too); a head for "
+         "other classes starts anew"),
+    WHOLE("probe-epochs", probe_epochs, "0", 0, 1000000,
+          "epochs at the start in which only the head is trained"),
 };
 
 const fk_option *ferkd_recipe_keys(size_t *n)

@@ -191,6 +191,8 @@ void fk_run_close(fk_run *run)
     fk_optim_fini(&run->optim);
     fk_metrics_close(&run->metrics);
     fk_tuner_free(&run->tuner);
+    fk_onnx_close(&run->onnx);
+    free(run->onnx_path);
     ferkd_model_close(&run->teacher);
     ferkd_calibration_free(&run->calibration);
     ferkd_store_close(&run->store);
@@ -222,6 +224,32 @@ static ferkd_status lock_folder(fk_run *run)
     return FERKD_OK;
 }
 
+/* A copy of the ONNX file that the student starts from, with what was said of its input: its graph is needed
+ * whenever the run is opened. */
+static ferkd_status keep_network(const fk_run *run)
+{
+    fk_map map = {0};
+    char *path = NULL;
+    char *card = NULL;
+    ferkd_status st = FERKD_OK;
+
+    if (!run->onnx)
+        return FERKD_OK;
+    TRY(fk_map_open(&map, run->onnx_path));
+    TRY_DONE(fk_path_join(&path, run->r->run, FK_NETWORK_FILE));
+    TRY_DONE(fk_file_replace(path, map.bytes, map.size_bytes));
+    free(path);
+    path = NULL;
+    TRY_DONE(fk_path_join(&path, run->r->run, FK_NETWORK_CARD));
+    TRY_DONE(fk_model_card(&card, &run->view_how, NULL, 0));
+    TRY_DONE(fk_file_replace(path, card, strlen(card)));
+done:
+    fk_map_close(&map);
+    free(path);
+    free(card);
+    return st;
+}
+
 static ferkd_status begin_folder(fk_run *run, bool resume)
 {
     char *recipe = NULL;
@@ -235,6 +263,7 @@ static ferkd_status begin_folder(fk_run *run, bool resume)
     TRY(fk_make_folder(run->r->run));
     TRY(lock_folder(run));
     if (!resume) {
+        TRY(keep_network(run));
         TRY(fk_path_join(&recipe, run->r->run, "recipe.yaml"));
         ferkd_status st = ferkd_recipe_save(run->r, recipe);
         free(recipe);

@@ -8,6 +8,7 @@
 #include "train/eval.h"
 #include "train/feed.h"
 #include "train/metrics.h"
+#include "train/network.h"
 
 typedef struct fk_run {
     const ferkd_recipe *r;
@@ -22,6 +23,10 @@ typedef struct fk_run {
     ferkd_preprocess view_how; /* of evaluation, and of what is exported */
     uint32_t classes, batch, threads;
     uint64_t batches_per_epoch;
+    bool channels_last; /* what the student wants */
+    fk_onnx_file *onnx; /* that it started from, or NULL */
+    char *onnx_path;
+    fk_network network;
     fk_tuner *tuner;
     fk_graph *graph;
     fk_plan *plan;

@@ -8,13 +8,41 @@
 #include "exchange/safetensors.h"
 #include "train/schedule.h"
 
-static ferkd_status student_input(fk_run *run)
+/* An ONNX file that training starts from; a run that is resumed has its own copy. */
+static ferkd_status open_network(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
+
+    run->network = (fk_network){.zoo_name = r->model, .seed = (uint64_t)r->seed};
+    if (!r->init || !fk_ends_with(r->init, ".onnx"))
+        return FERKD_OK;
+    TRY(fk_path_join(&run->onnx_path, r->run, FK_NETWORK_FILE));
+    if (!fk_is_file(run->onnx_path)) {
+        free(run->onnx_path);
+        run->onnx_path = NULL;
+        TRY(fk_strdup(&run->onnx_path, r->init));
+    }
+    TRY(fk_onnx_open(&run->onnx, run->onnx_path));
+    run->network.onnx = run->onnx;
+    return FERKD_OK;
+}
+
+/* What the recipe says of the input; for an ONNX file, else, what is said beside it. */
+static ferkd_status said_of_input(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    ferkd_model_options o = {.size_px = (uint32_t)r->size, .mean = r->mean, .std = r->std};
+    ferkd_model *m = NULL;
     bool grey = ferkd_dataset_channels(run->data) == 1;
 
+    if (run->onnx) {
+        TRY(ferkd_model_open(&m, run->onnx_path, &o));
+        run->how = *ferkd_model_preprocess(m);
+        run->channels_last = m->channels_last;
+        ferkd_model_close(&m);
+        return FERKD_OK;
+    }
     run->how = ferkd_preprocess_defaults();
-    run->how.size_px = fk_size_at(r, 0);
     run->how.crop_pct = r->crop_pct;
     run->how.filter = ferkd_filter_parse(r->filter);
     run->how.channels = grey ? 1 : 3;
@@ -22,12 +50,19 @@ static ferkd_status student_input(fk_run *run)
         run->how.mean[i] = run->how.std[i] = 0.5;
     if (r->mean)
         TRY(fk_triple_parse(run->how.mean, r->mean, "--mean"));
-    if (r->std)
-        TRY(fk_triple_parse(run->how.std, r->std, "--std"));
+    return r->std ? fk_triple_parse(run->how.std, r->std, "--std") : FERKD_OK;
+}
+
+static ferkd_status student_input(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+
+    TRY(said_of_input(run));
     for (int i = 0; i < 3; i++) {
         if (!(run->how.std[i] > 0))
             return fk_fail(FERKD_USAGE, "--std must be above 0");
     }
+    run->how.size_px = fk_size_at(r, 0);
     run->view_how = run->how;
     run->view_how.size_px = (uint32_t)(r->val_size ? r->val_size : r->size);
     return FERKD_OK;
@@ -69,25 +104,33 @@ static fk_optim_options optim_options(const ferkd_recipe *r)
                               .ema = r->ema};
 }
 
-static ferkd_status make_graph(const fk_run *run, uint32_t batch, uint32_t size, fk_graph **out)
+static ferkd_status make_graph(const fk_run *run, uint32_t batch, uint32_t size, fk_graph **out,
+                               bool *anew)
 {
-    fk_zoo_options z = {batch, run->how.channels, size, run->classes};
-
-    return fk_zoo_build(out, run->r->model, &z);
+    TRY(fk_network_build(&run->network, batch, run->how.channels, size, run->classes, out, anew));
+    int64_t has = (*out)->nodes[(*out)->input].shape.d[0];
+    if (has == batch)
+        return FERKD_OK;
+    fk_graph_free(out);
+    return fk_fail(FERKD_UNSUPPORTED,
+                   "%s: its batch is fixed at %" PRId64
+                   "; export it with a free batch, or train with "
+                   "--batch %" PRId64,
+                   run->onnx_path, has, has);
 }
 
 static ferkd_status make_train_graph(void *ctx, uint32_t batch, fk_graph **out)
 {
     const fk_run *run = ctx;
 
-    return make_graph(run, batch, run->how.size_px, out);
+    return make_graph(run, batch, run->how.size_px, out, NULL);
 }
 
 static ferkd_status make_view_graph(void *ctx, uint32_t batch, fk_graph **out)
 {
     const fk_run *run = ctx;
 
-    return make_graph(run, batch, run->view_how.size_px, out);
+    return make_graph(run, batch, run->view_how.size_px, out, NULL);
 }
 
 /* A run that is resumed goes on with the implementations that it began with. */
@@ -107,6 +150,7 @@ static ferkd_status make_plan(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
     fk_graph *before = run->graph;
+    bool anew = false;
     fk_plan_options o = {.train = true,
                          .seed = (uint64_t)r->seed,
                          .max_bytes = (size_t)r->max_memory << 20,
@@ -116,10 +160,13 @@ static ferkd_status make_plan(fk_run *run)
     fk_plan_free(&run->plan);
     run->graph = NULL;
     TRY_DONE(fk_tune_plan(&o, fk_precision_parse(r->precision), make_train_graph, run, run->batch));
-    TRY_DONE(make_train_graph(run, run->batch, &run->graph));
+    TRY_DONE(make_graph(run, run->batch, run->how.size_px, &run->graph, &anew));
     if (before) {
         assert(before->n_values == run->graph->n_values);
         memcpy(run->graph->values, before->values, before->n_values * sizeof *before->values);
+    } else if (run->onnx) {
+        if (anew)
+            fk_say(run->watch, "%s: its head starts anew, for %u classes", r->init, run->classes);
     } else {
         fk_graph_init(run->graph, (uint64_t)r->seed);
         if (r->init)
@@ -136,7 +183,7 @@ static ferkd_status make_view_plan(fk_run *run)
     fk_plan_options o = {.tuner = run->tuner};
 
     TRY(fk_tune_plan(&o, FK_PRECISION_F32, make_view_graph, run, run->batch));
-    TRY(make_graph(run, run->batch / o.slices, run->view_how.size_px, &run->eval_graph));
+    TRY(make_graph(run, run->batch / o.slices, run->view_how.size_px, &run->eval_graph, NULL));
     return fk_plan_new(&run->eval_plan, run->eval_graph, &o);
 }
 
@@ -156,6 +203,7 @@ ferkd_status fk_student_open(fk_run *run)
 {
     fk_optim_options o = optim_options(run->r);
 
+    TRY(open_network(run));
     TRY(student_input(run));
     TRY(open_tuner(run));
     TRY(make_plan(run));

@@ -1,0 +1,67 @@
+#!/usr/bin/env bats
+# Networks that come from ONNX files, as students.
+load helper
+
+losses() { python3 -c 'import csv,sys; print(*["%.4f" % float(r["train_loss"]) for r in csv.DictReader(open(sys.argv[1]))])' "$1/metrics.csv"; }
+
+@test "training from an ONNX file is training from the run that it was exported from" {
+    train "$WORK/first" --method ce --precision f32
+    "$FERKD" export "$WORK/first" --weights last -o "$WORK/first.onnx"
+    cp "$WORK/first/last.safetensors" "$WORK/first/best.safetensors" # what --init reads
+    train "$WORK/from-run" --method ce --precision f32 --init "$WORK/first"
+    train "$WORK/from-onnx" --method ce --precision f32 --init "$WORK/first.onnx"
+    [ "$(losses "$WORK/from-run")" = "$(losses "$WORK/from-onnx")" ]
+    # The run can be opened without the file that it came from.
+    rm "$WORK/first.onnx" "$WORK/first.json"
+    a=$("$FERKD" eval "$WORK/from-onnx" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')
+    b=$("$FERKD" eval "$WORK/from-run" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')
+    [ "$a" = "$b" ]
+    "$FERKD" export "$WORK/from-onnx" -o "$WORK/again.onnx"
+    c=$("$FERKD" eval "$WORK/again.onnx" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')
+    [ "$a" = "$c" ]
+}
+
+@test "a head for other classes starts anew; a probe moves nothing else; resumed as uninterrupted" {
+    train "$WORK/four" --method ce
+    "$FERKD" export "$WORK/four" -o "$WORK/four.onnx"
+    mkdir "$WORK/three"
+    cp -r "$WORK"/train/{ant,bee,cat} "$WORK/three/"
+    tune() { "$FERKD" train "$WORK/three" --val "$WORK/three" --method ce --init "$WORK/four.onnx" --size 28 --batch 8 --lr 0.01 "$@"; }
+    run tune --epochs 2 --probe-epochs 2 -o "$WORK/probe"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"head starts anew, for 3 classes"* ]]
+    tune --epochs 2 --probe-epochs 1 -o "$WORK/all"
+    python3 - "$WORK/four/best.safetensors" "$WORK/probe/last.safetensors" "$WORK/all/last.safetensors" <<'EOF'
+import json, struct, sys
+def load(p):
+    b = open(p, "rb").read(); n = struct.unpack("<Q", b[:8])[0]; h = json.loads(b[8:8+n]); h.pop("__metadata__")
+    return {k: (v["shape"], b[8+n+v["data_offsets"][0]:8+n+v["data_offsets"][1]]) for k, v in h.items()}
+four, probe, all_ = map(load, sys.argv[1:])
+trained = [k for k in four if "running" not in k and "num_batches" not in k]
+moved = lambda run: [k for k in trained if run[k] != four[k]]
+assert set(moved(probe)) == {"fc.weight", "fc.bias"}, moved(probe)
+assert probe["fc.weight"][0][0] == 3
+assert len(moved(all_)) == len(trained), set(trained) - set(moved(all_))
+EOF
+    tune --epochs 4 -o "$WORK/whole4"
+    tune --epochs 4 --save-every 1 -o "$WORK/cut4" > "$WORK/log" 2>&1 3>&- &
+    pid=$!
+    for _ in $(seq 200); do [ -s "$WORK/cut4/last.safetensors" ] && break; sleep 0.01; done
+    pkill -KILL -P $pid ferkd || true
+    wait $pid || true
+    rm -f "$WORK"/cut4/*.part "$WORK/four.onnx"
+    "$FERKD" train --resume "$WORK/cut4"
+    cmp "$WORK/whole4/last.safetensors" "$WORK/cut4/last.safetensors"
+}
+
+@test "a teacher of others' making is fine-tuned as it is: a fixed batch, a softmax at the end" {
+    tune() { "$FERKD" train "$WORK/train" --val "$WORK/val" --method ce --init "$TEACHER" --mean 0.5 --std 0.5 --size 16 --lr 0.001 "$@"; }
+    run tune --batch 8 --epochs 2 -o "$WORK/fixed"
+    [ "$status" -eq 6 ]
+    [[ "$output" == *"--batch 2"* ]]
+    tune --batch 2 --epochs 2 -o "$WORK/fixed"
+    "$FERKD" label "$WORK/train" --teacher "$WORK/fixed" --regions 2 --topk 2 -o "$WORK/fixed.ferkd"
+    run "$FERKD" train "$WORK/train" --method ce --init "$TEACHER" --size 16 --batch 2 -o "$WORK/unsaid"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"preprocessing is stated nowhere"* ]]
+}
