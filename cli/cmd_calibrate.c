@@ -3,12 +3,15 @@
 
 typedef struct options {
     double moment;
+    int64_t epochs;
     bool json;
 } options;
 
 #define AT(field) offsetof(options, field)
 
 static const fk_option TABLE[] = {
+    {"epochs", 'e', FK_OPT_INT, AT(epochs), "30", 1, 1000000, NULL, "N",
+     "length of the run, which auto asks for"},
     {"moment", 0, FK_OPT_REAL, AT(moment), "0", 0, 1, NULL, "X",
      "rules that move: 0 is the first epoch, 1 the last"},
     {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print as JSON"},
@@ -68,7 +71,7 @@ static ferkd_status show(const options *o, const ferkd_store *s, const char *rul
     ferkd_calibration *c = NULL;
     ferkd_calibration_counts n;
 
-    TRY(ferkd_calibration_new(&c, rules, s));
+    TRY(ferkd_calibration_new(&c, rules, s, (double)o->epochs));
     ferkd_status st = ferkd_calibration_count(c, s, o->moment, &n);
     if (st == FERKD_OK && o->json)
         (void)json_array_append_new(list, as_json(rules, c, &n));
@@ -113,7 +116,7 @@ static ferkd_status run(int argc, char **argv)
 const cli_command cli_calibrate = {
     "calibrate",
     "what calibration rules do with a store: how many regions are dropped, treated, kept",
-    "STORE [RULES ...] [--moment X] [--json]",
+    "STORE [RULES ...] [--epochs N] [--moment X] [--json]",
     "Shows, for each of RULES or for all presets, how many regions it discards, gives another "
     "label\n"
     "(treats) and keeps, and how often the teacher is right in each group. RULES is a preset or a\n"

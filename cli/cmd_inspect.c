@@ -3,7 +3,7 @@
 
 typedef struct options {
     bool json, verify;
-    int64_t image, suspects;
+    int64_t image, suspects, epochs;
     char *page, *data, *calibrate;
 } options;
 
@@ -23,6 +23,8 @@ static const fk_option TABLE[] = {
      "page, suspects: the images, for sizes and names; default: where the store says they were"},
     {"calibrate", 0, FK_OPT_TEXT, AT(calibrate), "auto", 0, 0, NULL, "RULES",
      "page: the rules that make the groups; \"ferkd calibrate --help\" explains"},
+    {"epochs", 'e', FK_OPT_INT, AT(epochs), "30", 1, 1000000, NULL, "N",
+     "page: length of the run, which the rules auto ask for"},
 };
 
 static const fk_option *table(size_t *n)
@@ -253,7 +255,7 @@ static ferkd_status write_page(const options *o, const ferkd_store *s)
     ferkd_status st = find_data(o, s, &d);
 
     if (st == FERKD_OK)
-        st = ferkd_store_page(s, o->calibrate, d, o->page);
+        st = ferkd_store_page(s, o->calibrate, (double)o->epochs, d, o->page);
     ferkd_dataset_close(&d);
     return st;
 }

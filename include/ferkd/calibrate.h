@@ -66,7 +66,7 @@ typedef struct ferkd_calibration ferkd_calibration;
  * "fkd", "relabel". FERKD_USAGE: a fault in the rules, with the place.
  */
 FERKD_API FERKD_CHECK ferkd_status ferkd_calibration_new(ferkd_calibration **out, const char *rules,
-                                                         const ferkd_store *store);
+                                                         const ferkd_store *store, double visits);
 FERKD_API void ferkd_calibration_free(ferkd_calibration **c);
 
 /** The rules in force, presets resolved. */

@@ -57,7 +57,8 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_experiment_report(ferkd_experiment *e);
 /** A page about a store and what rules do with it: how sure the teacher is and how often right, centres
  *  and areas of regions by group (FerKD's figures 1 and 2). data gives the images' sizes; NULL: square. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_page(const ferkd_store *store, const char *rules,
-                                                    const ferkd_dataset *data, const char *path);
+                                                    double visits, const ferkd_dataset *data,
+                                                    const char *path);
 
 #ifdef __cplusplus
 }

@@ -6,7 +6,8 @@
 
 #define FK_AUTO_TEXT 1024
 
-/* rules and words: FK_AUTO_TEXT bytes each. */
-void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, char *rules, char *words);
+/* visits: regions of each image that the run will train on. rules and words: FK_AUTO_TEXT bytes each. */
+void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double visits, char *rules,
+                    char *words);
 
 #endif

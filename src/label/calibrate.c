@@ -18,7 +18,8 @@ struct ferkd_calibration {
 static const struct {
     const char *name, *rules, *about;
 } PRESETS[] = {
-    {"auto", NULL, "thresholds from the statistics of the store; says what it chose and why"},
+    {"auto", NULL,
+     "the best regions of each image, as many as the run makes use of; says what and why"},
     {"ferkd-paper", "max < 0.15: discard; max > 0.95: discard; max < 0.3: smooth 0.1; else: keep",
      "FerKD's groups (ICCV 2023): least and most sure regions discarded, hard ones smoothed"},
     {"fkd", "else: keep", "every soft label as stored (FKD, ECCV 2022)"},
@@ -45,7 +46,7 @@ ferkd_group ferkd_group_of(ferkd_treatment t)
 /* --- judging ----------------------------------------------------------------------------------- */
 
 /* Is region i among the `share` lowest (highest) of its image? Exactly that many are; equals in
- * their order. */
+ * their order. (33% of 3 is one.) */
 static bool ranks(const fk_condition *when, double share, uint32_t truth, uint32_t classes,
                   const ferkd_soft_label *labels, uint32_t n, uint32_t i)
 {
@@ -56,8 +57,8 @@ static bool ranks(const fk_condition *when, double share, uint32_t truth, uint32
         float w = ferkd_measure_of(when->measure, &labels[j], truth, classes);
         before += w < v || (w == v && j < i);
     }
-    return when->kind == FK_LESS ? before < (uint32_t)(share * n + 1e-9)
-                                 : before >= n - (uint32_t)((1.0 - share) * n + 1e-9);
+    return when->kind == FK_LESS ? before < (uint32_t)(share * n + 0.1)
+                                 : before >= n - (uint32_t)((1.0 - share) * n + 0.1);
 }
 
 static bool holds(const ferkd_calibration *c, const fk_condition *when, double moment,
@@ -256,7 +257,7 @@ static void describe(const ferkd_calibration *c, FILE *f)
 }
 
 static ferkd_status resolve(ferkd_calibration *c, const char *rules, const ferkd_store *store,
-                            FILE *words)
+                            double visits, FILE *words)
 {
     char chosen[FK_AUTO_TEXT];
     char why[FK_AUTO_TEXT];
@@ -268,7 +269,7 @@ static ferkd_status resolve(ferkd_calibration *c, const char *rules, const ferkd
     }
     if (!text) {
         TRY(fk_survey_take(&c->survey, store, 0));
-        fk_auto_choose(&c->survey, ferkd_store_about(store), chosen, why);
+        fk_auto_choose(&c->survey, ferkd_store_about(store), visits, chosen, why);
         fk_survey_fini(&c->survey);
         (void)fprintf(words, "%s\n", why);
         text = chosen;
@@ -278,7 +279,7 @@ static ferkd_status resolve(ferkd_calibration *c, const char *rules, const ferkd
 }
 
 ferkd_status ferkd_calibration_new(ferkd_calibration **out, const char *rules,
-                                   const ferkd_store *store)
+                                   const ferkd_store *store, double visits)
 {
     ferkd_calibration *c = NULL;
     ferkd_status st = FERKD_OK;
@@ -292,7 +293,7 @@ ferkd_status ferkd_calibration_new(ferkd_calibration **out, const char *rules,
         st = fk_fail(FERKD_MEMORY, "calibration: no memory");
         goto done;
     }
-    TRY_DONE(resolve(c, rules, store, words));
+    TRY_DONE(resolve(c, rules, store, visits, words));
     TRY_DONE(fk_survey_take(&c->survey, store, measures_by_class(&c->rules)));
     if (c->survey.regions == 0) {
         st = fk_fail(FERKD_USAGE, "%s: holds no labels", ferkd_store_path(store));

@@ -182,7 +182,7 @@ static void counts_of(const char *rules, double moment, ferkd_calibration_counts
 {
     ferkd_calibration *c = NULL;
 
-    assert_int_equal(ferkd_calibration_new(&c, rules, store), FERKD_OK);
+    assert_int_equal(ferkd_calibration_new(&c, rules, store, 10.0), FERKD_OK);
     assert_int_equal(ferkd_calibration_count(c, store, moment, n), FERKD_OK);
     ferkd_calibration_free(&c);
 }
@@ -246,7 +246,7 @@ static void target_by(const char *rules, float *target)
     ferkd_treatment t;
     double sum = 0.0;
 
-    assert_int_equal(ferkd_calibration_new(&c, rules, store), FERKD_OK);
+    assert_int_equal(ferkd_calibration_new(&c, rules, store, 10.0), FERKD_OK);
     ferkd_calibration_judge(c, 0.0, 0, &l, 1, &t);
     ferkd_calibration_target(c, t, &l, 0, target);
     for (int k = 0; k < CLASSES; k++)
@@ -285,7 +285,7 @@ static void the_temperature_fits(void **state)
     ferkd_calibration *c = NULL;
 
     (void)state;
-    assert_int_equal(ferkd_calibration_new(&c, "temperature fit", store), FERKD_OK);
+    assert_int_equal(ferkd_calibration_new(&c, "temperature fit", store, 10.0), FERKD_OK);
     const char *at = strstr(ferkd_calibration_words(c), "temperature ");
     assert_non_null(at);
     double best = strtod(at + 12, NULL);
@@ -325,20 +325,27 @@ static void the_mislabelled_one_is_found(void **state)
     assert_int_equal(n, 0);
 }
 
-/* What auto says parses, and leaves every image something to learn from most of its regions. */
-static void auto_explains_itself(void **state)
+/* auto keeps as many regions of each image as the run looks at four times, and says so. */
+static void auto_follows_the_length_of_the_run(void **state)
 {
+    static const struct {
+        double visits;
+        uint64_t discarded;
+    } runs[] = {{5, 80}, {8, 80}, {12, 40}, {16, 40}, {300, 40}};
+
     ferkd_calibration *c = NULL;
     ferkd_calibration_counts n;
-    fk_rules r;
 
     (void)state;
-    assert_int_equal(ferkd_calibration_new(&c, "auto", store), FERKD_OK);
-    assert_int_equal(fk_rules_parse(&r, ferkd_calibration_rules(c)), FERKD_OK);
-    assert_true(strlen(ferkd_calibration_words(c)) > 40);
-    assert_int_equal(ferkd_calibration_count(c, store, 0.0, &n), FERKD_OK);
-    assert_true(n.group[FERKD_IR] > n.regions / 3);
-    ferkd_calibration_free(&c);
+    for (size_t i = 0; i < FK_COUNT(runs); i++) {
+        assert_int_equal(ferkd_calibration_new(&c, "auto", store, runs[i].visits), FERKD_OK);
+        assert_non_null(strstr(ferkd_calibration_words(c), "(inside)"));
+        assert_non_null(strstr(ferkd_calibration_words(c), "disputes 1 of 40 images"));
+        assert_int_equal(ferkd_calibration_count(c, store, 0.0, &n), FERKD_OK);
+        assert_int_equal(n.group[FERKD_UR], runs[i].discarded);
+        assert_int_equal(n.images_without, 0);
+        ferkd_calibration_free(&c);
+    }
 }
 
 int main(void)
@@ -352,7 +359,7 @@ int main(void)
         cmocka_unit_test(targets_are_as_defined),
         cmocka_unit_test(the_temperature_fits),
         cmocka_unit_test(the_mislabelled_one_is_found),
-        cmocka_unit_test(auto_explains_itself),
+        cmocka_unit_test(auto_follows_the_length_of_the_run),
     };
 
     return cmocka_run_group_tests(tests, begin, end);

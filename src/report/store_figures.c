@@ -259,7 +259,7 @@ static void write_head(FILE *f, const ferkd_store *store, const ferkd_calibratio
     (void)fputs("</table>\n<p></p>\n", f);
 }
 
-ferkd_status ferkd_store_page(const ferkd_store *store, const char *rules,
+ferkd_status ferkd_store_page(const ferkd_store *store, const char *rules, double visits,
                               const ferkd_dataset *data, const char *path)
 {
     ferkd_calibration *c = NULL;
@@ -269,7 +269,7 @@ ferkd_status ferkd_store_page(const ferkd_store *store, const char *rules,
     FILE *f = NULL;
     ferkd_status st = FERKD_OK;
 
-    TRY(ferkd_calibration_new(&c, rules, store));
+    TRY(ferkd_calibration_new(&c, rules, store, visits));
     TRY_DONE(ferkd_calibration_count(c, store, 0.0, &n));
     f = open_memstream(&text, &size);
     if (!f) {
