@@ -250,6 +250,35 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_train(const ferkd_recipe *recipe, const
 FERKD_API FERKD_CHECK ferkd_status ferkd_train_resume(const char *run, const ferkd_watch *watch,
                                                       ferkd_train_result *result);
 
+/* --- the whole way ----------------------------------------------------------------------------- */
+
+/** From images and a pretrained network to a student, in a folder. */
+typedef struct ferkd_distill_options {
+    const char *data, *val;
+    const char *teacher;       /**< MODEL.onnx or a run folder */
+    ferkd_model_options input; /**< what is said of the teacher's input */
+    const char *folder;        /**< where everything goes */
+    const char *class_map;     /**< the data set's classes among the teacher's, or NULL: by name */
+    const char *adapt;         /**< "auto": where the teacher lacks a class; "always", "never" */
+    uint32_t adapt_epochs;     /**< of which the first two fifths train the head alone */
+    uint32_t regions;          /**< an image */
+    uint64_t seed;
+    const ferkd_recipe *recipe; /**< of the student; data, val, labels, run and seed are set here */
+} ferkd_distill_options;
+
+typedef struct ferkd_distill_result {
+    bool adapted;
+    double teacher_top1; /**< of the adapted teacher; -1 where it was taken as it is */
+    double student_top1; /**< of the best epoch; -1 without validation data */
+} ferkd_distill_result;
+
+/** Adapt the teacher where it lacks the data set's classes (folder/teacher), label (folder/labels.ferkd), train the
+ *  student (folder/student), export it (folder/student.onnx). Stopped or killed, the same call goes on at the stage
+ *  where it was. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_distill(const ferkd_distill_options *o,
+                                                 const ferkd_watch *watch,
+                                                 ferkd_distill_result *result);
+
 #ifdef __cplusplus
 }
 #endif

@@ -65,3 +65,38 @@ EOF
     [ "$status" -eq 2 ]
     [[ "$output" == *"preprocessing is stated nowhere"* ]]
 }
+
+@test "the whole way in one command, wherever it was stopped; a teacher that knows the classes is taken as it is" {
+    train "$WORK/four2" --method ce
+    "$FERKD" export "$WORK/four2" -o "$WORK/four2.onnx"
+    mkdir "$WORK/own"
+    cp -r "$WORK"/train/{ant,bee} "$WORK/own/"
+    cp -r "$WORK"/train/cat "$WORK/own/other" # a class that the teacher does not know
+    cat > "$WORK/student.yaml" <<EOF
+model: small28
+size: 28
+batch: 8
+epochs: 3
+lr: 0.01
+EOF
+    way() { "$FERKD" distill "$WORK/own" --val "$WORK/own" --teacher "$WORK/four2.onnx" --recipe "$WORK/student.yaml" \
+        --adapt-epochs 3 --regions 3 --seed 5 "$@"; }
+    sed 's/batch: 8/batch: 4000/' "$WORK/student.yaml" > "$WORK/bad.yaml"
+    run "$FERKD" distill "$WORK/own" --val "$WORK/own" --teacher "$WORK/four2.onnx" --recipe "$WORK/bad.yaml" \
+        --adapt-epochs 3 --regions 3 --seed 5 -o "$WORK/way1"
+    [ "$status" -eq 2 ]
+    [ -s "$WORK/way1/labels.ferkd" ]
+    way -o "$WORK/way1"
+    run way -o "$WORK/way2" --json
+    [ "$status" -eq 0 ]
+    [[ "$output" == *'"adapted":true'* ]]
+    for f in teacher/last.safetensors labels.ferkd student/last.safetensors student.onnx; do cmp "$WORK/way1/$f" "$WORK/way2/$f"; done
+    run way -o "$WORK/way2"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"finished already"* ]]
+    "$FERKD" eval "$WORK/way1/student.onnx" "$WORK/own" --json
+    run "$FERKD" distill "$WORK/train" --teacher "$WORK/four2.onnx" --recipe "$WORK/student.yaml" --regions 2 -o "$WORK/way3" --json
+    [ "$status" -eq 0 ]
+    [[ "$output" == *'"adapted":false'* ]]
+    [ ! -e "$WORK/way3/teacher" ]
+}
