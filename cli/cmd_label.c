@@ -6,7 +6,7 @@
 typedef struct options {
     char *teacher, *output, *map, *class_names, *on_bad_image;
     cli_teacher input;
-    int64_t regions, topk, seed, batch, threads;
+    int64_t regions, topk, prob_bits, seed, batch, threads;
     double scale_min, scale_max, ratio_min, ratio_max, flip, temperature;
     bool ignore_exif, overwrite, json;
 } options;
@@ -22,6 +22,9 @@ static const fk_option TABLE[] = {
      "random regions an image"},
     {"topk", 'k', FK_OPT_INT, AT(topk), "5", 1, FK_MAX_TOPK, NULL, "K",
      "probabilities kept a region"},
+    {"prob-bits", 0, FK_OPT_INT, AT(prob_bits), "0", 0, 16, NULL, "N",
+     "of a probability, 8 to 16; 0: enough for 1/256 and 0.01 total variation, 12 for up to 64 "
+     "classes"},
     {"seed", 's', FK_OPT_INT, AT(seed), "0", 0, 9007199254740991.0, NULL, "N",
      "of the regions; the only thing about them that is stored"},
     {"scale-min", 0, FK_OPT_REAL, AT(scale_min), "0.08", 0.0001, 1, NULL, "X",
@@ -65,6 +68,7 @@ static ferkd_label_options label_options(const options *o)
 
     l.regions = (uint32_t)o->regions;
     l.topk = (uint32_t)o->topk;
+    l.prob_bits = (uint32_t)o->prob_bits;
     l.sampler = (ferkd_sampler){(uint64_t)o->seed, o->scale_min, o->scale_max,
                                 o->ratio_min,      o->ratio_max, o->flip};
     l.temperature = o->temperature;

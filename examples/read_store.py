@@ -3,50 +3,93 @@
 import struct
 import sys
 
+MASS_BITS, NEAR_BITS = 12, 4
+
+
+class Bits:
+    """Numbers from a stream of bits, low bit first."""
+
+    def __init__(self, data):
+        self.value = int.from_bytes(data, "little")
+
+    def take(self, n):
+        v = self.value & ((1 << n) - 1)
+        self.value >>= n
+        return v
+
+    def rank(self, rice):
+        high = 0
+        while not self.take(1):
+            high += 1
+        return high << rice | self.take(rice)
+
+
+def mass(q):
+    t = q / ((1 << MASS_BITS) - 1)
+    return t * t * (3 - 2 * t)
+
 
 class Store:
     def __init__(self, path):
         self.bytes = open(path, "rb").read()
         h = self.bytes[:512]
-        if h[:8] != b"FERKDLBL" or struct.unpack_from("<I", h, 8)[0] != 1:
-            raise ValueError(f"{path}: not a label store of format 1")
+        if h[:8] != b"FERKDLBL" or struct.unpack_from("<I", h, 8)[0] != 2:
+            raise ValueError(f"{path}: not a label store of format 2")
         (self.seed, self.images, self.regions, self.topk, self.classes, self.teacher_classes,
          flags) = struct.unpack_from("<QIIIIII", h, 16)
         self.outside = bool(flags & 2)
-        self.block_bytes = struct.unpack_from("<I", h, 104)[0]
-        self.index_bits = max(1, (self.classes - 1).bit_length())
-        footer = self.bytes[-48:]
+        self.prob_bits = struct.unpack_from("<I", h, 104)[0]
+        self.steps = (1 << self.prob_bits) - 1
+        footer = self.bytes[-56:]
         if footer[:8] != b"FERKDEND" or struct.unpack_from("<Q", footer, 24)[0] != len(self.bytes):
             raise ValueError(f"{path}: unfinished or damaged")
+        lengths = struct.unpack_from(f"<{self.images}I", self.bytes, len(self.bytes) - 56 - 4 * self.images)
+        self.start = [512]
+        for n in lengths:
+            self.start.append(self.start[-1] + n)
 
     def image(self, i):
-        """(ground truth, labels): a label is (top [(class, p), ...], inside, teacher_max)."""
-        block = self.bytes[512 + i * self.block_bytes:][:self.block_bytes]
-        truth = struct.unpack_from("<H", block, 1)[0]
-        if block[0] != 1:
+        """(ground truth, labels): a label is (top [(class, p), ...], inside, teacher_max); labels None: skipped."""
+        block = self.bytes[self.start[i]:self.start[i + 1]]
+        truth = struct.unpack_from("<H", block, 5)[0]
+        if block[4] != 1:
             return truth, None
-        bits = int.from_bytes(block[3:-4], "little")
+        rice = block[7] & 15, block[7] >> 4
+        bits = Bits(block[8:-4])
+        index_bits = (self.classes - 1).bit_length()
+        palette = [bits.take(index_bits) for _ in range(bits.take(16))]
+        return truth, [self.label(bits, palette, rice) for _ in range(self.regions)]
 
-        def take(n):
-            nonlocal bits
-            v = bits & ((1 << n) - 1)
-            bits >>= n
-            return v
-
-        labels = []
-        for _ in range(self.regions):
-            top = [(take(self.index_bits), take(12) / 4095) for _ in range(self.topk)]
-            inside, largest = (take(16) / 65535, take(16) / 65535) if self.outside else (1.0, top[0][1])
-            labels.append((top, inside, largest))
-        return truth, labels
+    def label(self, bits, palette, rice):
+        inside, largest = 1.0, None
+        if self.outside:
+            inside = mass(bits.take(MASS_BITS))
+            if not bits.take(1):
+                largest = mass(bits.take(MASS_BITS))
+        top, last, left = [], self.steps, self.steps
+        for k in range(self.topk):
+            bound = min(last, left)
+            if bound == 0:
+                break
+            if k > 0:
+                q = bits.take(bound.bit_length())
+            elif bits.take(1):
+                q = self.steps - bits.take(self.prob_bits - NEAR_BITS)
+            else:
+                q = bits.take(self.prob_bits)
+            if q == 0:
+                break
+            top.append((palette[bits.rank(rice[k > 0])], q / self.steps))
+            last, left = q, left - q
+        if self.topk == self.classes:
+            total = sum(p for _, p in top)
+            top = [(c, p / total) for c, p in top]
+        return top, inside, inside * top[0][1] if largest is None else largest
 
     def dense(self, top):
         """Probabilities over all classes; what the top leaves is spread evenly."""
-        total = sum(p for _, p in top)
-        if total > 1 or len(top) == self.classes:
-            top, total = [(c, p / total) for c, p in top], 1.0
-        spread = (1 - total) / (self.classes - len(top)) if self.classes > len(top) else 0.0
-        out = [spread] * self.classes
+        rest = max(0.0, 1 - sum(p for _, p in top))
+        out = [rest / (self.classes - len(top)) if self.classes > len(top) else 0.0] * self.classes
         for c, p in top:
             out[c] = p
         return out

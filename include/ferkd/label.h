@@ -23,7 +23,7 @@ typedef struct ferkd_store_info {
     bool ignore_exif;    /**< regions are in the pixels as stored */
     uint8_t dataset_fingerprint[16];
     uint8_t teacher_fingerprint[16];
-    uint32_t block_bytes; /**< one image */
+    uint32_t prob_bits; /**< of a stored probability */
     uint64_t file_bytes;
     uint32_t labelled, skipped; /**< images with labels, images that could not be read */
     const char *teacher;        /**< the file's name */
@@ -32,7 +32,7 @@ typedef struct ferkd_store_info {
 
 /** One region's label. */
 typedef struct ferkd_soft_label {
-    uint32_t k;
+    uint32_t k; /**< classes that are told: at most topk; the others' share rounds to nothing */
     const uint16_t *index; /**< [k] classes of the data set, most probable first */
     const float *prob;     /**< [k] probabilities among the data set's classes */
     float rest;            /**< 1 - their sum: spread evenly over the other classes */

@@ -91,8 +91,10 @@ FERKD_API const char *ferkd_zoo_about(uint32_t i);
 /* --- labelling --------------------------------------------------------------------------------- */
 
 typedef struct ferkd_label_options {
-    uint32_t regions;       /**< an image; 8 */
-    uint32_t topk;          /**< probabilities kept a region; 5, at most the classes */
+    uint32_t regions; /**< an image; 8 */
+    uint32_t topk;    /**< probabilities kept a region; 5, at most the classes */
+    uint32_t
+        prob_bits; /**< of each, 8 to 16; 0: within 1/256, labels within 0.01 total variation */
     ferkd_sampler sampler;  /**< how regions are drawn */
     double temperature;     /**< of the softmax; 1 */
     uint32_t batch;         /**< regions the teacher sees at once; 64 */

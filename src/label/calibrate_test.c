@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "label/auto.h"
+#include "label/packer.h"
 #include "label/rules.h"
 #include "label/store_writer.h"
 
@@ -54,20 +55,22 @@ static ferkd_status write_store(void)
                              .teacher = "t.onnx",
                              .dataset = "data"};
     fk_store_writer *w = NULL;
+    fk_packer *p = NULL;
     float probs[CLASSES];
-    uint8_t block[256];
+    const uint8_t *block;
+    uint32_t n;
 
     TRY(fk_store_writer_open(&w, path, &info, 8, false));
+    TRY(fk_packer_new(&p, fk_store_writer_codec(w)));
     for (uint32_t i = 0; i < IMAGES; i++) {
-        memset(block, 0, sizeof block);
         for (uint32_t r = 0; r < REGIONS; r++) {
             make(probs, i, r);
-            fk_codec_put(fk_store_writer_codec(w), block, r,
-                         &(fk_verdict){probs, max_of(i, r), max_of(i, r)});
+            fk_packer_add(p, &(fk_verdict){probs, max_of(i, r), max_of(i, r)});
         }
-        fk_codec_seal(fk_store_writer_codec(w), block, i, FK_BLOCK_LABELLED, i % CLASSES);
-        TRY(fk_store_writer_append(w, block, 1));
+        fk_packer_seal(p, i, FK_BLOCK_LABELLED, i % CLASSES, &block, &n);
+        TRY(fk_store_writer_append(w, block, n));
     }
+    fk_packer_free(&p);
     TRY(fk_store_writer_commit(w));
     fk_store_writer_close(&w);
     return ferkd_store_open(&store, path);

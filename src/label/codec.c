@@ -1,152 +1,198 @@
-/* Packing a region's top-k: class indices of just enough bits, probabilities of 12 bits. */
+/* Unpacking labels. Each probability is bounded by the one before it and by what is left of 1, so it takes no more
+ * bits than that bound; classes are ranks in the image's palette, Rice-coded. */
 #include "base/compat.h"
 
 #include "label/codec.h"
 
-#include "base/bytes.h"
 #include "base/file.h"
 #include "base/limits.h"
-#include "base/mem.h"
 
-#define HEAD_BYTES 3 /* status u8, ground truth u16 */
-#define SUM_BYTES  4
-
-static uint32_t bits_for(uint32_t n)
-{
-    uint32_t bits = 1;
-
-    while (bits < 16 && (1u << bits) < n)
-        bits++;
-    return bits;
-}
+#define SUM_BYTES 4
 
 ferkd_status fk_codec_init(fk_codec *c, uint32_t regions, uint32_t topk, uint32_t classes,
-                           bool outside)
+                           uint32_t prob_bits, bool outside)
 {
     if (classes < 2 || classes > FK_MAX_CLASSES || regions < 1 || regions > FK_MAX_REGIONS ||
         topk < 1 || topk > classes || topk > FK_MAX_TOPK)
         return fk_fail(FERKD_LIMIT, "a store of %u regions, top %u of %u classes", regions, topk,
                        classes);
-    *c = (fk_codec){.regions = regions, .topk = topk, .classes = classes, .outside = outside};
-    c->index_bits = bits_for(classes);
-    c->region_bits = topk * (c->index_bits + FK_PROB_BITS) + (outside ? 2 * FK_MASS_BITS : 0);
-    uint64_t bits = (uint64_t)c->region_bits * regions;
-    if (bits > (1ull << 33))
+    if (prob_bits == 0) /* topk errors of half a step, and the rest's, sum to topk / steps */
+        prob_bits = classes <= 64 ? 12 : (uint32_t)fmax(8.0, ceil(log2(50.0 * topk + 1.0)));
+    if (prob_bits < 8 || prob_bits > 16)
+        return fk_fail(FERKD_LIMIT, "probabilities of %u bits; 8 to 16 are possible", prob_bits);
+    *c = (fk_codec){.regions = regions,
+                    .topk = topk,
+                    .classes = classes,
+                    .index_bits = fk_bits_for(classes - 1),
+                    .prob_bits = prob_bits,
+                    .steps = (1u << prob_bits) - 1,
+                    .outside = outside};
+    if (fk_codec_most(c) > 1u << 30)
         return fk_fail(FERKD_LIMIT, "%u regions of top %u make a block of over 1 GiB", regions,
                        topk);
-    c->block_bytes = HEAD_BYTES + (uint32_t)((bits + 7) / 8) + SUM_BYTES;
     return FERKD_OK;
 }
 
-/* Numbers are laid down low bit first, from the low bit of each byte up. */
-static void put_bits(uint8_t *p, uint64_t at, uint32_t n, uint32_t v)
+uint64_t fk_codec_most(const fk_codec *c)
 {
-    for (uint32_t i = 0; i < n; i++, at++)
-        p[at >> 3] |= (uint8_t)((v >> i & 1u) << (at & 7));
+    uint64_t palette = (uint64_t)c->regions * c->topk;
+    uint64_t each = 2 * FK_MASS_BITS + 2 + (uint64_t)c->topk * (c->prob_bits + 40);
+
+    palette = palette < c->classes ? palette : c->classes;
+    return FK_AT_BITS + SUM_BYTES + FK_READ_PAST +
+           (16 + palette * c->index_bits + c->regions * each + 7) / 8;
 }
 
-static uint32_t get_bits(const uint8_t *p, uint64_t at, uint32_t n)
+float fk_mass_restore(uint32_t q)
 {
-    uint32_t shift = at & 7;
-    uint32_t word = 0;
+    float t = (float)q / (float)((1u << FK_MASS_BITS) - 1);
 
-    p += at >> 3;
-    for (uint32_t have = 0; have < shift + n; have += 8) /* at most 16 + 7 bits: three bytes */
-        word |= (uint32_t)*p++ << have;
-    return word >> shift & ((1u << n) - 1);
+    return t * t * (3.0f - 2.0f * t);
 }
 
-static uint32_t quantise(float p, uint32_t bits)
+uint32_t fk_mass_quantise(float v)
 {
-    double top = (double)((1u << bits) - 1);
-    double v = rint((double)p * top);
+    double t = 0.5 - sin(asin(1.0 - 2.0 * fmin(fmax((double)v, 0.0), 1.0)) / 3.0);
 
-    return (uint32_t)(v < 0 ? 0 : v > top ? top : v);
+    return (uint32_t)rint(t * ((1u << FK_MASS_BITS) - 1));
 }
 
-static float restore(uint32_t q, uint32_t bits)
+uint32_t fk_codec_sum(const uint8_t *block, uint32_t n, uint32_t image)
 {
-    return (float)((double)q / (double)((1u << bits) - 1));
+    return (uint32_t)fk_hash64(block, n - SUM_BYTES, image);
 }
 
-void fk_codec_put(const fk_codec *c, uint8_t *block, uint32_t region, const fk_verdict *v)
+bool fk_codec_check(const fk_codec *c, const uint8_t *block, uint64_t room, uint32_t image,
+                    uint32_t *n)
 {
-    uint8_t *p = block + HEAD_BYTES;
-    uint64_t at = (uint64_t)region * c->region_bits;
-    float last = INFINITY;
-    uint32_t last_index = 0;
-
-    for (uint32_t k = 0; k < c->topk; k++) {
-        uint32_t best = c->classes; /* the largest after (last, last_index); ties by class number */
-        for (uint32_t i = 0; i < c->classes; i++) {
-            bool after = v->probs[i] < last || (v->probs[i] == last && i > last_index);
-            if (after && (best == c->classes || v->probs[i] > v->probs[best]))
-                best = i;
-        }
-        assert(best < c->classes); /* probs are finite: fk_verdict's maker checked */
-        put_bits(p, at, c->index_bits, best);
-        put_bits(p, at + c->index_bits, FK_PROB_BITS, quantise(v->probs[best], FK_PROB_BITS));
-        at += c->index_bits + FK_PROB_BITS;
-        last = v->probs[best];
-        last_index = best;
-    }
-    if (c->outside) {
-        put_bits(p, at, FK_MASS_BITS, quantise(v->inside, FK_MASS_BITS));
-        put_bits(p, at + FK_MASS_BITS, FK_MASS_BITS, quantise(v->teacher_max, FK_MASS_BITS));
-    }
-}
-
-void fk_codec_get(const fk_codec *c, const uint8_t *block, uint32_t region, ferkd_label_room room,
-                  ferkd_soft_label *out)
-{
-    const uint8_t *p = block + HEAD_BYTES;
-    uint64_t at = (uint64_t)region * c->region_bits;
-    double sum = 0.0;
-
-    for (uint32_t k = 0; k < c->topk; k++) {
-        uint32_t index = get_bits(p, at, c->index_bits);
-        room.index[k] = (uint16_t)(index < c->classes ? index : c->classes - 1);
-        room.prob[k] = restore(get_bits(p, at + c->index_bits, FK_PROB_BITS), FK_PROB_BITS);
-        at += c->index_bits + FK_PROB_BITS;
-        sum += (double)room.prob[k];
-    }
-    if (sum > 0.0 && (sum > 1.0 || c->topk == c->classes)) { /* rounding must not leave a debt */
-        for (uint32_t k = 0; k < c->topk; k++)
-            room.prob[k] = (float)((double)room.prob[k] / sum);
-        sum = 1.0;
-    }
-    *out = (ferkd_soft_label){.k = c->topk,
-                              .index = room.index,
-                              .prob = room.prob,
-                              .rest = (float)(1.0 - sum),
-                              .inside = 1.0f,
-                              .teacher_max = room.prob[0]};
-    if (c->outside) {
-        out->inside = restore(get_bits(p, at, FK_MASS_BITS), FK_MASS_BITS);
-        out->teacher_max = restore(get_bits(p, at + FK_MASS_BITS, FK_MASS_BITS), FK_MASS_BITS);
-    }
-}
-
-static uint32_t checksum(const fk_codec *c, const uint8_t *block, uint32_t image)
-{
-    return (uint32_t)fk_hash64(block, c->block_bytes - SUM_BYTES, image);
-}
-
-void fk_codec_seal(const fk_codec *c, uint8_t *block, uint32_t image, fk_block_status status,
-                   uint32_t truth)
-{
-    block[0] = (uint8_t)status;
-    fk_put_u16(block + 1, truth);
-    fk_put_u32(block + c->block_bytes - SUM_BYTES, checksum(c, block, image));
-}
-
-bool fk_codec_check(const fk_codec *c, const uint8_t *block, uint32_t image)
-{
-    return (block[0] == FK_BLOCK_LABELLED || block[0] == FK_BLOCK_SKIPPED) &&
-           fk_u32le(block + c->block_bytes - SUM_BYTES) == checksum(c, block, image);
+    if (room < FK_BLOCK_MIN)
+        return false;
+    *n = fk_u32le(block + FK_AT_LENGTH);
+    if (*n < FK_BLOCK_MIN || *n > room || *n > fk_codec_most(c))
+        return false;
+    if (block[FK_AT_STATUS] == FK_BLOCK_LABELLED ? *n < FK_AT_BITS + 2 + SUM_BYTES
+                                                 : block[FK_AT_STATUS] != FK_BLOCK_SKIPPED)
+        return false;
+    return fk_u32le(block + *n - SUM_BYTES) == fk_codec_sum(block, *n, image);
 }
 
 uint32_t fk_codec_truth(const uint8_t *block)
 {
-    return fk_u16le(block + 1);
+    return fk_u16le(block + FK_AT_TRUTH);
+}
+
+/* --- labels ------------------------------------------------------------------------------------ */
+
+/* What the labels of an image share. */
+typedef struct palette {
+    const uint8_t *bits;
+    uint32_t n, index_bits, classes;
+    uint32_t rice[2];
+} palette;
+
+static uint16_t class_of(const palette *p, uint32_t rank)
+{
+    uint32_t word;
+    uint64_t at = (uint64_t)(rank < p->n ? rank : p->n - 1) * p->index_bits;
+
+    memcpy(&word, p->bits + (at >> 3), sizeof word); /* at most 7 + 16 bits */
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap32(word);
+#endif
+    word = word >> (at & 7) & ((1u << p->index_bits) - 1);
+    return (uint16_t)(word < p->classes ? word : p->classes - 1);
+}
+
+static inline uint32_t take_rank(fk_bit_reader *r, uint32_t rice)
+{
+    uint32_t high = (uint32_t)__builtin_ctzll(r->bits | 1ull << 24);
+
+    (void)fk_bits_take(r, high + 1);
+    return high << rice | fk_bits_take(r, rice);
+}
+
+static inline uint32_t take_first(fk_bit_reader *r, const fk_codec *c)
+{
+    return fk_bits_take(r, 1) ? c->steps - fk_bits_take(r, c->prob_bits - FK_NEAR_BITS)
+                              : fk_bits_take(r, c->prob_bits);
+}
+
+/* The probabilities and classes; gives their number. *sum: of the steps. */
+static uint32_t take_top(fk_bit_reader *r, const fk_codec *c, const palette *p,
+                         ferkd_label_room room, uint32_t *sum)
+{
+    const float scale = 1.0f / (float)c->steps;
+    uint32_t last = c->steps;
+    uint32_t left = c->steps;
+    uint32_t k = 0;
+
+    for (; k < c->topk; k++) {
+        uint32_t bound = last < left ? last : left;
+        if (bound == 0)
+            break;
+        fk_bits_fill(r);
+        uint32_t q = k ? fk_bits_take(r, fk_bits_for(bound)) : take_first(r, c);
+        q = q < bound ? q : bound;
+        if (q == 0)
+            break;
+        room.index[k] = class_of(p, take_rank(r, p->rice[k > 0]));
+        room.prob[k] = (float)q * scale;
+        last = q;
+        left -= q;
+    }
+    *sum = c->steps - left;
+    return k;
+}
+
+static void take_label(fk_bit_reader *r, const fk_codec *c, const palette *p, ferkd_label_room room,
+                       ferkd_soft_label *out)
+{
+    float inside = 1.0f;
+    float most = -1.0f; /* the first class's */
+    uint32_t sum = 0;
+
+    if (c->outside) {
+        fk_bits_fill(r);
+        inside = fk_mass_restore(fk_bits_take(r, FK_MASS_BITS));
+        if (!fk_bits_take(r, 1))
+            most = fk_mass_restore(fk_bits_take(r, FK_MASS_BITS));
+    }
+    uint32_t k = take_top(r, c, p, room, &sum);
+    if (k == 0) { /* only in a block that no packer wrote */
+        room.index[0] = class_of(p, 0);
+        room.prob[0] = 1.0f;
+        sum = c->steps;
+        k = 1;
+    }
+    if (c->topk == c->classes && sum < c->steps) { /* rounding must not leave a debt */
+        for (uint32_t i = 0; i < k; i++)
+            room.prob[i] *= (float)c->steps / (float)sum;
+        sum = c->steps;
+    }
+    *out = (ferkd_soft_label){.k = k,
+                              .index = room.index,
+                              .prob = room.prob,
+                              .rest = (float)(c->steps - sum) / (float)c->steps,
+                              .inside = inside,
+                              .teacher_max = most < 0.0f ? inside * room.prob[0] : most};
+}
+
+void fk_codec_labels(const fk_codec *c, const uint8_t *block, uint32_t n, const uint8_t *limit,
+                     ferkd_label_room room, bool each, ferkd_soft_label *out)
+{
+    palette p = {.bits = block + FK_AT_BITS + 2,
+                 .n = fk_u16le(block + FK_AT_BITS),
+                 .index_bits = c->index_bits,
+                 .classes = c->classes,
+                 .rice = {block[FK_AT_RICE] & 15u, block[FK_AT_RICE] >> 4}};
+    uint64_t room_bits = (uint64_t)(limit - p.bits) * 8;
+
+    if ((uint64_t)p.n * p.index_bits > room_bits || p.n == 0)
+        p.n = 1;
+    fk_bit_reader r = fk_bits_at(p.bits, (uint64_t)p.n * p.index_bits, limit);
+    for (uint32_t i = 0; i < n; i++) {
+        take_label(&r, c, &p, room, &out[each ? i : 0]);
+        room.index += each ? c->topk : 0;
+        room.prob += each ? c->topk : 0;
+    }
 }

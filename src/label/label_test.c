@@ -11,6 +11,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "label/labels.h"
+#include "label/packer.h"
 #include "label/store_writer.h"
 
 enum { IMAGES = 10, REGIONS = 3, CLASSES = 12, TOPK = 4, CHUNK = 4 };
@@ -70,21 +72,25 @@ static void make_probs(float *probs, uint32_t image, uint32_t region, uint32_t c
 /* Append images until `until`; image 5 is one that could not be read. */
 static ferkd_status write_until(fk_store_writer *w, uint32_t until)
 {
-    const fk_codec *c = fk_store_writer_codec(w);
-    uint8_t block[512];
+    fk_packer *p = NULL;
     float probs[CLASSES];
+    ferkd_status st = FERKD_OK;
 
-    while (fk_store_writer_next(w) < until) {
+    TRY(fk_packer_new(&p, fk_store_writer_codec(w)));
+    while (st == FERKD_OK && fk_store_writer_next(w) < until) {
         uint32_t i = fk_store_writer_next(w);
-        memset(block, 0, sizeof block);
+        const uint8_t *block;
+        uint32_t n;
         for (uint32_t r = 0; i != 5 && r < REGIONS; r++) {
             make_probs(probs, i, r, CLASSES);
-            fk_codec_put(c, block, r, &(fk_verdict){probs, 0.25f, 0.2f});
+            fk_packer_add(p, &(fk_verdict){probs, 0.25f, 0.2f});
         }
-        fk_codec_seal(c, block, i, i == 5 ? FK_BLOCK_SKIPPED : FK_BLOCK_LABELLED, i % CLASSES);
-        TRY(fk_store_writer_append(w, block, 1));
+        fk_packer_seal(p, i, i == 5 ? FK_BLOCK_SKIPPED : FK_BLOCK_LABELLED, i % CLASSES, &block,
+                       &n);
+        st = fk_store_writer_append(w, block, n);
     }
-    return FERKD_OK;
+    fk_packer_free(&p);
+    return st;
 }
 
 static void write_store(void)
@@ -120,10 +126,11 @@ static void labels_come_back(void **state)
             assert_int_equal(ferkd_store_label(s, i, r, (ferkd_label_room){index, prob}, &l),
                              FERKD_OK);
             make_probs(probs, i, r, CLASSES);
-            for (uint32_t k = 0; k < TOPK; k++)
+            assert_true(l.k > 0 && l.k <= TOPK);
+            for (uint32_t k = 0; k < l.k; k++)
                 assert_true(fabs((double)l.prob[k] - (double)probs[l.index[k]]) < 1.0 / 4096);
-            assert_true(fabs((double)l.inside - 0.25) < 1e-4);
-            assert_true(fabs((double)l.teacher_max - 0.2) < 1e-4);
+            assert_true(fabs((double)l.inside - 0.25) < 2.0 / 4096);
+            assert_true(fabs((double)l.teacher_max - 0.2) < 2.0 / 4096);
             ferkd_soft_label_expand(&l, CLASSES, dense);
             double sum = 0;
             for (uint32_t c = 0; c < CLASSES; c++) {
@@ -137,6 +144,120 @@ static void labels_come_back(void **state)
     assert_int_equal(ferkd_store_label(s, 5, 0, (ferkd_label_room){index, prob}, &l), FERKD_ABSENT);
     assert_int_equal(ferkd_store_label(s, 0, 99, (ferkd_label_room){index, prob}, &l), FERKD_USAGE);
     ferkd_store_close(&s);
+}
+
+/* Every width of label: classes in their order, each probability within 1/256, the label within 0.01 total
+ * variation of the top k with the rest spread evenly. */
+static void labels_are_as_exact_as_promised(void **state)
+{
+    static const struct {
+        uint32_t classes, topk;
+    } kinds[] = {{2, 1},    {2, 2},    {10, 3},    {10, 10},  {100, 5},
+                 {1000, 1}, {1000, 5}, {1000, 10}, {1000, 20}};
+
+    enum { MOST = 1000, N = 40 };
+
+    static float probs[N][MOST], dense[MOST];
+    static uint16_t index[N * 20];
+    static float prob[N * 20];
+    ferkd_soft_label l[N];
+    uint8_t bytes[1 << 16];
+
+    (void)state;
+    for (size_t i = 0; i < FK_COUNT(kinds); i++) {
+        uint32_t C = kinds[i].classes;
+        uint32_t K = kinds[i].topk;
+        fk_codec c;
+        fk_packer *p = NULL;
+        const uint8_t *block;
+        uint32_t n;
+        assert_int_equal(fk_codec_init(&c, N, K, C, 0, false), FERKD_OK);
+        assert_int_equal(fk_packer_new(&p, &c), FERKD_OK);
+        for (uint32_t r = 0; r < N; r++) {
+            make_probs(probs[r], (uint32_t)i, r, C);
+            if (r % 3 == 0) /* a sure one */
+                for (uint32_t k = 0; k < C; k++)
+                    probs[r][k] = probs[r][k] * 0.05f + (k == r % C ? 0.95f : 0.0f);
+            fk_packer_add(p, &(fk_verdict){probs[r], 1.0f, 1.0f});
+        }
+        fk_packer_seal(p, 7, FK_BLOCK_LABELLED, 1, &block, &n);
+        assert_true(n + FK_READ_PAST <= sizeof bytes);
+        memcpy(bytes, block, n);
+        assert_true(fk_codec_check(&c, bytes, n, 7, &n));
+        assert_false(fk_codec_check(&c, bytes, n, 8, &n));
+        fk_codec_labels(&c, bytes, N, bytes + n, (ferkd_label_room){index, prob}, true, l);
+        for (uint32_t r = 0; r < N; r++) {
+            double variation = 0.0;
+            double top = 0.0;
+            assert_true(l[r].k >= 1 && l[r].k <= K);
+            ferkd_soft_label_expand(&l[r], C, dense);
+            for (uint32_t k = 0; k < l[r].k; k++) {
+                float want = probs[r][l[r].index[k]];
+                assert_true(fabsf(l[r].prob[k] - want) <= 1.0f / 256.0f);
+                assert_true(k == 0 || probs[r][l[r].index[k - 1]] >= want);
+                top += (double)want;
+            }
+            /* The true top K, with what is left spread over the other classes. */
+            float kept[MOST] = {0};
+            double left = 1.0;
+            float last = INFINITY;
+            for (uint32_t k = 0; k < K; k++) {
+                uint32_t best = C;
+                for (uint32_t j = 0; j < C; j++)
+                    if (kept[j] == 0.0f && probs[r][j] <= last &&
+                        (best == C || probs[r][j] > probs[r][best]))
+                        best = j;
+                kept[best] = last = probs[r][best];
+                left -= (double)last;
+            }
+            for (uint32_t j = 0; j < C; j++) {
+                double want =
+                    kept[j] > 0.0f ? (double)kept[j] : fmax(left, 0.0) / fmax((double)C - K, 1.0);
+                variation += 0.5 * fabs(want - (double)dense[j]);
+            }
+            assert_true(variation <= 0.01);
+            assert_true(top <= 1.0 + 1e-5);
+        }
+        fk_packer_free(&p);
+    }
+}
+
+/* Blocks of random bytes with a right checksum: the labels are nonsense, and in bounds. */
+static void nonsense_with_a_right_checksum_does_no_harm(void **state)
+{
+    enum { N = 16, K = 5, C = 300 };
+
+    uint16_t index[N * K];
+    float prob[N * K];
+    ferkd_soft_label l[N];
+    fk_codec c;
+
+    (void)state;
+    assert_int_equal(fk_codec_init(&c, N, K, C, 0, true), FERKD_OK);
+    for (uint32_t t = 0; t < 3000; t++) {
+        fk_rng rng = fk_rng_at(t, FK_RNG_TEST, 0, 0);
+        uint32_t n = 14 + fk_rng_below(&rng, 60);
+        uint8_t *block = malloc(n + FK_READ_PAST); /* its own, so that a step out of it is seen */
+        assert_non_null(block);
+        for (uint32_t i = 0; i < n + FK_READ_PAST; i++)
+            block[i] = (uint8_t)fk_rng_u32(&rng);
+        fk_put_u32(block, n);
+        block[FK_AT_STATUS] = FK_BLOCK_LABELLED;
+        fk_put_u32(block + n - 4, fk_codec_sum(block, n, t));
+        assert_true(fk_codec_check(&c, block, n, t, &n));
+        fk_codec_labels(&c, block, N, block + n, (ferkd_label_room){index, prob}, true, l);
+        for (uint32_t r = 0; r < N; r++) {
+            float sum = l[r].rest;
+            assert_true(l[r].k >= 1 && l[r].k <= K);
+            for (uint32_t k = 0; k < l[r].k; k++) {
+                assert_true(l[r].index[k] < C);
+                sum += l[r].prob[k];
+            }
+            assert_true(fabsf(sum - 1.0f) < 1e-4f && l[r].inside <= 1.0f &&
+                        l[r].teacher_max <= 1.0f);
+        }
+        free(block);
+    }
 }
 
 /* Cut the part file at every length: the resumed store is the same bytes. */
@@ -243,6 +364,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(labels_come_back, begin, end),
+        cmocka_unit_test(labels_are_as_exact_as_promised),
+        cmocka_unit_test(nonsense_with_a_right_checksum_does_no_harm),
         cmocka_unit_test_setup_teardown(interrupted_is_as_uninterrupted, begin, end),
         cmocka_unit_test_setup_teardown(every_flipped_bit_is_found, begin, end),
         cmocka_unit_test_setup_teardown(other_settings_are_refused, begin, end),

@@ -11,8 +11,36 @@ struct ferkd_store {
     char *path;
     ferkd_store_info info;
     fk_codec codec;
-    uint64_t blocks_hash;
+    fk_store_end end;
+    uint64_t *start; /* [images + 1]: places of the blocks in the file */
 };
+
+/* The directory's lengths become places. */
+static ferkd_status read_directory(ferkd_store *s)
+{
+    size_t bytes = (size_t)s->info.images * 4;
+    uint64_t at = FK_STORE_HEADER_BYTES;
+    uint64_t end;
+
+    if (s->map.size_bytes < FK_STORE_HEADER_BYTES + bytes + FK_STORE_FOOTER_BYTES)
+        return fk_fail(FERKD_CORRUPT, "%s: cut short; copy the store again", s->path);
+    end = s->map.size_bytes - FK_STORE_FOOTER_BYTES - bytes;
+    TRY(fk_calloc(&s->start, (size_t)s->info.images + 1, sizeof *s->start, s->path));
+    const uint8_t *length = s->map.bytes + end;
+    if (fk_hash64(length, bytes, 2) != s->end.directory_hash)
+        return fk_fail(FERKD_CORRUPT, "%s: its directory is damaged; copy the store again",
+                       s->path);
+    for (uint32_t i = 0; i < s->info.images; i++) {
+        s->start[i] = at;
+        at += fk_u32le(length + (size_t)i * 4);
+        if (at > end)
+            break;
+    }
+    s->start[s->info.images] = at;
+    return at == end
+               ? FERKD_OK
+               : fk_fail(FERKD_CORRUPT, "%s: its directory makes no sense; copy it again", s->path);
+}
 
 ferkd_status ferkd_store_open(ferkd_store **out, const char *path)
 {
@@ -23,15 +51,16 @@ ferkd_status ferkd_store_open(ferkd_store **out, const char *path)
     TRY_DONE(fk_strdup(&s->path, path));
     TRY_DONE(fk_map_open(&s->map, path));
     TRY_DONE(fk_store_header_read(s->map.bytes, s->map.size_bytes, &s->info, &s->codec, path));
-    s->info.file_bytes = FK_STORE_HEADER_BYTES + (uint64_t)s->info.images * s->codec.block_bytes +
-                         FK_STORE_FOOTER_BYTES;
-    if (s->info.file_bytes != s->map.size_bytes) {
-        st = fk_fail(FERKD_CORRUPT, "%s: %zu bytes, %" PRIu64 " expected; copy the store again",
-                     path, s->map.size_bytes, s->info.file_bytes);
+    if (s->map.size_bytes < FK_STORE_HEADER_BYTES + FK_STORE_FOOTER_BYTES) {
+        st = fk_fail(FERKD_CORRUPT, "%s: cut short; copy the store again", path);
         goto done;
     }
     TRY_DONE(fk_store_footer_read(s->map.bytes + s->map.size_bytes - FK_STORE_FOOTER_BYTES,
-                                  &s->info, &s->blocks_hash, path));
+                                  s->info.images, s->map.size_bytes, &s->end, path));
+    s->info.labelled = s->end.labelled;
+    s->info.skipped = s->end.skipped;
+    s->info.file_bytes = s->map.size_bytes;
+    TRY_DONE(read_directory(s));
     *out = s;
     s = NULL;
 done:
@@ -45,6 +74,7 @@ void ferkd_store_close(ferkd_store **store)
         return;
     fk_map_close(&(*store)->map);
     free((*store)->path);
+    free((*store)->start);
     free(*store);
     *store = NULL;
 }
@@ -61,7 +91,15 @@ const char *ferkd_store_path(const ferkd_store *s)
 
 static const uint8_t *block_of(const ferkd_store *s, uint32_t image)
 {
-    return s->map.bytes + FK_STORE_HEADER_BYTES + (size_t)image * s->codec.block_bytes;
+    return s->map.bytes + s->start[image];
+}
+
+static bool is_whole(const ferkd_store *s, uint32_t image)
+{
+    uint64_t bytes = s->start[image + 1] - s->start[image];
+    uint32_t n;
+
+    return fk_codec_check(&s->codec, block_of(s, image), bytes, image, &n) && n == bytes;
 }
 
 static ferkd_status checked_block(const ferkd_store *s, uint32_t image, const uint8_t **block)
@@ -69,7 +107,7 @@ static ferkd_status checked_block(const ferkd_store *s, uint32_t image, const ui
     if (image >= s->info.images)
         return fk_fail(FERKD_USAGE, "%s: image %u of %u", s->path, image, s->info.images);
     *block = block_of(s, image);
-    if (!fk_codec_check(&s->codec, *block, image))
+    if (!is_whole(s, image))
         return fk_fail(FERKD_CORRUPT,
                        "%s: the labels of image %u are damaged; copy the store again", s->path,
                        image);
@@ -81,19 +119,27 @@ ferkd_status ferkd_store_has(const ferkd_store *s, uint32_t image, bool *has)
     const uint8_t *block = NULL;
 
     TRY(checked_block(s, image, &block));
-    *has = block[0] == FK_BLOCK_LABELLED;
+    *has = block[FK_AT_STATUS] == FK_BLOCK_LABELLED;
     return FERKD_OK;
 }
 
 uint32_t ferkd_store_truth(const ferkd_store *s, uint32_t image)
 {
-    return fk_codec_truth(block_of(s, image));
+    uint64_t bytes = s->start[image + 1] - s->start[image];
+
+    return bytes < FK_BLOCK_MIN ? 0 : fk_codec_truth(block_of(s, image));
+}
+
+/* Bit readers look up to eight bytes ahead; behind the blocks are the directory and the footer. */
+static const uint8_t *read_limit(const ferkd_store *s)
+{
+    return s->map.bytes + s->map.size_bytes - FK_READ_PAST;
 }
 
 static ferkd_status labelled_block(const ferkd_store *s, uint32_t image, const uint8_t **block)
 {
     TRY(checked_block(s, image, block));
-    if ((*block)[0] != FK_BLOCK_LABELLED)
+    if ((*block)[FK_AT_STATUS] != FK_BLOCK_LABELLED)
         return fk_fail(FERKD_ABSENT, "%s: image %u could not be read when it was labelled", s->path,
                        image);
     return FERKD_OK;
@@ -107,7 +153,7 @@ ferkd_status ferkd_store_label(const ferkd_store *s, uint32_t image, uint32_t re
     if (region >= s->info.regions)
         return fk_fail(FERKD_USAGE, "%s: region %u of %u", s->path, region, s->info.regions);
     TRY(labelled_block(s, image, &block));
-    fk_codec_get(&s->codec, block, region, room, out);
+    fk_codec_labels(&s->codec, block, region + 1, read_limit(s), room, false, out);
     return FERKD_OK;
 }
 
@@ -117,11 +163,7 @@ ferkd_status ferkd_store_labels(const ferkd_store *s, uint32_t image, ferkd_labe
     const uint8_t *block = NULL;
 
     TRY(labelled_block(s, image, &block));
-    for (uint32_t r = 0; r < s->info.regions; r++) {
-        size_t at = (size_t)r * s->info.topk;
-        ferkd_label_room each = {room.index + at, room.prob + at};
-        fk_codec_get(&s->codec, block, r, each, &out[r]);
-    }
+    fk_codec_labels(&s->codec, block, s->info.regions, read_limit(s), room, true, out);
     return FERKD_OK;
 }
 
@@ -163,10 +205,10 @@ ferkd_status ferkd_store_verify(const ferkd_store *s, uint32_t **bad, uint32_t *
     uint64_t hash = 0;
 
     for (uint32_t i = 0; i < s->info.images; i++) {
-        const uint8_t *block = block_of(s, i);
-        hash = fk_store_roll(hash, &s->codec, block);
-        if (fk_codec_check(&s->codec, block, i))
+        if (is_whole(s, i)) {
+            hash = fk_store_roll(hash, block_of(s, i), (uint32_t)(s->start[i + 1] - s->start[i]));
             continue;
+        }
         ferkd_status st = fk_grow(&list, &cap, n + 1, sizeof *list);
         if (st != FERKD_OK) {
             free(list);
@@ -176,7 +218,7 @@ ferkd_status ferkd_store_verify(const ferkd_store *s, uint32_t **bad, uint32_t *
     }
     *bad = list;
     *n_bad = n;
-    if (n == 0 && hash != s->blocks_hash)
+    if (n == 0 && hash != s->end.blocks_hash)
         return fk_fail(FERKD_CORRUPT, "%s: its blocks are not those it was sealed with", s->path);
     return FERKD_OK;
 }

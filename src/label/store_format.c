@@ -24,7 +24,7 @@ enum { /* places in the header */
        AT_TEMPERATURE = 88,
        AT_TEACHER_PX = 96,
        AT_FILTER = 100,
-       AT_BLOCK_BYTES = 104,
+       AT_PROB_BITS = 104,
        AT_DATASET_PRINT = 112,
        AT_TEACHER_PRINT = 128,
        AT_TEACHER = 144,
@@ -64,7 +64,7 @@ void fk_store_header_write(uint8_t h[FK_STORE_HEADER_BYTES], const ferkd_store_i
     fk_put_f64(h + AT_TEMPERATURE, i->temperature);
     fk_put_u32(h + AT_TEACHER_PX, i->teacher_px);
     fk_put_u32(h + AT_FILTER, (uint32_t)i->filter);
-    fk_put_u32(h + AT_BLOCK_BYTES, i->block_bytes);
+    fk_put_u32(h + AT_PROB_BITS, i->prob_bits);
     memcpy(h + AT_DATASET_PRINT, i->dataset_fingerprint, 16);
     memcpy(h + AT_TEACHER_PRINT, i->teacher_fingerprint, 16);
     put_text(h + AT_TEACHER, i->teacher);
@@ -91,7 +91,7 @@ static void read_fields(const uint8_t *h, ferkd_store_info *i)
         .filter = (ferkd_filter)fk_u32le(h + AT_FILTER),
         .temperature = fk_f64le(h + AT_TEMPERATURE),
         .ignore_exif = fk_u32le(h + AT_FLAGS) & FLAG_IGNORE_EXIF,
-        .block_bytes = fk_u32le(h + AT_BLOCK_BYTES),
+        .prob_bits = fk_u32le(h + AT_PROB_BITS),
         .teacher = (const char *)h + AT_TEACHER,
         .dataset = (const char *)h + AT_DATASET,
     };
@@ -122,44 +122,44 @@ ferkd_status fk_store_header_read(const uint8_t *h, size_t n, ferkd_store_info *
         !(info->temperature > 0) || h[AT_TEACHER + FK_STORE_TEXT_BYTES - 1] ||
         h[AT_DATASET + FK_STORE_TEXT_BYTES - 1])
         return fk_fail(FERKD_CORRUPT, "%s: the header makes no sense; copy the store again", path);
-    TRY(fk_codec_init(codec, info->regions, info->topk, info->classes,
-                      fk_u32le(h + AT_FLAGS) & FLAG_OUTSIDE));
-    if (codec->block_bytes != info->block_bytes)
-        return fk_fail(FERKD_CORRUPT, "%s: blocks of %u bytes, %u expected; copy the store again",
-                       path, info->block_bytes, codec->block_bytes);
-    return FERKD_OK;
+    if (info->prob_bits == 0)
+        return fk_fail(FERKD_CORRUPT, "%s: the header makes no sense; copy the store again", path);
+    return fk_codec_init(codec, info->regions, info->topk, info->classes, info->prob_bits,
+                         fk_u32le(h + AT_FLAGS) & FLAG_OUTSIDE);
 }
 
-/* Footer: magic, images labelled, images skipped, hash of all blocks, bytes of the file, checksum. */
-void fk_store_footer_write(uint8_t f[FK_STORE_FOOTER_BYTES], const ferkd_store_info *info,
-                           uint64_t blocks_hash)
+/* Magic, images labelled, images skipped, hash of all blocks, bytes of the file, hash of the directory, 8 bytes
+ * of zeros, checksum. */
+void fk_store_footer_write(uint8_t f[FK_STORE_FOOTER_BYTES], const fk_store_end *end)
 {
     memset(f, 0, FK_STORE_FOOTER_BYTES);
     memcpy(f, END_MAGIC, sizeof END_MAGIC);
-    fk_put_u32(f + 8, info->labelled);
-    fk_put_u32(f + 12, info->skipped);
-    fk_put_u64(f + 16, blocks_hash);
-    fk_put_u64(f + 24, info->file_bytes);
-    fk_put_u64(f + 40, fk_hash64(f, 40, 1));
+    fk_put_u32(f + 8, end->labelled);
+    fk_put_u32(f + 12, end->skipped);
+    fk_put_u64(f + 16, end->blocks_hash);
+    fk_put_u64(f + 24, end->file_bytes);
+    fk_put_u64(f + 32, end->directory_hash);
+    fk_put_u64(f + 48, fk_hash64(f, 48, 1));
 }
 
-ferkd_status fk_store_footer_read(const uint8_t *f, ferkd_store_info *info, uint64_t *blocks_hash,
-                                  const char *path)
+ferkd_status fk_store_footer_read(const uint8_t *f, uint32_t images, uint64_t size,
+                                  fk_store_end *end, const char *path)
 {
-    if (memcmp(f, END_MAGIC, sizeof END_MAGIC) != 0 || fk_u64le(f + 40) != fk_hash64(f, 40, 1) ||
-        fk_u64le(f + 24) != info->file_bytes ||
-        (uint64_t)fk_u32le(f + 8) + fk_u32le(f + 12) != info->images)
+    *end = (fk_store_end){.labelled = fk_u32le(f + 8),
+                          .skipped = fk_u32le(f + 12),
+                          .blocks_hash = fk_u64le(f + 16),
+                          .file_bytes = fk_u64le(f + 24),
+                          .directory_hash = fk_u64le(f + 32)};
+    if (memcmp(f, END_MAGIC, sizeof END_MAGIC) != 0 || fk_u64le(f + 48) != fk_hash64(f, 48, 1) ||
+        end->file_bytes != size || (uint64_t)end->labelled + end->skipped != images)
         return fk_fail(FERKD_CORRUPT,
                        "%s: its end is missing or damaged; finish it with the same \"ferkd label\" "
                        "command, or copy it again",
                        path);
-    info->labelled = fk_u32le(f + 8);
-    info->skipped = fk_u32le(f + 12);
-    *blocks_hash = fk_u64le(f + 16);
     return FERKD_OK;
 }
 
-uint64_t fk_store_roll(uint64_t hash, const fk_codec *c, const uint8_t *block)
+uint64_t fk_store_roll(uint64_t hash, const uint8_t *block, uint32_t n)
 {
-    return fk_hash64(block + c->block_bytes - 4, 4, hash);
+    return fk_hash64(block + n - 4, 4, hash);
 }

@@ -1,12 +1,12 @@
-/* The frame of a store file: header, blocks, footer. docs/store-format.md says it in prose. */
+/* The frame of a store file: header, blocks, directory, footer. docs/store-format.md says it in prose. */
 #ifndef FK_STORE_FORMAT_H
 #define FK_STORE_FORMAT_H
 
 #include "label/codec.h"
 
-#define FK_STORE_VERSION      1
+#define FK_STORE_VERSION      2
 #define FK_STORE_HEADER_BYTES 512 /* fixed; the texts are cut to fit */
-#define FK_STORE_FOOTER_BYTES 48
+#define FK_STORE_FOOTER_BYTES 56
 #define FK_STORE_TEXT_BYTES   120 /* each, NUL included */
 
 void fk_store_header_write(uint8_t h[FK_STORE_HEADER_BYTES], const ferkd_store_info *info);
@@ -15,12 +15,20 @@ void fk_store_header_write(uint8_t h[FK_STORE_HEADER_BYTES], const ferkd_store_i
 FERKD_CHECK ferkd_status fk_store_header_read(const uint8_t *h, size_t n, ferkd_store_info *info,
                                               fk_codec *codec, const char *path);
 
-void fk_store_footer_write(uint8_t f[FK_STORE_FOOTER_BYTES], const ferkd_store_info *info,
-                           uint64_t blocks_hash);
-FERKD_CHECK ferkd_status fk_store_footer_read(const uint8_t *f, ferkd_store_info *info,
-                                              uint64_t *blocks_hash, const char *path);
+/* The end of a store: the directory (u32 bytes of each block, in order), then the footer. */
+typedef struct fk_store_end {
+    uint32_t labelled, skipped;
+    uint64_t blocks_hash;    /* over the checksums of all blocks */
+    uint64_t directory_hash; /* over the directory */
+    uint64_t file_bytes;
+} fk_store_end;
 
-/* Roll a block's checksum into the hash over all blocks, which starts at 0. */
-uint64_t fk_store_roll(uint64_t hash, const fk_codec *c, const uint8_t *block);
+void fk_store_footer_write(uint8_t f[FK_STORE_FOOTER_BYTES], const fk_store_end *end);
+/* images, size: as the header and the file say. */
+FERKD_CHECK ferkd_status fk_store_footer_read(const uint8_t *f, uint32_t images, uint64_t size,
+                                              fk_store_end *end, const char *path);
+
+/* Roll a block's checksum into the hash over all blocks, which starts at 0. n: its bytes. */
+uint64_t fk_store_roll(uint64_t hash, const uint8_t *block, uint32_t n);
 
 #endif

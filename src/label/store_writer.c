@@ -20,16 +20,21 @@ struct fk_store_writer {
     ferkd_store_info info;
     fk_codec codec;
     uint32_t next;
+    uint32_t labelled, skipped;
     uint64_t blocks_hash;
+    uint64_t bytes;     /* written so far */
+    uint8_t *directory; /* [images] u32 */
 };
 
-static void count_block(fk_store_writer *w, const uint8_t *block)
+static void count_block(fk_store_writer *w, const uint8_t *block, uint32_t n)
 {
-    w->blocks_hash = fk_store_roll(w->blocks_hash, &w->codec, block);
-    if (block[0] == FK_BLOCK_LABELLED)
-        w->info.labelled++;
+    w->blocks_hash = fk_store_roll(w->blocks_hash, block, n);
+    if (block[FK_AT_STATUS] == FK_BLOCK_LABELLED)
+        w->labelled++;
     else
-        w->info.skipped++;
+        w->skipped++;
+    fk_put_u32(w->directory + (size_t)w->next * 4, n);
+    w->bytes += n;
     w->next++;
 }
 
@@ -72,26 +77,36 @@ static ferkd_status compare_header(const uint8_t *bytes, size_t n, const char *p
     return memcmp(a, b, sizeof a) == 0 ? FERKD_OK : refuse(path, &found, want);
 }
 
-/* Count the whole, undamaged blocks of the part file, in whole chunks, and cut off the rest. */
+/* How many whole, undamaged blocks follow each other from `at` on. */
+static uint32_t count_whole(const fk_store_writer *w, const fk_map *map)
+{
+    uint64_t at = FK_STORE_HEADER_BYTES;
+    uint32_t whole = 0;
+    uint32_t n;
+
+    while (whole < w->info.images &&
+           fk_codec_check(&w->codec, map->bytes + at, map->size_bytes - at, whole, &n)) {
+        at += n;
+        whole++;
+    }
+    return whole;
+}
+
+/* Keep the whole blocks of the part file, in whole chunks, and cut off the rest. */
 static ferkd_status resume(fk_store_writer *w, uint32_t chunk)
 {
     fk_map map = {0};
     ferkd_status st = FERKD_OK;
-    size_t block_bytes = w->codec.block_bytes;
 
     TRY(fk_map_open(&map, w->part));
     TRY_DONE(compare_header(map.bytes, map.size_bytes, w->part, &w->info));
-    uint32_t whole = 0;
-    const uint8_t *blocks = map.bytes + FK_STORE_HEADER_BYTES;
-    size_t have = (map.size_bytes - FK_STORE_HEADER_BYTES) / block_bytes;
-    while (whole < have && whole < w->info.images &&
-           fk_codec_check(&w->codec, blocks + whole * block_bytes, whole))
-        whole++;
+    uint32_t whole = count_whole(w, &map);
     if (whole < w->info.images)
         whole -= whole % chunk;
+    w->bytes = FK_STORE_HEADER_BYTES;
     while (w->next < whole)
-        count_block(w, blocks + w->next * block_bytes);
-    off_t end = (off_t)(FK_STORE_HEADER_BYTES + (size_t)whole * block_bytes);
+        count_block(w, map.bytes + w->bytes, fk_u32le(map.bytes + w->bytes + FK_AT_LENGTH));
+    off_t end = (off_t)w->bytes;
     if (ftruncate(w->fd, end) != 0 || lseek(w->fd, end, SEEK_SET) < 0)
         st = fk_fail_errno(FERKD_IO, "%s: cannot be cut back to its last whole block", w->part);
 done:
@@ -106,6 +121,7 @@ static ferkd_status begin(fk_store_writer *w)
     if (ftruncate(w->fd, 0) != 0 || lseek(w->fd, 0, SEEK_SET) < 0)
         return fk_fail_errno(FERKD_IO, "%s: cannot be emptied", w->part);
     fk_store_header_write(header, &w->info);
+    w->bytes = sizeof header;
     return fk_write_all(w->fd, header, sizeof header, w->part);
 }
 
@@ -151,15 +167,16 @@ ferkd_status fk_store_writer_open(fk_store_writer **out, const char *path,
     TRY(fk_calloc(&w, 1, sizeof *w, path));
     w->fd = -1;
     w->info = *info;
-    TRY_DONE(fk_codec_init(&w->codec, info->regions, info->topk, info->classes,
+    TRY_DONE(fk_codec_init(&w->codec, info->regions, info->topk, info->classes, info->prob_bits,
                            info->teacher_classes != info->classes));
-    w->info.block_bytes = w->codec.block_bytes;
+    w->info.prob_bits = w->codec.prob_bits;
     if (fk_is_file(path) && !overwrite)
         TRY_DONE(look_at_sealed(path, &w->info, &done));
     if (done)
         goto done;
     TRY_DONE(fk_strdup(&w->path, path));
     TRY_DONE(fk_asprintf(&w->part, "%s.part", path));
+    TRY_DONE(fk_calloc(&w->directory, info->images, 4, w->part));
     TRY_DONE(open_part(w, chunk, overwrite));
     *out = w;
     w = NULL;
@@ -180,27 +197,32 @@ uint32_t fk_store_writer_next(const fk_store_writer *w)
 
 uint32_t fk_store_writer_skipped(const fk_store_writer *w)
 {
-    return w->info.skipped;
+    return w->skipped;
 }
 
-ferkd_status fk_store_writer_append(fk_store_writer *w, const uint8_t *blocks, uint32_t n)
+ferkd_status fk_store_writer_append(fk_store_writer *w, const uint8_t *block, uint32_t n)
 {
-    TRY(fk_write_all(w->fd, blocks, (size_t)n * w->codec.block_bytes, w->part));
-    for (uint32_t i = 0; i < n; i++)
-        count_block(w, blocks + (size_t)i * w->codec.block_bytes);
+    assert(w->next < w->info.images);
+    TRY(fk_write_all(w->fd, block, n, w->part));
+    count_block(w, block, n);
     return FERKD_OK;
 }
 
 ferkd_status fk_store_writer_commit(fk_store_writer *w)
 {
     uint8_t footer[FK_STORE_FOOTER_BYTES];
+    size_t directory = (size_t)w->info.images * 4;
 
     if (w->next != w->info.images)
         return fk_fail(FERKD_BUG, "%s: sealed with %u of %u images", w->part, w->next,
                        w->info.images);
-    w->info.file_bytes =
-        FK_STORE_HEADER_BYTES + (uint64_t)w->next * w->codec.block_bytes + FK_STORE_FOOTER_BYTES;
-    fk_store_footer_write(footer, &w->info, w->blocks_hash);
+    fk_store_end end = {.labelled = w->labelled,
+                        .skipped = w->skipped,
+                        .blocks_hash = w->blocks_hash,
+                        .directory_hash = fk_hash64(w->directory, directory, 2),
+                        .file_bytes = w->bytes + directory + sizeof footer};
+    fk_store_footer_write(footer, &end);
+    TRY(fk_write_all(w->fd, w->directory, directory, w->part));
     TRY(fk_write_all(w->fd, footer, sizeof footer, w->part));
     return fk_file_publish(w->fd, w->part, w->path);
 }
@@ -215,6 +237,7 @@ void fk_store_writer_close(fk_store_writer **writer)
         (void)close(w->fd);
     free(w->path);
     free(w->part);
+    free(w->directory);
     free(w);
     *writer = NULL;
 }

@@ -7,7 +7,7 @@
 
 typedef struct fk_store_writer fk_store_writer;
 
-/* info: all but version, block_bytes, file_bytes, labelled, skipped. Resumes PATH.part where its
+/* info: all but version, file_bytes, labelled, skipped; prob_bits 0: as the codec chooses. Resumes PATH.part where its
  * header is the same. chunk: blocks are kept in whole multiples of so many, so that the work
  * resumes at the border of a chunk.
  * FERKD_USAGE: PATH.part or PATH belongs to other settings (overwrite: start anew instead), or
@@ -22,11 +22,11 @@ const fk_codec *fk_store_writer_codec(const fk_store_writer *w);
 uint32_t fk_store_writer_next(const fk_store_writer *w);
 uint32_t fk_store_writer_skipped(const fk_store_writer *w);
 
-/* Append n sealed blocks. */
-FERKD_CHECK ferkd_status fk_store_writer_append(fk_store_writer *w, const uint8_t *blocks,
+/* Append a sealed block of n bytes. */
+FERKD_CHECK ferkd_status fk_store_writer_append(fk_store_writer *w, const uint8_t *block,
                                                 uint32_t n);
 
-/* Footer, sync, rename. */
+/* Directory, footer, sync, rename. */
 FERKD_CHECK ferkd_status fk_store_writer_commit(fk_store_writer *w);
 
 /* Without commit, the part file stays for a later run. */

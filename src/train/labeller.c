@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "label/packer.h"
 #include "label/store_writer.h"
 #include "train/model.h"
 
@@ -38,10 +39,10 @@ typedef struct job {
     size_t crop_bytes;
     worker *workers;
     slot slots[SLOTS];
-    float *probs;    /* teacher's; [teacher classes] */
-    float *mine;     /* among the data set's; [classes] */
-    uint8_t *blocks; /* [chunk][block bytes] */
-    float *logits;   /* [chunk x regions][teacher classes] */
+    float *probs; /* teacher's; [teacher classes] */
+    float *mine;  /* among the data set's; [classes] */
+    fk_packer *packer;
+    float *logits; /* [chunk x regions][teacher classes] */
 } job;
 
 ferkd_label_options ferkd_label_defaults(void)
@@ -142,20 +143,21 @@ static ferkd_status judge(job *j, const float *logits, fk_verdict *v)
     return FERKD_OK;
 }
 
-static ferkd_status encode_chunk(job *j, const fk_codec *codec, const slot *s, uint32_t first,
-                                 uint32_t n)
+static ferkd_status pack_chunk(job *j, fk_store_writer *w, const slot *s, uint32_t first,
+                               uint32_t n)
 {
-    memset(j->blocks, 0, (size_t)n * codec->block_bytes);
     for (uint32_t i = 0; i < n; i++) {
-        uint8_t *block = j->blocks + (size_t)i * codec->block_bytes;
         bool bad = s->fault[i].status != FERKD_OK;
+        const uint8_t *block;
+        uint32_t bytes;
         for (uint32_t r = 0; !bad && r < j->o->regions; r++) {
             fk_verdict v;
             TRY(judge(j, j->logits + ((size_t)i * j->o->regions + r) * j->teacher->classes, &v));
-            fk_codec_put(codec, block, r, &v);
+            fk_packer_add(j->packer, &v);
         }
-        fk_codec_seal(codec, block, first + i, bad ? FK_BLOCK_SKIPPED : FK_BLOCK_LABELLED,
-                      ferkd_dataset_label(j->data, first + i));
+        fk_packer_seal(j->packer, first + i, bad ? FK_BLOCK_SKIPPED : FK_BLOCK_LABELLED,
+                       ferkd_dataset_label(j->data, first + i), &block, &bytes);
+        TRY(fk_store_writer_append(w, block, bytes));
     }
     return FERKD_OK;
 }
@@ -196,9 +198,8 @@ static ferkd_status run_chunks(job *j, fk_store_writer *w, const ferkd_watch *wa
             break;
         uint32_t n = (uint32_t)fk_min_size(j->chunk, images - first);
         TRY_DONE(run_teacher(j, &j->slots[s], n * j->o->regions));
-        TRY_DONE(encode_chunk(j, fk_store_writer_codec(w), &j->slots[s], first, n));
+        TRY_DONE(pack_chunk(j, w, &j->slots[s], first, n));
         note_bad(&j->slots[s], n, watch, result);
-        TRY_DONE(fk_store_writer_append(w, j->blocks, n));
         if (watch && watch->progress)
             watch->progress(watch->ctx, "label", first + n, images, "");
         if (watch && watch->stop && watch->stop(watch->ctx) && first + n < images) {
@@ -224,7 +225,7 @@ static ferkd_status allocate(job *j, const fk_codec *codec)
     TRY(fk_calloc(&j->probs, j->teacher->classes, sizeof *j->probs, "labelling"));
     TRY(fk_calloc(&j->mine, j->classes, sizeof *j->mine, "labelling"));
     TRY(fk_calloc(&j->logits, regions * j->teacher->classes, sizeof *j->logits, "labelling"));
-    return fk_calloc(&j->blocks, j->chunk, codec->block_bytes, "labelling");
+    return fk_packer_new(&j->packer, codec);
 }
 
 static void release(job *j)
@@ -243,7 +244,7 @@ static void release(job *j)
     free(j->probs);
     free(j->mine);
     free(j->logits);
-    free(j->blocks);
+    fk_packer_free(&j->packer);
 }
 
 static ferkd_status check(const job *j)
@@ -274,6 +275,7 @@ static ferkd_store_info info_of(const job *j)
                              .teacher_px = how->size_px,
                              .filter = how->filter,
                              .temperature = j->o->temperature,
+                             .prob_bits = j->o->prob_bits,
                              .ignore_exif = ferkd_dataset_ignores_exif(j->data),
                              .teacher = slash ? slash + 1 : j->teacher->path,
                              .dataset = ferkd_dataset_path(j->data)};

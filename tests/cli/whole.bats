@@ -189,3 +189,26 @@ EOF
     [ "$(grep -c "<svg" "$WORK/c.html")" -eq 5 ]
     python3 -c 'import sys,html.parser; html.parser.HTMLParser().feed(open(sys.argv[1]).read())' "$WORK/c.html"
 }
+
+@test "the Python reader in examples reads what the program reads" {
+    mkdir "$WORK/sub"
+    cp -r "$WORK"/train/{ant,bee,cat} "$WORK/sub/"
+    train "$WORK/four" --method ce
+    "$FERKD" label "$WORK/sub" --teacher "$WORK/four" --regions 5 --topk 2 --prob-bits 9 --seed 3 -o "$WORK/sub.ferkd"
+    for i in 0 7 18; do
+        "$FERKD" inspect "$WORK/sub.ferkd" --image $i --json > "$WORK/image.json"
+        python3 - "$SOURCE/examples" "$WORK/sub.ferkd" $i "$WORK/image.json" <<'EOF'
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from read_store import Store
+s, want = Store(sys.argv[2]), json.load(open(sys.argv[4]))
+truth, labels = s.image(int(sys.argv[3]))
+assert s.outside and s.prob_bits == 9 and s.classes == 3 and truth == want["truth"], want
+for (top, inside, largest), w in zip(labels, want["labels"], strict=True):
+    assert abs(inside - w["inside"]) < 1e-5 and abs(largest - w["p"]) < 1e-5, (inside, w)
+    assert [c for c, _ in top] == [c for c, _ in w["top"]]
+    assert all(abs(p - q) < 1e-5 for (_, p), (_, q) in zip(top, w["top"]))
+    assert abs(sum(s.dense(top)) - 1) < 1e-9
+EOF
+    done
+}
