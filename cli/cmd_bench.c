@@ -1,12 +1,15 @@
 /* ferkd bench */
 #include "cli.h"
 
+#include <unistd.h>
+
 #include "base/limits.h"
 #include "base/mem.h"
 
 typedef struct options {
     int64_t batch, size, classes, repeat, warmup, max_memory;
-    char *precision, *tune;
+    int64_t images, regions, topk, prob_bits;
+    char *precision, *tune, *output;
     bool profile, lockstep, json;
 } options;
 
@@ -17,7 +20,16 @@ static const fk_option TABLE[] = {
     {"size", 0, FK_OPT_INT, AT(size), "0", 0, 8192, NULL, "PX",
      "side of the input; 0: the model's usual one"},
     {"classes", 0, FK_OPT_INT, AT(classes), "0", 0, FK_MAX_CLASSES, NULL, "N",
-     "of a model of the zoo; 0: 1000"},
+     "of a model of the zoo, or of a store's labels; 0: 1000"},
+    {"images", 0, FK_OPT_INT, AT(images), "20000", 1, 2147483647, NULL, "N", "store: images"},
+    {"regions", 0, FK_OPT_INT, AT(regions), "200", 1, FK_MAX_REGIONS, NULL, "N",
+     "store: regions an image"},
+    {"topk", 0, FK_OPT_INT, AT(topk), "5", 1, FK_MAX_TOPK, NULL, "K",
+     "store: probabilities kept a region"},
+    {"prob-bits", 0, FK_OPT_INT, AT(prob_bits), "0", 0, 16, NULL, "N",
+     "store: of a probability; 0: as \"ferkd label\" has it"},
+    {"output", 'o', FK_OPT_TEXT, AT(output), NULL, 0, 0, NULL, "STORE",
+     "store: keep it here; default: a temporary file that is removed"},
     {"precision", 0, FK_OPT_CHOICE, AT(precision), "auto", 0, 0, "auto|f32|bf16", NULL,
      "bf16 stores values in half the memory; auto: the faster of both here"},
     {"tune", 0, FK_OPT_TEXT, AT(tune), "quick", 0, 0, NULL, "HOW",
@@ -154,30 +166,82 @@ static ferkd_status bench(const options *o, const char *kind, const char *model)
     return st;
 }
 
+/* --- stores ------------------------------------------------------------------------------------ */
+
+static ferkd_status print_store(const options *o, const ferkd_store_speed *r)
+{
+    if (o->json)
+        return cli_print_json(json_pack(
+            "{s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "images",
+            (json_int_t)o->images, "regions", (json_int_t)o->regions, "topk", (json_int_t)o->topk,
+            "bytes_per_region", r->bytes_per_region, "file_bytes", r->file_bytes, "write_s",
+            r->write_s, "open_ms", r->open_ms, "open_bytes", r->open_bytes, "verify_s", r->verify_s,
+            "labels_per_s", r->labels_per_s, "dense_labels_per_s", r->dense_labels_per_s,
+            "visits_per_s", r->visits_per_s));
+    cli_progress_end();
+    (void)printf("%.2f bytes a region, %.1f MB\n", r->bytes_per_region, r->file_bytes / 1e6);
+    (void)printf("written in %.1f s, verified in %.1f s (%.2f GB/s)\n", r->write_s, r->verify_s,
+                 r->file_bytes / 1e9 / r->verify_s);
+    (void)printf("opened in %.2f ms, %.1f MB of memory\n", r->open_ms, r->open_bytes / 1e6);
+    (void)printf(
+        "one thread reads %.1f million labels a second, %.1f million expanded; %.2f million "
+        "visits of training\n",
+        r->labels_per_s / 1e6, r->dense_labels_per_s / 1e6, r->visits_per_s / 1e6);
+    return FERKD_OK;
+}
+
+static ferkd_status bench_store(const options *o)
+{
+    const char *folder = getenv("TMPDIR");
+    char path[PATH_MAX];
+    ferkd_store_speed result;
+    ferkd_watch watch = cli_watch();
+    ferkd_store_speed_options s = {.images = (uint32_t)o->images,
+                                   .regions = (uint32_t)o->regions,
+                                   .topk = (uint32_t)o->topk,
+                                   .classes = o->classes ? (uint32_t)o->classes : 1000,
+                                   .prob_bits = (uint32_t)o->prob_bits,
+                                   .seed = 1,
+                                   .path = path,
+                                   .keep = o->output != NULL};
+
+    (void)snprintf(path, sizeof path, "%s/ferkd-bench-%d.ferkd", folder ? folder : "/tmp",
+                   (int)getpid());
+    if (o->output)
+        s.path = o->output;
+    TRY(ferkd_store_measure(&s, &watch, &result));
+    return print_store(o, &result);
+}
+
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n;
+    int n = 0;
     bool help = false;
     ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
     if (st == FERKD_OK)
         st = cli_parse(&cli_bench, argc, argv, &o, &n, &help);
-    if (st == FERKD_OK && !help && n != 2)
-        st = fk_fail(FERKD_USAGE, "ferkd bench: \"train MODEL\" or \"infer MODEL\" is needed");
+    bool store = n == 1 && strcmp(argv[1], "store") == 0;
+    if (st == FERKD_OK && !help && n != 2 && !store)
+        st = fk_fail(FERKD_USAGE,
+                     "ferkd bench: \"train MODEL\", \"infer MODEL\" or \"store\" is needed");
     if (st == FERKD_OK && !help)
-        st = bench(&o, argv[1], argv[2]);
+        st = store ? bench_store(&o) : bench(&o, argv[1], argv[2]);
     fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
     return st;
 }
 
 const cli_command cli_bench = {
     "bench",
-    "how fast a model trains or runs on this machine",
-    "train|infer MODEL [options]",
+    "how fast a model trains or runs on this machine, and what a store costs",
+    "train|infer MODEL [options], or store [options]",
     "MODEL is a name that \"ferkd info\" lists or an ONNX file; input and targets are random. A\n"
-    "training step is all of it: forward, loss, backward, optimiser.\n\n"
+    "training step is all of it: forward, loss, backward, optimiser. \"store\" writes, seals, "
+    "opens,\n"
+    "verifies and reads a store of made-up labels, spread as an ImageNet teacher's are.\n\n"
     "  ferkd bench train resnet18 --size 128 --profile\n"
-    "  ferkd bench infer big.onnx --size 224 --batch 8 --json",
+    "  ferkd bench infer big.onnx --size 224 --batch 8 --json\n"
+    "  ferkd bench store --images 1281167 --regions 200 --topk 5 --classes 1000 --json",
     table,
     run};

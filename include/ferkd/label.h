@@ -114,6 +114,32 @@ typedef struct ferkd_suspect {
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_suspects(const ferkd_store *store, uint32_t n,
                                                         ferkd_suspect *out, uint32_t *found);
 
+/** A store of made-up labels, to learn what one of that size costs. */
+typedef struct ferkd_store_speed_options {
+    uint32_t images, regions, topk, classes;
+    uint32_t prob_bits; /**< 0: as the codec chooses */
+    uint64_t seed;
+    const char *path; /**< of the store to write */
+    bool keep;        /**< or remove it at the end */
+} ferkd_store_speed_options;
+
+typedef struct ferkd_store_speed {
+    double bytes_per_region, file_bytes;
+    double write_s;            /**< making the labels up, packing, writing, syncing */
+    double open_ms;            /**< median of nine */
+    double open_bytes;         /**< of memory that is the process's own, from an open store */
+    double verify_s;           /**< every checksum */
+    double labels_per_s;       /**< one thread, all regions of images in random order, top k */
+    double dense_labels_per_s; /**< the same, expanded to float[classes] */
+    double
+        visits_per_s; /**< one thread, as training reads: shuffled images, one region of each expanded */
+} ferkd_store_speed;
+
+/** Write, seal, open, verify and read a store whose labels are drawn as an ImageNet teacher's are spread. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_measure(const ferkd_store_speed_options *o,
+                                                       const ferkd_watch *watch,
+                                                       ferkd_store_speed *result);
+
 #ifdef __cplusplus
 }
 #endif

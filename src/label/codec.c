@@ -113,8 +113,10 @@ static inline uint32_t take_rank(fk_bit_reader *r, uint32_t rice)
 
 static inline uint32_t take_first(fk_bit_reader *r, const fk_codec *c)
 {
-    return fk_bits_take(r, 1) ? c->steps - fk_bits_take(r, c->prob_bits - FK_NEAR_BITS)
-                              : fk_bits_take(r, c->prob_bits);
+    uint32_t near = fk_bits_take(r, 1); /* either is as likely: no branch */
+    uint32_t q = fk_bits_take(r, c->prob_bits - near * FK_NEAR_BITS);
+
+    return near ? c->steps - q : q;
 }
 
 /* The probabilities and classes; gives their number. *sum: of the steps. */

@@ -212,3 +212,13 @@ for (top, inside, largest), w in zip(labels, want["labels"], strict=True):
 EOF
     done
 }
+
+@test "a store of made-up labels is measured" {
+    run "$FERKD" bench store --images 40 --regions 20 --topk 5 --classes 1000 --json -o "$WORK/made.ferkd"
+    [ "$status" -eq 0 ]
+    echo "$output" | tail -1 | python3 -c 'import json,sys; d=json.load(sys.stdin); assert 3 < d["bytes_per_region"] < 9 and d["labels_per_s"] > 0 and d["open_ms"] > 0, d'
+    run "$FERKD" inspect "$WORK/made.ferkd" --verify
+    [ "$status" -eq 0 ]
+    run "$FERKD" bench store --images 10 --regions 2 --classes 50 --topk 50
+    [ "$status" -eq 0 ]
+}
