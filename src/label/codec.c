@@ -105,7 +105,7 @@ static uint16_t class_of(const palette *p, uint32_t rank)
 
 static inline uint32_t take_rank(fk_bit_reader *r, uint32_t rice)
 {
-    uint32_t high = (uint32_t)__builtin_ctzll(r->bits | 1ull << 24);
+    uint32_t high = (uint32_t)__builtin_ctzll(r->bits | 1ull << FK_MAX_HIGH);
 
     (void)fk_bits_take(r, high + 1);
     return high << rice | fk_bits_take(r, rice);

@@ -8,6 +8,7 @@
 
 #define FK_MASS_BITS 12
 #define FK_NEAR_BITS 4  /* a first probability within 2^-4 of 1 is told by its distance */
+#define FK_MAX_HIGH  23 /* of a rank's unary part */
 #define FK_BLOCK_MIN 11 /* bytes of a block without labels */
 #define FK_READ_PAST 8  /* bytes that must be readable behind a block */
 

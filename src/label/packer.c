@@ -5,8 +5,6 @@
 
 #include "base/mem.h"
 
-#define MAX_HIGH 23 /* of a rank's unary part */
-
 /* A class of the image's palette. */
 typedef struct paint {
     uint32_t class, uses;
@@ -188,7 +186,7 @@ static uint32_t choose_rice(const fk_packer *p, bool first)
 
     for (uint32_t rice = 0; rice < 16; rice++) {
         uint64_t bits = 0;
-        if (p->n_palette && (p->n_palette - 1) >> rice > MAX_HIGH)
+        if (p->n_palette && (p->n_palette - 1) >> rice > FK_MAX_HIGH)
             continue;
         for (uint32_t r = 0; r < p->regions; r++) {
             const uint16_t *class = p->class + (size_t)r * p->c.topk;
