@@ -19,7 +19,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_distill, cli_label, cli_inspect, cli_calibrate, cli_experiment,
-    cli_train, cli_eval, cli_predict, cli_export, cli_info, cli_bench;
+    cli_train, cli_eval, cli_predict, cli_export, cli_info, cli_bench, cli_store;
 
 /* Parse argv (its [0] is the command) into base by the command's table; positional arguments are
  * moved to the front of argv + 1 and counted. *help: --help was given and printed. */
@@ -35,6 +35,11 @@ void cli_progress_end(void);
 
 /* Print j on one line to stdout and free it. */
 ferkd_status cli_print_json(json_t *j);
+
+/* A region a line, or JSON: the labels of an image. FERKD_ABSENT: it has none. */
+ferkd_status cli_print_labels(const ferkd_store *s, uint32_t image, bool as_json);
+/* Name damaged images; FERKD_CORRUPT if there are any. */
+ferkd_status cli_print_damage(const ferkd_store *s, const uint32_t *bad, uint32_t n);
 
 /* Options that name a model's preprocessing, shared by label and eval. */
 typedef struct cli_teacher {

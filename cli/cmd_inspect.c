@@ -122,7 +122,7 @@ static void print_store(const ferkd_store *s, const ferkd_store_stats *t)
     }
 }
 
-static ferkd_status print_image(const ferkd_store *s, uint32_t image, bool as_json)
+ferkd_status cli_print_labels(const ferkd_store *s, uint32_t image, bool as_json)
 {
     const ferkd_store_info *i = ferkd_store_about(s);
     ferkd_label_room room = {calloc(i->topk, sizeof(uint16_t)), calloc(i->topk, sizeof(float))};
@@ -161,21 +161,29 @@ static ferkd_status print_image(const ferkd_store *s, uint32_t image, bool as_js
     return st;
 }
 
+ferkd_status cli_print_damage(const ferkd_store *s, const uint32_t *bad, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        (void)printf("image %u: damaged\n", bad[i]);
+    if (n)
+        return fk_fail(FERKD_CORRUPT,
+                       "%s: %u of %u images are damaged; \"ferkd label ... --repair\" labels just "
+                       "those again",
+                       ferkd_store_path(s), n, ferkd_store_about(s)->images);
+    (void)printf("%s: all %u images are whole\n", ferkd_store_path(s),
+                 ferkd_store_about(s)->images);
+    return FERKD_OK;
+}
+
 static ferkd_status verify(const ferkd_store *s)
 {
     uint32_t *bad = NULL;
     uint32_t n = 0;
 
     TRY(ferkd_store_verify(s, &bad, &n));
-    for (uint32_t i = 0; i < n; i++)
-        (void)printf("image %u: damaged\n", bad[i]);
+    ferkd_status st = cli_print_damage(s, bad, n);
     free(bad);
-    if (n)
-        return fk_fail(FERKD_CORRUPT, "%s: %u of %u images are damaged; label again",
-                       ferkd_store_path(s), n, ferkd_store_about(s)->images);
-    (void)printf("%s: all %u images are whole\n", ferkd_store_path(s),
-                 ferkd_store_about(s)->images);
-    return FERKD_OK;
+    return st;
 }
 
 /* The images that the store was made of, where they are still there; else NULL. */
@@ -274,7 +282,7 @@ static ferkd_status inspect(const options *o, const char *path)
     } else if (o->page) {
         TRY_DONE(write_page(o, s));
     } else if (o->image >= 0) {
-        TRY_DONE(print_image(s, (uint32_t)o->image, o->json));
+        TRY_DONE(cli_print_labels(s, (uint32_t)o->image, o->json));
     } else {
         TRY_DONE(ferkd_store_statistics(s, &stats));
         if (o->json)

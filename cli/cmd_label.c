@@ -2,13 +2,14 @@
 #include "cli.h"
 
 #include "base/limits.h"
+#include "base/mem.h"
 
 typedef struct options {
-    char *teacher, *output, *map, *class_names, *on_bad_image;
+    char *teacher, *output, *part, *map, *class_names, *on_bad_image;
     cli_teacher input;
     int64_t regions, topk, prob_bits, seed, batch, threads;
     double scale_min, scale_max, ratio_min, ratio_max, flip, temperature;
-    bool ignore_exif, overwrite, json;
+    bool ignore_exif, overwrite, repair, json;
 } options;
 
 #define AT(field) offsetof(options, field)
@@ -53,6 +54,11 @@ static const fk_option TABLE[] = {
      "leave images as stored, as torchvision does; default: turn them upright"},
     {"overwrite", 0, FK_OPT_FLAG, AT(overwrite), "false", 0, 0, NULL, NULL,
      "start anew where a store is there already"},
+    {"part", 0, FK_OPT_TEXT, AT(part), NULL, 0, 0, NULL, "I/N",
+     "label part I of N (1/4 ... 4/4, on as many machines) into STORE.IofN; \"ferkd store merge\" "
+     "puts them together"},
+    {"repair", 0, FK_OPT_FLAG, AT(repair), "false", 0, 0, NULL, NULL,
+     "label again just those images of a finished store that are damaged"},
     {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print the result as JSON"},
 };
 
@@ -76,6 +82,7 @@ static ferkd_label_options label_options(const options *o)
     l.threads = (uint32_t)o->threads;
     l.stop_on_bad_image = strcmp(o->on_bad_image, "stop") == 0;
     l.overwrite = o->overwrite;
+    l.repair = o->repair;
     l.map = o->map;
     return l;
 }
@@ -92,6 +99,8 @@ static ferkd_status print_result(const options *o, const ferkd_label_result *r)
     cli_progress_end();
     if (r->complete_before)
         (void)printf("%s: complete already\n", o->output);
+    if (r->repaired)
+        (void)printf("%u images labelled again\n", r->repaired);
     if (r->resumed_at)
         (void)printf("resumed at image %u\n", r->resumed_at);
     (void)printf("%s: %" PRIu64 " regions of %u images in %.1f s, %.2f MB, %.2f bytes a region\n",
@@ -103,7 +112,24 @@ static ferkd_status print_result(const options *o, const ferkd_label_result *r)
     return FERKD_OK;
 }
 
-static ferkd_status label(const options *o, const char *path)
+/* "2/4" */
+static ferkd_status read_part(options *o, ferkd_label_options *l)
+{
+    char end;
+    char *path = NULL;
+
+    if (!o->part)
+        return FERKD_OK;
+    if (sscanf(o->part, "%u/%u%c", &l->part, &l->parts, &end) != 2 || l->part < 1 ||
+        l->part > l->parts)
+        return fk_fail(FERKD_USAGE, "--part %s: 1/4 to 4/4 are the parts of four", o->part);
+    TRY(fk_asprintf(&path, "%s.%uof%u", o->output, l->part, l->parts));
+    free(o->output);
+    o->output = path;
+    return FERKD_OK;
+}
+
+static ferkd_status label(options *o, const char *path)
 {
     ferkd_dataset *data = NULL;
     ferkd_model *teacher = NULL;
@@ -114,6 +140,7 @@ static ferkd_status label(const options *o, const char *path)
     ferkd_watch watch = cli_watch();
     ferkd_status st = FERKD_OK;
 
+    TRY_DONE(read_part(o, &l));
     TRY_DONE(ferkd_dataset_open(&data, path, &d));
     if (l.topk > ferkd_dataset_classes(data))
         l.topk = ferkd_dataset_classes(data);
@@ -157,6 +184,9 @@ const cli_command cli_label = {
     "The teacher's preprocessing is never guessed: it stands in MODEL.json beside the model\n"
     "({\"input\": {\"size\": 224, \"mean\": [..], \"std\": [..], \"resize\": \"bicubic\"},\n"
     "\"output\": {\"classes\": \"names.txt\"}}) or is given by the --teacher options.\n\n"
-    "  ferkd label photos/train --teacher big.onnx --regions 8 --seed 1 -o labels.ferkd",
+    "  ferkd label photos/train --teacher big.onnx --regions 8 --seed 1 -o labels.ferkd\n"
+    "  ferkd label photos/train --teacher big.onnx --part 2/4 -o labels.ferkd   # and 1/4, 3/4, "
+    "4/4\n"
+    "  ferkd store merge -o labels.ferkd labels.ferkd.*of4",
     table,
     run};

@@ -26,6 +26,8 @@ typedef struct ferkd_store_info {
     uint32_t prob_bits; /**< of a stored probability */
     uint64_t file_bytes;
     uint32_t labelled, skipped; /**< images with labels, images that could not be read */
+    uint32_t part, parts;       /**< part (from 1) of parts of a store; 0 and 0: a whole one */
+    uint32_t first, here;       /**< images in this file: here of them, from first on */
     const char *teacher;        /**< the file's name */
     const char *dataset;        /**< the data set's path, as given */
 } ferkd_store_info;
@@ -80,6 +82,30 @@ FERKD_API void ferkd_soft_label_expand(const ferkd_soft_label *label, uint32_t c
 /** FERKD_USAGE, with the reason, if the store was made for another data set. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_match(const ferkd_store *store,
                                                      const ferkd_dataset *dataset);
+
+/** Put the parts of a store together, in whatever order they are given; the result is the same bytes as if it
+ *  had been labelled at once. FERKD_USAGE: parts of different stores, or missing ones, which are named. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_merge(const char *const *parts, uint32_t n,
+                                                     const char *path, const ferkd_watch *watch);
+
+/** Pack a store anew with fewer probabilities a region (topk 0: as many) or other bits (0: the default's). */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_convert(const ferkd_store *store, const char *path,
+                                                       uint32_t topk, uint32_t prob_bits,
+                                                       const ferkd_watch *watch);
+
+/** What two stores differ in. */
+typedef struct ferkd_store_difference {
+    char settings[256];    /**< names of settings that differ, with commas; "" */
+    bool comparable;       /**< same images, regions and classes: the rest is filled in */
+    uint32_t images;       /**< images of which any label differs */
+    uint64_t regions;      /**< regions whose label differs */
+    uint64_t other_first;  /**< regions whose first class differs */
+    double most;           /**< largest difference of a probability */
+    double mean_variation; /**< total variation between labels, mean over all regions */
+} ferkd_store_difference;
+
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_compare(const ferkd_store *a, const ferkd_store *b,
+                                                       ferkd_store_difference *out);
 
 /** Check every block; the numbers of damaged images go to bad (the caller frees). */
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_verify(const ferkd_store *store, uint32_t **bad,

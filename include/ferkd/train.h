@@ -101,12 +101,16 @@ typedef struct ferkd_label_options {
     uint32_t threads;       /**< that decode; 0: as many as cores */
     bool stop_on_bad_image; /**< or skip it and count it */
     bool overwrite;
+    bool repair; /**< label again what ferkd_store_verify() finds damaged */
+    uint32_t part,
+        parts; /**< label part (from 1) of parts; 0 and 0: all. ferkd_store_merge() puts them together */
     const char *map; /**< class map file, or NULL */
 } ferkd_label_options;
 
 typedef struct ferkd_label_result {
-    uint32_t images, skipped, resumed_at;
-    bool complete_before; /**< nothing was left to do */
+    uint32_t images, skipped, resumed_at; /**< of the part, if there are parts */
+    uint32_t repaired;                    /**< images labelled again */
+    bool complete_before;                 /**< nothing was left to do */
     double seconds;
     uint64_t file_bytes;
     double bytes_per_region;

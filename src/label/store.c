@@ -12,37 +12,37 @@ struct ferkd_store {
     ferkd_store_info info;
     fk_codec codec;
     fk_store_end end;
-    uint64_t *start; /* [images + 1]: places of the blocks in the file */
+    uint64_t *start; /* [info.here + 1]: places of the blocks in the file */
 };
 
 /* The directory's lengths become places. */
 static ferkd_status read_directory(ferkd_store *s)
 {
-    size_t bytes = (size_t)s->info.images * 4;
+    size_t bytes = (size_t)s->info.here * 4;
     uint64_t at = FK_STORE_HEADER_BYTES;
     uint64_t end;
 
     if (s->map.size_bytes < FK_STORE_HEADER_BYTES + bytes + FK_STORE_FOOTER_BYTES)
         return fk_fail(FERKD_CORRUPT, "%s: cut short; copy the store again", s->path);
     end = s->map.size_bytes - FK_STORE_FOOTER_BYTES - bytes;
-    TRY(fk_calloc(&s->start, (size_t)s->info.images + 1, sizeof *s->start, s->path));
+    TRY(fk_calloc(&s->start, (size_t)s->info.here + 1, sizeof *s->start, s->path));
     const uint8_t *length = s->map.bytes + end;
     if (fk_hash64(length, bytes, 2) != s->end.directory_hash)
         return fk_fail(FERKD_CORRUPT, "%s: its directory is damaged; copy the store again",
                        s->path);
-    for (uint32_t i = 0; i < s->info.images; i++) {
+    for (uint32_t i = 0; i < s->info.here; i++) {
         s->start[i] = at;
         at += fk_u32le(length + (size_t)i * 4);
         if (at > end)
             break;
     }
-    s->start[s->info.images] = at;
+    s->start[s->info.here] = at;
     return at == end
                ? FERKD_OK
                : fk_fail(FERKD_CORRUPT, "%s: its directory makes no sense; copy it again", s->path);
 }
 
-ferkd_status ferkd_store_open(ferkd_store **out, const char *path)
+ferkd_status fk_store_open_part(ferkd_store **out, const char *path)
 {
     ferkd_status st = FERKD_OK;
     ferkd_store *s = NULL;
@@ -56,7 +56,7 @@ ferkd_status ferkd_store_open(ferkd_store **out, const char *path)
         goto done;
     }
     TRY_DONE(fk_store_footer_read(s->map.bytes + s->map.size_bytes - FK_STORE_FOOTER_BYTES,
-                                  s->info.images, s->map.size_bytes, &s->end, path));
+                                  s->info.here, s->map.size_bytes, &s->end, path));
     s->info.labelled = s->end.labelled;
     s->info.skipped = s->end.skipped;
     s->info.file_bytes = s->map.size_bytes;
@@ -66,6 +66,24 @@ ferkd_status ferkd_store_open(ferkd_store **out, const char *path)
 done:
     ferkd_store_close(&s);
     return st;
+}
+
+ferkd_status ferkd_store_open(ferkd_store **out, const char *path)
+{
+    ferkd_store *s = NULL;
+
+    TRY(fk_store_open_part(&s, path));
+    if (s->info.parts) {
+        ferkd_status st =
+            fk_fail(FERKD_USAGE,
+                    "%s: part %u of %u of a store; put them together with \"ferkd store "
+                    "merge\"",
+                    path, s->info.part, s->info.parts);
+        ferkd_store_close(&s);
+        return st;
+    }
+    *out = s;
+    return FERKD_OK;
 }
 
 void ferkd_store_close(ferkd_store **store)
@@ -91,12 +109,17 @@ const char *ferkd_store_path(const ferkd_store *s)
 
 static const uint8_t *block_of(const ferkd_store *s, uint32_t image)
 {
-    return s->map.bytes + s->start[image];
+    return s->map.bytes + s->start[image - s->info.first];
+}
+
+static uint64_t bytes_of(const ferkd_store *s, uint32_t image)
+{
+    return s->start[image - s->info.first + 1] - s->start[image - s->info.first];
 }
 
 static bool is_whole(const ferkd_store *s, uint32_t image)
 {
-    uint64_t bytes = s->start[image + 1] - s->start[image];
+    uint64_t bytes = bytes_of(s, image);
     uint32_t n;
 
     return fk_codec_check(&s->codec, block_of(s, image), bytes, image, &n) && n == bytes;
@@ -104,7 +127,7 @@ static bool is_whole(const ferkd_store *s, uint32_t image)
 
 static ferkd_status checked_block(const ferkd_store *s, uint32_t image, const uint8_t **block)
 {
-    if (image >= s->info.images)
+    if (image < s->info.first || image - s->info.first >= s->info.here)
         return fk_fail(FERKD_USAGE, "%s: image %u of %u", s->path, image, s->info.images);
     *block = block_of(s, image);
     if (!is_whole(s, image))
@@ -125,9 +148,16 @@ ferkd_status ferkd_store_has(const ferkd_store *s, uint32_t image, bool *has)
 
 uint32_t ferkd_store_truth(const ferkd_store *s, uint32_t image)
 {
-    uint64_t bytes = s->start[image + 1] - s->start[image];
+    uint64_t bytes = bytes_of(s, image);
 
     return bytes < FK_BLOCK_MIN ? 0 : fk_codec_truth(block_of(s, image));
+}
+
+ferkd_status fk_store_raw(const ferkd_store *s, uint32_t image, const uint8_t **block, uint32_t *n)
+{
+    TRY(checked_block(s, image, block));
+    *n = (uint32_t)bytes_of(s, image);
+    return FERKD_OK;
 }
 
 /* Bit readers look up to eight bytes ahead; behind the blocks are the directory and the footer. */
@@ -204,9 +234,9 @@ ferkd_status ferkd_store_verify(const ferkd_store *s, uint32_t **bad, uint32_t *
     uint32_t n = 0;
     uint64_t hash = 0;
 
-    for (uint32_t i = 0; i < s->info.images; i++) {
+    for (uint32_t i = s->info.first; i < s->info.first + s->info.here; i++) {
         if (is_whole(s, i)) {
-            hash = fk_store_roll(hash, block_of(s, i), (uint32_t)(s->start[i + 1] - s->start[i]));
+            hash = fk_store_roll(hash, block_of(s, i), (uint32_t)bytes_of(s, i));
             continue;
         }
         ferkd_status st = fk_grow(&list, &cap, n + 1, sizeof *list);

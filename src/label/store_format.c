@@ -29,6 +29,10 @@ enum { /* places in the header */
        AT_TEACHER_PRINT = 128,
        AT_TEACHER = 144,
        AT_DATASET = AT_TEACHER + FK_STORE_TEXT_BYTES,
+       AT_PART = 384,
+       AT_PARTS = 388,
+       AT_FIRST = 392,
+       AT_HERE = 396,
        AT_CHECKSUM = FK_STORE_HEADER_BYTES - 8
 };
 
@@ -65,6 +69,10 @@ void fk_store_header_write(uint8_t h[FK_STORE_HEADER_BYTES], const ferkd_store_i
     fk_put_u32(h + AT_TEACHER_PX, i->teacher_px);
     fk_put_u32(h + AT_FILTER, (uint32_t)i->filter);
     fk_put_u32(h + AT_PROB_BITS, i->prob_bits);
+    fk_put_u32(h + AT_PART, i->part);
+    fk_put_u32(h + AT_PARTS, i->parts);
+    fk_put_u32(h + AT_FIRST, i->first);
+    fk_put_u32(h + AT_HERE, i->here);
     memcpy(h + AT_DATASET_PRINT, i->dataset_fingerprint, 16);
     memcpy(h + AT_TEACHER_PRINT, i->teacher_fingerprint, 16);
     put_text(h + AT_TEACHER, i->teacher);
@@ -92,6 +100,10 @@ static void read_fields(const uint8_t *h, ferkd_store_info *i)
         .temperature = fk_f64le(h + AT_TEMPERATURE),
         .ignore_exif = fk_u32le(h + AT_FLAGS) & FLAG_IGNORE_EXIF,
         .prob_bits = fk_u32le(h + AT_PROB_BITS),
+        .part = fk_u32le(h + AT_PART),
+        .parts = fk_u32le(h + AT_PARTS),
+        .first = fk_u32le(h + AT_FIRST),
+        .here = fk_u32le(h + AT_HERE),
         .teacher = (const char *)h + AT_TEACHER,
         .dataset = (const char *)h + AT_DATASET,
     };
@@ -122,7 +134,11 @@ ferkd_status fk_store_header_read(const uint8_t *h, size_t n, ferkd_store_info *
         !(info->temperature > 0) || h[AT_TEACHER + FK_STORE_TEXT_BYTES - 1] ||
         h[AT_DATASET + FK_STORE_TEXT_BYTES - 1])
         return fk_fail(FERKD_CORRUPT, "%s: the header makes no sense; copy the store again", path);
-    if (info->prob_bits == 0)
+    bool part = info->parts > 0;
+    if (info->prob_bits == 0 || info->here == 0 || info->here > info->images ||
+        info->first > info->images - info->here ||
+        (part ? info->part < 1 || info->part > info->parts
+              : info->part || info->first || info->here != info->images))
         return fk_fail(FERKD_CORRUPT, "%s: the header makes no sense; copy the store again", path);
     return fk_codec_init(codec, info->regions, info->topk, info->classes, info->prob_bits,
                          fk_u32le(h + AT_FLAGS) & FLAG_OUTSIDE);
@@ -142,8 +158,8 @@ void fk_store_footer_write(uint8_t f[FK_STORE_FOOTER_BYTES], const fk_store_end 
     fk_put_u64(f + 48, fk_hash64(f, 48, 1));
 }
 
-ferkd_status fk_store_footer_read(const uint8_t *f, uint32_t images, uint64_t size,
-                                  fk_store_end *end, const char *path)
+ferkd_status fk_store_footer_read(const uint8_t *f, uint32_t here, uint64_t size, fk_store_end *end,
+                                  const char *path)
 {
     *end = (fk_store_end){.labelled = fk_u32le(f + 8),
                           .skipped = fk_u32le(f + 12),
@@ -151,7 +167,7 @@ ferkd_status fk_store_footer_read(const uint8_t *f, uint32_t images, uint64_t si
                           .file_bytes = fk_u64le(f + 24),
                           .directory_hash = fk_u64le(f + 32)};
     if (memcmp(f, END_MAGIC, sizeof END_MAGIC) != 0 || fk_u64le(f + 48) != fk_hash64(f, 48, 1) ||
-        end->file_bytes != size || (uint64_t)end->labelled + end->skipped != images)
+        end->file_bytes != size || (uint64_t)end->labelled + end->skipped != here)
         return fk_fail(FERKD_CORRUPT,
                        "%s: its end is missing or damaged; finish it with the same \"ferkd label\" "
                        "command, or copy it again",

@@ -9,6 +9,12 @@
 #define FK_STORE_FOOTER_BYTES 56
 #define FK_STORE_TEXT_BYTES   120 /* each, NUL included */
 
+/* Opening a part, which ferkd_store_open() refuses. */
+FERKD_CHECK ferkd_status fk_store_open_part(ferkd_store **out, const char *path);
+/* An image's block, checked, as it stands in the file. FERKD_CORRUPT: damaged. */
+FERKD_CHECK ferkd_status fk_store_raw(const ferkd_store *store, uint32_t image,
+                                      const uint8_t **block, uint32_t *n);
+
 void fk_store_header_write(uint8_t h[FK_STORE_HEADER_BYTES], const ferkd_store_info *info);
 
 /* info's texts then point into h. */
@@ -24,8 +30,8 @@ typedef struct fk_store_end {
 } fk_store_end;
 
 void fk_store_footer_write(uint8_t f[FK_STORE_FOOTER_BYTES], const fk_store_end *end);
-/* images, size: as the header and the file say. */
-FERKD_CHECK ferkd_status fk_store_footer_read(const uint8_t *f, uint32_t images, uint64_t size,
+/* here (images in the file), size: as the header and the file say. */
+FERKD_CHECK ferkd_status fk_store_footer_read(const uint8_t *f, uint32_t here, uint64_t size,
                                               fk_store_end *end, const char *path);
 
 /* Roll a block's checksum into the hash over all blocks, which starts at 0. n: its bytes. */

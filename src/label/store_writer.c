@@ -23,7 +23,7 @@ struct fk_store_writer {
     uint32_t labelled, skipped;
     uint64_t blocks_hash;
     uint64_t bytes;     /* written so far */
-    uint8_t *directory; /* [images] u32 */
+    uint8_t *directory; /* [info.here] u32 */
 };
 
 static void count_block(fk_store_writer *w, const uint8_t *block, uint32_t n)
@@ -33,7 +33,7 @@ static void count_block(fk_store_writer *w, const uint8_t *block, uint32_t n)
         w->labelled++;
     else
         w->skipped++;
-    fk_put_u32(w->directory + (size_t)w->next * 4, n);
+    fk_put_u32(w->directory + (size_t)(w->next - w->info.first) * 4, n);
     w->bytes += n;
     w->next++;
 }
@@ -54,6 +54,8 @@ static ferkd_status refuse(const char *path, const ferkd_store_info *found,
         what = "number of regions";
     else if (found->topk != want->topk)
         what = "top-k";
+    else if (found->part != want->part || found->parts != want->parts)
+        what = "part of the images";
     return fk_fail(FERKD_USAGE,
                    "%s: was begun with another %s; give another name, or --overwrite to start anew",
                    path, what);
@@ -84,8 +86,8 @@ static uint32_t count_whole(const fk_store_writer *w, const fk_map *map)
     uint32_t whole = 0;
     uint32_t n;
 
-    while (whole < w->info.images &&
-           fk_codec_check(&w->codec, map->bytes + at, map->size_bytes - at, whole, &n)) {
+    while (whole < w->info.here && fk_codec_check(&w->codec, map->bytes + at, map->size_bytes - at,
+                                                  w->info.first + whole, &n)) {
         at += n;
         whole++;
     }
@@ -101,10 +103,10 @@ static ferkd_status resume(fk_store_writer *w, uint32_t chunk)
     TRY(fk_map_open(&map, w->part));
     TRY_DONE(compare_header(map.bytes, map.size_bytes, w->part, &w->info));
     uint32_t whole = count_whole(w, &map);
-    if (whole < w->info.images)
+    if (whole < w->info.here)
         whole -= whole % chunk;
     w->bytes = FK_STORE_HEADER_BYTES;
-    while (w->next < whole)
+    while (w->next < w->info.first + whole)
         count_block(w, map.bytes + w->bytes, fk_u32le(map.bytes + w->bytes + FK_AT_LENGTH));
     off_t end = (off_t)w->bytes;
     if (ftruncate(w->fd, end) != 0 || lseek(w->fd, end, SEEK_SET) < 0)
@@ -142,15 +144,24 @@ static ferkd_status open_part(fk_store_writer *w, uint32_t chunk, bool overwrite
     return resume(w, chunk);
 }
 
+ferkd_status fk_store_match_settings(const ferkd_store *store, const ferkd_store_info *want)
+{
+    uint8_t header[FK_STORE_HEADER_BYTES];
+    ferkd_store_info ours = *want;
+
+    ours.here = want->here ? want->here : want->images;
+    ours.prob_bits = want->prob_bits ? want->prob_bits : ferkd_store_about(store)->prob_bits;
+    fk_store_header_write(header, ferkd_store_about(store));
+    return compare_header(header, sizeof header, ferkd_store_path(store), &ours);
+}
+
 /* Is there a sealed store already? *done says whether it is ours. */
 static ferkd_status look_at_sealed(const char *path, const ferkd_store_info *want, bool *done)
 {
     ferkd_store *sealed = NULL;
-    uint8_t header[FK_STORE_HEADER_BYTES];
 
-    TRY(ferkd_store_open(&sealed, path));
-    fk_store_header_write(header, ferkd_store_about(sealed));
-    ferkd_status st = compare_header(header, sizeof header, path, want);
+    TRY(fk_store_open_part(&sealed, path));
+    ferkd_status st = fk_store_match_settings(sealed, want);
     *done = st == FERKD_OK;
     ferkd_store_close(&sealed);
     return st;
@@ -167,6 +178,8 @@ ferkd_status fk_store_writer_open(fk_store_writer **out, const char *path,
     TRY(fk_calloc(&w, 1, sizeof *w, path));
     w->fd = -1;
     w->info = *info;
+    w->info.here = info->here ? info->here : info->images;
+    w->next = info->first;
     TRY_DONE(fk_codec_init(&w->codec, info->regions, info->topk, info->classes, info->prob_bits,
                            info->teacher_classes != info->classes));
     w->info.prob_bits = w->codec.prob_bits;
@@ -176,7 +189,7 @@ ferkd_status fk_store_writer_open(fk_store_writer **out, const char *path,
         goto done;
     TRY_DONE(fk_strdup(&w->path, path));
     TRY_DONE(fk_asprintf(&w->part, "%s.part", path));
-    TRY_DONE(fk_calloc(&w->directory, info->images, 4, w->part));
+    TRY_DONE(fk_calloc(&w->directory, w->info.here, 4, w->part));
     TRY_DONE(open_part(w, chunk, overwrite));
     *out = w;
     w = NULL;
@@ -202,7 +215,7 @@ uint32_t fk_store_writer_skipped(const fk_store_writer *w)
 
 ferkd_status fk_store_writer_append(fk_store_writer *w, const uint8_t *block, uint32_t n)
 {
-    assert(w->next < w->info.images);
+    assert(w->next < w->info.first + w->info.here);
     TRY(fk_write_all(w->fd, block, n, w->part));
     count_block(w, block, n);
     return FERKD_OK;
@@ -211,11 +224,10 @@ ferkd_status fk_store_writer_append(fk_store_writer *w, const uint8_t *block, ui
 ferkd_status fk_store_writer_commit(fk_store_writer *w)
 {
     uint8_t footer[FK_STORE_FOOTER_BYTES];
-    size_t directory = (size_t)w->info.images * 4;
+    size_t directory = (size_t)w->info.here * 4;
 
-    if (w->next != w->info.images)
-        return fk_fail(FERKD_BUG, "%s: sealed with %u of %u images", w->part, w->next,
-                       w->info.images);
+    if (w->next != w->info.first + w->info.here)
+        return fk_fail(FERKD_BUG, "%s: sealed at image %u of %u", w->part, w->next, w->info.images);
     fk_store_end end = {.labelled = w->labelled,
                         .skipped = w->skipped,
                         .blocks_hash = w->blocks_hash,

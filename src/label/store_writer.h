@@ -7,7 +7,7 @@
 
 typedef struct fk_store_writer fk_store_writer;
 
-/* info: all but version, file_bytes, labelled, skipped; prob_bits 0: as the codec chooses. Resumes PATH.part where its
+/* info: all but version, file_bytes, labelled, skipped; prob_bits 0: as the codec chooses; here 0: all images. Resumes PATH.part where its
  * header is the same. chunk: blocks are kept in whole multiples of so many, so that the work
  * resumes at the border of a chunk.
  * FERKD_USAGE: PATH.part or PATH belongs to other settings (overwrite: start anew instead), or
@@ -17,6 +17,10 @@ FERKD_CHECK ferkd_status fk_store_writer_open(fk_store_writer **out, const char 
                                               bool overwrite);
 
 const fk_codec *fk_store_writer_codec(const fk_store_writer *w);
+
+/* FERKD_USAGE, with the reason, if a store was made with other settings than those wanted (as for opening). */
+FERKD_CHECK ferkd_status fk_store_match_settings(const ferkd_store *store,
+                                                 const ferkd_store_info *want);
 
 /* The image whose block comes next. */
 uint32_t fk_store_writer_next(const fk_store_writer *w);

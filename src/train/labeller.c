@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "label/packer.h"
+#include "label/store_format.h"
 #include "label/store_writer.h"
 #include "train/model.h"
 
@@ -175,7 +176,18 @@ static void note_bad(const slot *s, uint32_t n, const ferkd_watch *watch,
     }
 }
 
-static ferkd_status run_chunks(job *j, fk_store_writer *w, const ferkd_watch *watch,
+static ferkd_status report(const ferkd_watch *watch, uint32_t done, uint32_t end, uint32_t images)
+{
+    if (watch && watch->progress)
+        watch->progress(watch->ctx, "label", done, images, "");
+    return watch && watch->stop && watch->stop(watch->ctx) && done < end
+               ? fk_fail(FERKD_STOPPED, "stopped after %u of %u images; the same command goes on",
+                         done, images)
+               : FERKD_OK;
+}
+
+/* From where the writer stands to image `end`, which is the border of a chunk or of the data. */
+static ferkd_status run_chunks(job *j, fk_store_writer *w, uint32_t end, const ferkd_watch *watch,
                                ferkd_label_result *result)
 {
     uint32_t images = ferkd_dataset_images(j->data);
@@ -184,7 +196,7 @@ static ferkd_status run_chunks(job *j, fk_store_writer *w, const ferkd_watch *wa
                              .slots = SLOTS,
                              .jobs = j->chunk,
                              .first = fk_store_writer_next(w) / j->chunk,
-                             .end = (images + j->chunk - 1) / j->chunk,
+                             .end = (end + j->chunk - 1) / j->chunk,
                              .fill = fill,
                              .ctx = j};
     ferkd_status st = FERKD_OK;
@@ -200,17 +212,51 @@ static ferkd_status run_chunks(job *j, fk_store_writer *w, const ferkd_watch *wa
         TRY_DONE(run_teacher(j, &j->slots[s], n * j->o->regions));
         TRY_DONE(pack_chunk(j, w, &j->slots[s], first, n));
         note_bad(&j->slots[s], n, watch, result);
-        if (watch && watch->progress)
-            watch->progress(watch->ctx, "label", first + n, images, "");
-        if (watch && watch->stop && watch->stop(watch->ctx) && first + n < images) {
-            st = fk_fail(FERKD_STOPPED, "stopped after %u of %u images; the same command goes on",
-                         first + n, images);
-            goto done;
-        }
+        TRY_DONE(report(watch, first + n, end, images));
     }
 done:
     fk_conveyor_free(&belt);
     return st;
+}
+
+/* --- mending ----------------------------------------------------------------------------------- */
+
+/* Copy the chunk at hand from a store, if all of it is whole there. */
+static ferkd_status copy_chunk(const job *j, fk_store_writer *w, const ferkd_store *from,
+                               bool *copied)
+{
+    uint32_t first = fk_store_writer_next(w);
+    uint32_t end = (uint32_t)fk_min_size(first + j->chunk, ferkd_dataset_images(j->data));
+    const uint8_t *block = NULL;
+    uint32_t n = 0;
+
+    *copied = true;
+    for (uint32_t i = first; *copied && i < end; i++)
+        *copied = fk_store_raw(from, i, &block, &n) == FERKD_OK;
+    for (uint32_t i = first; *copied && i < end; i++) {
+        TRY(fk_store_raw(from, i, &block, &n));
+        TRY(fk_store_writer_append(w, block, n));
+    }
+    return FERKD_OK;
+}
+
+/* Chunks that are whole are copied, the others labelled again. */
+static ferkd_status mend(job *j, fk_store_writer *w, const ferkd_store *from,
+                         const ferkd_watch *watch, ferkd_label_result *result)
+{
+    uint32_t images = ferkd_dataset_images(j->data);
+
+    while (fk_store_writer_next(w) < images) {
+        uint32_t first = fk_store_writer_next(w);
+        bool copied;
+        TRY(copy_chunk(j, w, from, &copied));
+        if (copied)
+            continue;
+        uint32_t end = (uint32_t)fk_min_size(first + j->chunk, images);
+        TRY(run_chunks(j, w, end, watch, result));
+        result->repaired += end - first;
+    }
+    return FERKD_OK;
 }
 
 static ferkd_status allocate(job *j, const fk_codec *codec)
@@ -300,13 +346,99 @@ static ferkd_status prepare_teacher(job *j, const char *choices, bool resumes)
     return fk_model_save_choices(j->teacher, choices);
 }
 
+/* The images of a part, in whole chunks, so that a label is the same whoever makes it. */
+static ferkd_status divide(const job *j, ferkd_store_info *info)
+{
+    const ferkd_label_options *o = j->o;
+    uint64_t chunks = (info->images + j->chunk - 1) / j->chunk;
+
+    if (o->parts == 0)
+        return FERKD_OK;
+    if (o->part < 1 || o->part > o->parts || o->repair)
+        return fk_fail(FERKD_USAGE, o->repair ? "parts are not repaired: label the part again"
+                                              : "--part: 1/4 to 4/4 are the parts of four");
+    uint64_t first = chunks * (o->part - 1) / o->parts * j->chunk;
+    uint64_t end = fk_min_size(chunks * o->part / o->parts * j->chunk, info->images);
+    if (end <= first)
+        return fk_fail(FERKD_USAGE,
+                       "part %u of %u would be empty: work is divided in chunks of %u images",
+                       o->part, o->parts, j->chunk);
+    info->part = o->part;
+    info->parts = o->parts;
+    info->first = (uint32_t)first;
+    info->here = (uint32_t)(end - first);
+    return FERKD_OK;
+}
+
+/* To mend: the store, if any of it is damaged. */
+static ferkd_status open_damaged(const char *path, const ferkd_store_info *info, ferkd_store **out)
+{
+    uint32_t *bad = NULL;
+    uint32_t n = 0;
+
+    TRY(ferkd_store_open(out, path));
+    ferkd_status st = fk_store_match_settings(*out, info);
+    if (st == FERKD_OK)
+        st = ferkd_store_verify(*out, &bad, &n);
+    free(bad);
+    if (st != FERKD_OK || n == 0)
+        ferkd_store_close(out);
+    return st;
+}
+
+static ferkd_status look_at_result(const char *path, ferkd_label_result *result)
+{
+    ferkd_store *sealed = NULL;
+
+    TRY(fk_store_open_part(&sealed, path));
+    const ferkd_store_info *about = ferkd_store_about(sealed);
+    result->images = about->here;
+    result->file_bytes = about->file_bytes;
+    result->skipped = about->skipped;
+    result->bytes_per_region = (double)about->file_bytes / ((double)about->here * about->regions);
+    ferkd_store_close(&sealed);
+    return FERKD_OK;
+}
+
+static void say_precision(const ferkd_model *teacher, const ferkd_watch *watch)
+{
+    char line[160];
+
+    if (!watch || !watch->message)
+        return;
+    (void)snprintf(line, sizeof line, "the teacher runs in %s", fk_plan_precision(teacher->plan));
+    watch->message(watch->ctx, line);
+}
+
+/* All that is left to do, into an open writer. */
+static ferkd_status work(job *j, fk_store_writer *w, const ferkd_store *damaged,
+                         const ferkd_store_info *info, const char *store, const ferkd_watch *watch,
+                         ferkd_label_result *result)
+{
+    char *choices = NULL;
+    ferkd_status st = FERKD_OK;
+
+    TRY_DONE(allocate(j, fk_store_writer_codec(w)));
+    TRY_DONE(fk_asprintf(&choices, "%s.tune", store));
+    TRY_DONE(prepare_teacher(j, choices, fk_store_writer_next(w) > info->first));
+    say_precision(j->teacher, watch);
+    fk_pixels_init(&j->pixels, &j->teacher->how, j->teacher->channels_last);
+    TRY_DONE(damaged ? mend(j, w, damaged, watch, result)
+                     : run_chunks(j, w, info->first + info->here, watch, result));
+    TRY_DONE(fk_store_writer_commit(w));
+    (void)unlink(choices);
+done:
+    free(choices);
+    return st;
+}
+
 ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const char *store,
                          const ferkd_label_options *options, const ferkd_watch *watch,
                          ferkd_label_result *result)
 {
     ferkd_status st = FERKD_OK;
     fk_store_writer *w = NULL;
-    char *choices = NULL;
+    ferkd_store *damaged = NULL;
     double start = fk_now_s();
     size_t side = teacher->how.size_px;
     job j = {.data = data,
@@ -322,40 +454,21 @@ ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const 
     TRY_DONE(fk_calloc(&j.map, j.classes, sizeof *j.map, "labelling"));
     TRY_DONE(ferkd_model_map(teacher, data, options->map, j.map));
     ferkd_store_info info = info_of(&j);
-    TRY_DONE(fk_store_writer_open(&w, store, &info, j.chunk, options->overwrite));
-    if (!w) {
-        result->complete_before = true;
-        goto done;
+    info.here = info.images;
+    TRY_DONE(divide(&j, &info));
+    if (options->repair)
+        TRY_DONE(open_damaged(store, &info, &damaged));
+    TRY_DONE(fk_store_writer_open(&w, store, &info, j.chunk, damaged || options->overwrite));
+    result->complete_before = !w;
+    if (w) {
+        result->resumed_at = fk_store_writer_next(w) - info.first;
+        TRY_DONE(work(&j, w, damaged, &info, store, watch, result));
     }
-    result->resumed_at = fk_store_writer_next(w);
-    result->skipped = fk_store_writer_skipped(w);
-    TRY_DONE(allocate(&j, fk_store_writer_codec(w)));
-    TRY_DONE(fk_asprintf(&choices, "%s.tune", store));
-    TRY_DONE(prepare_teacher(&j, choices, result->resumed_at > 0));
-    if (watch && watch->message) {
-        char line[160];
-        (void)snprintf(line, sizeof line, "the teacher runs in %s",
-                       fk_plan_precision(teacher->plan));
-        watch->message(watch->ctx, line);
-    }
-    fk_pixels_init(&j.pixels, &teacher->how, teacher->channels_last);
-    TRY_DONE(run_chunks(&j, w, watch, result));
-    TRY_DONE(fk_store_writer_commit(w));
-    (void)unlink(choices);
+    st = look_at_result(store, result);
 done:
-    free(choices);
     result->seconds = fk_now_s() - start;
     fk_store_writer_close(&w);
+    ferkd_store_close(&damaged);
     release(&j);
-    if (st == FERKD_OK) {
-        ferkd_store *sealed = NULL;
-        TRY(ferkd_store_open(&sealed, store));
-        const ferkd_store_info *about = ferkd_store_about(sealed);
-        result->file_bytes = about->file_bytes;
-        result->skipped = about->skipped;
-        result->bytes_per_region =
-            (double)about->file_bytes / ((double)about->images * about->regions);
-        ferkd_store_close(&sealed);
-    }
     return st;
 }

@@ -222,3 +222,43 @@ EOF
     run "$FERKD" bench store --images 10 --regions 2 --classes 50 --topk 50
     [ "$status" -eq 0 ]
 }
+
+@test "labelled in parts and merged, or damaged and repaired: the same bytes as at once" {
+    export FERKD
+    many() { "$FERKD" label "$WORK/train" --teacher "$TEACHER" $HOW --regions 128 --topk 2 --seed 1 "$@"; }
+    many -o "$WORK/at-once.ferkd"
+    for i in 3 1 2; do many --part $i/3 -o "$WORK/parts.ferkd"; done
+    run "$FERKD" train "$WORK/train" --batch 8 --labels "$WORK/parts.ferkd.2of3" -o "$WORK/no"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"part 2 of 3"* ]]
+    run "$FERKD" store merge -o "$WORK/parts.ferkd" "$WORK/parts.ferkd.1of3" "$WORK/parts.ferkd.3of3"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"are in none of these parts"* ]]
+    "$FERKD" store merge -o "$WORK/parts.ferkd" "$WORK"/parts.ferkd.*of3
+    cmp "$WORK/at-once.ferkd" "$WORK/parts.ferkd"
+    many --part 1/3 --seed 2 -o "$WORK/other.ferkd"
+    run "$FERKD" store merge -o "$WORK/mixed.ferkd" "$WORK/other.ferkd.1of3" "$WORK"/parts.ferkd.[23]of3
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"different stores"* ]]
+    # Three flipped bytes within the blocks.
+    for at in 700 2000 3300; do printf '\x55' | dd of="$WORK/parts.ferkd" bs=1 seek=$at conv=notrunc status=none; done
+    run "$FERKD" store verify "$WORK/parts.ferkd"
+    [ "$status" -eq 5 ]
+    run many --repair --seed 2 -o "$WORK/parts.ferkd"
+    [ "$status" -eq 2 ]
+    run many --repair -o "$WORK/parts.ferkd"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"images labelled again"* ]]
+    cmp "$WORK/at-once.ferkd" "$WORK/parts.ferkd"
+    run many --repair -o "$WORK/parts.ferkd"
+    [[ "$output" == *"complete already"* ]]
+    # Fewer probabilities, fewer bits.
+    "$FERKD" store convert "$WORK/at-once.ferkd" --topk 1 --prob-bits 8 -o "$WORK/small.ferkd"
+    [ "$(stat -c %s "$WORK/small.ferkd")" -lt "$(stat -c %s "$WORK/at-once.ferkd")" ]
+    run "$FERKD" store diff "$WORK/at-once.ferkd" "$WORK/small.ferkd" --json
+    echo "$output" | python3 -c 'import json,sys; d=json.load(sys.stdin); assert d["settings"]=="top-k, bits" and d["other_first"]==0 and d["regions"]>0, d'
+    run "$FERKD" store diff "$WORK/at-once.ferkd" "$WORK/parts.ferkd" --json
+    echo "$output" | python3 -c 'import json,sys; d=json.load(sys.stdin); assert d["settings"]=="" and d["regions"]==0 and d["images"]==0, d'
+    [ "$("$FERKD" store head "$WORK/at-once.ferkd" 2 | grep -c "^region")" -eq 256 ]
+    "$FERKD" store info "$WORK/at-once.ferkd" "$WORK/small.ferkd"
+}
