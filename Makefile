@@ -44,9 +44,17 @@ check-sanitized:
 check-dnnl3:
 	@sh tools/dnnl3.sh build-dnnl3
 
-## check-peers: other programs (from PyPI) read what ferkd writes
+## check-peers: TensorBoard (from PyPI) reads what ferkd writes; the Python module
 check-peers: all
 	@sh tools/peers.sh build-peers $(BUILD)/ferkd
+
+## wheel: the Python module with the library in it, build/ferkd-*.whl
+wheel: all
+	@cp -L $(BUILD)/libferkd.so python/ferkd/libferkd.so
+	@python3 -m venv $(BUILD)/wheel-venv
+	@$(BUILD)/wheel-venv/bin/pip wheel -q --no-deps -w $(BUILD) ./python
+	@rm -rf python/ferkd/libferkd.so python/build python/*.egg-info
+	@ls $(BUILD)/ferkd-*.whl
 
 ## bench: against PyTorch and ONNX Runtime, in one run: make bench ROWS="train-resnet18-f32"
 bench: all
@@ -80,4 +88,4 @@ clean:
 help:
 	@sed -n 's/^## /  /p' Makefile
 
-.PHONY: all packages demo test check check-sanitized check-dnnl3 check-peers bench fuzz golden format install clean help
+.PHONY: all packages demo test check check-sanitized check-dnnl3 check-peers wheel bench fuzz golden format install clean help

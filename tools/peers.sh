@@ -6,9 +6,10 @@ build=$1
 ferkd=$2
 if [ ! -x "$build/venv/bin/tensorboard" ]; then
     python3 -m venv "$build/venv"
-    if ! "$build/venv/bin/pip" install -q tensorboard; then
+    if ! "$build/venv/bin/pip" install -q tensorboard numpy pillow; then
         echo "SKIPPED: PyPI is not reached" >&2
         exit 0
     fi
 fi
 "$build/venv/bin/python" tests/peers/tensorboard_reads.py "$ferkd"
+FERKD_LIBRARY=$(dirname "$ferkd")/libferkd.so "$build/venv/bin/python" python/tests/test_ferkd.py "$ferkd"

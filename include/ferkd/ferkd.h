@@ -7,6 +7,7 @@
 #include "ferkd/exchange.h"
 #include "ferkd/image.h"
 #include "ferkd/label.h"
+#include "ferkd/loader.h"
 #include "ferkd/report.h"
 #include "ferkd/status.h"
 #include "ferkd/train.h"

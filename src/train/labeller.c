@@ -14,6 +14,7 @@
 #include "label/packer.h"
 #include "label/store_format.h"
 #include "label/store_writer.h"
+#include "train/judge.h"
 #include "train/model.h"
 
 #define CHUNK_REGIONS 256 /* about so many regions a chunk */
@@ -40,8 +41,7 @@ typedef struct job {
     size_t crop_bytes;
     worker *workers;
     slot slots[SLOTS];
-    float *probs; /* teacher's; [teacher classes] */
-    float *mine;  /* among the data set's; [classes] */
+    fk_judge judge;
     fk_packer *packer;
     float *logits; /* [chunk x regions][teacher classes] */
 } job;
@@ -121,29 +121,6 @@ static ferkd_status run_teacher(job *j, const slot *s, uint32_t n)
     return FERKD_OK;
 }
 
-/* The teacher's word on one region, among the data set's classes. */
-static ferkd_status judge(job *j, const float *logits, fk_verdict *v)
-{
-    uint32_t all = j->teacher->classes;
-    double inside = 0.0;
-    float top = 0.0f;
-
-    for (uint32_t c = 0; c < all; c++) {
-        if (!isfinite(logits[c]))
-            return fk_fail(FERKD_CORRUPT, "%s: the teacher says NaN or infinity", j->teacher->path);
-    }
-    fk_softmax(logits, all, j->o->temperature, j->probs);
-    for (uint32_t c = 0; c < all; c++)
-        top = fmaxf(top, j->probs[c]);
-    for (uint32_t c = 0; c < j->classes; c++)
-        inside += (double)j->probs[j->map[c]];
-    for (uint32_t c = 0; c < j->classes; c++)
-        j->mine[c] =
-            inside > 0 ? (float)((double)j->probs[j->map[c]] / inside) : 1.0f / (float)j->classes;
-    *v = (fk_verdict){j->mine, (float)fmin(inside, 1.0), top};
-    return FERKD_OK;
-}
-
 static ferkd_status pack_chunk(job *j, fk_store_writer *w, const slot *s, uint32_t first,
                                uint32_t n)
 {
@@ -153,7 +130,9 @@ static ferkd_status pack_chunk(job *j, fk_store_writer *w, const slot *s, uint32
         uint32_t bytes;
         for (uint32_t r = 0; !bad && r < j->o->regions; r++) {
             fk_verdict v;
-            TRY(judge(j, j->logits + ((size_t)i * j->o->regions + r) * j->teacher->classes, &v));
+            TRY(fk_judge_region(&j->judge,
+                                j->logits + ((size_t)i * j->o->regions + r) * j->teacher->classes,
+                                j->teacher->path, &v));
             fk_packer_add(j->packer, &v);
         }
         fk_packer_seal(j->packer, first + i, bad ? FK_BLOCK_SKIPPED : FK_BLOCK_LABELLED,
@@ -268,8 +247,7 @@ static ferkd_status allocate(job *j, const fk_codec *codec)
         TRY(fk_calloc(&j->slots[i].crops, regions, j->crop_bytes, "labelling"));
         TRY(fk_calloc(&j->slots[i].fault, j->chunk, sizeof(fk_fault), "labelling"));
     }
-    TRY(fk_calloc(&j->probs, j->teacher->classes, sizeof *j->probs, "labelling"));
-    TRY(fk_calloc(&j->mine, j->classes, sizeof *j->mine, "labelling"));
+    TRY(fk_judge_init(&j->judge, j->teacher->classes, j->classes, j->map, j->o->temperature));
     TRY(fk_calloc(&j->logits, regions * j->teacher->classes, sizeof *j->logits, "labelling"));
     return fk_packer_new(&j->packer, codec);
 }
@@ -287,8 +265,7 @@ static void release(job *j)
         free(j->slots[i].fault);
     }
     free(j->map);
-    free(j->probs);
-    free(j->mine);
+    fk_judge_fini(&j->judge);
     free(j->logits);
     fk_packer_free(&j->packer);
 }

@@ -1,0 +1,142 @@
+"""test_ferkd.py FERKD: the Python module against the program and against Pillow (numpy, Pillow; torch where it is there)."""
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "python"))
+sys.path.insert(0, str(ROOT / "examples"))
+import ferkd  # noqa: E402
+from read_store import Store as PlainStore  # noqa: E402
+
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+def make_data(folder):
+    images = ROOT / "tests" / "data" / "images"
+    for name, pattern in (("ant", "rgb*.jpg"), ("bee", "exif*.jpg"), ("cat", "rgb*.png")):
+        (folder / name).mkdir(parents=True)
+        for f in sorted(images.glob(pattern)):
+            shutil.copy(f, folder / name)
+    return folder
+
+
+def logits_of(crops, columns):
+    """A teacher: the mean colours, spread over the columns by a fixed matrix."""
+    colours = crops.reshape(len(crops), -1, 3).mean(1) / 255
+    return (colours @ np.random.default_rng(1).normal(size=(3, columns)) * 5).astype(np.float32)
+
+
+def write_store(path, data, stop_after=None, **keys):
+    with ferkd.Scribe(path, data, classes=7, class_map=[5, 0, 3], teacher="colours", regions=4, topk=3, seed=9, size=24,
+                      filter="bicubic", images_at_once=5, **keys) as scribe:
+        seen = []
+        for n, crops in enumerate(scribe):
+            if n == stop_after:
+                return None
+            seen.append(crops.copy())
+            scribe.write(logits_of(crops, 7))
+    return np.concatenate(seen) if seen else None
+
+
+def a_store_of_any_teacher(tmp, data):
+    crops = write_store(tmp / "a.ferkd", data)
+    store, plain = ferkd.Store(tmp / "a.ferkd"), PlainStore(tmp / "a.ferkd")
+    assert (store.classes, store.teacher_classes, store.regions) == (3, 7, 4)
+    for i in range(len(store)):
+        z = logits_of(crops[4 * i:4 * i + 4], 7).astype(np.float64)
+        p = np.exp(z - z.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        mine = p[:, [5, 0, 3]]
+        labels, dense = store[i], store.dense(i)
+        assert np.abs(labels["inside"] - mine.sum(1)).max() < 1e-3
+        assert np.abs(labels["max"] - p.max(1)).max() < 2e-3
+        assert np.abs(dense - mine / mine.sum(1, keepdims=True)).max() < 1e-3
+        assert np.abs(dense.sum(1) - 1).max() < 1e-5
+        truth, others = plain.image(i)
+        assert truth == store.truth(i)
+        for r, (top, inside, _) in enumerate(others):
+            assert np.abs(plain.dense(top) - dense[r]).max() < 1e-5 and abs(inside - labels["inside"][r]) < 1e-5
+    # Interrupted and gone on with: the same bytes.
+    assert write_store(tmp / "b.ferkd", data, stop_after=2) is None
+    write_store(tmp / "b.ferkd", data)
+    assert (tmp / "a.ferkd").read_bytes() == (tmp / "b.ferkd").read_bytes()
+
+
+def crops_are_pillows(tmp, data):
+    from PIL import Image, ImageOps
+    with ferkd.Scribe(tmp / "c.ferkd", data, regions=2, size=20, filter="bilinear", scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0,
+                      images_at_once=100) as scribe:
+        crops = next(iter(scribe))
+        first = ImageOps.exif_transpose(Image.open(sorted((Path(data) / "ant").iterdir())[0])).convert("RGB")
+        side = min(first.size)
+        if first.size == (side, side):
+            want = first.resize((20, 20), Image.BILINEAR)
+        else:  # the central square: ten tries of the whole area cannot fit
+            x, y = (first.width - side) // 2, (first.height - side) // 2
+            want = first.crop((x, y, x + side, y + side)).resize((20, 20), Image.BILINEAR)
+        assert np.array_equal(crops[0], np.asarray(want))
+        scribe.write(np.zeros((len(crops), 3), np.float32))
+
+
+def batches_are_the_programs(tmp, data, program):
+    keys = dict(data=data, labels=tmp / "a.ferkd", method="ferkd", calibrate="max < 20%: discard; wrong: smooth 0.1",
+                size=24, batch=6, epochs=3, seed=4, regions_per_image=2)
+    loader = ferkd.Loader(threads=3, **keys)
+    assert loader.rules.startswith("max < 20%") and len(loader) == 3 * loader.batches_per_epoch
+    batches = [(x.copy(), y.copy()) for x, y in loader]
+    again = [(x, y) for x, y in ferkd.Loader(threads=1, **keys)]
+    assert len(batches) == len(loader) == len(again)
+    for (x, y), (u, v) in zip(batches, again):
+        assert np.array_equal(x, u) and np.array_equal(y, v)
+        assert np.abs(y.sum(1) - 1).max() < 1e-5
+        pixels = x * STD.reshape(3, 1, 1) + MEAN.reshape(3, 1, 1)
+        assert pixels.min() > -1e-5 and pixels.max() < 1 + 1e-5
+        assert np.abs(pixels * 255 - np.rint(pixels * 255)).max() < 1e-2  # they are bytes
+    loader.seek(2)
+    x, y = next(loader.rest())
+    assert np.array_equal(x, batches[2][0]) and np.array_equal(y, batches[2][1])
+    # What the program trains on has the same first loss as these targets give a network that knows nothing.
+    subprocess.run([program, "calibrate", str(tmp / "a.ferkd"), keys["calibrate"]], check=True, capture_output=True)
+    for wrong in (dict(keys, bogus=1), dict(keys, labels=""), dict(keys, batch=7)):
+        try:
+            ferkd.Loader(**wrong)
+            raise AssertionError(wrong)
+        except ferkd.Error as e:
+            assert str(e)
+
+
+def torch_trains(tmp, data):
+    try:
+        import torch
+    except ImportError:
+        print("torch is not here: its data set was not tested")
+        return
+    import ferkd.torch
+    keys = dict(data=data, labels=tmp / "a.ferkd", size=24, batch=6, epochs=2, seed=4)
+    regions = ferkd.torch.Regions(channels_last=True, **keys)
+    want = list(ferkd.Loader(**keys))
+    got = [b for _ in range(2) for b in torch.utils.data.DataLoader(regions, batch_size=None)]
+    assert len(got) == len(want)
+    for (x, y), (u, v) in zip(got, want):
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(x, torch.from_numpy(u)) and torch.equal(y, torch.from_numpy(v))
+
+
+def main():
+    program = str(Path(sys.argv[1]).resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        tmp = Path(folder)
+        data = make_data(tmp / "data")
+        a_store_of_any_teacher(tmp, data)
+        crops_are_pillows(tmp, data)
+        batches_are_the_programs(tmp, data, program)
+        torch_trains(tmp, data)
+    print("the Python module: stores, crops, batches as they should be")
+
+
+main()
