@@ -70,6 +70,7 @@ golden:
 	python3 tests/golden/make_images.py
 	python3 tests/golden/make_ops.py
 	python3 tests/golden/make_events.py
+	python3 tests/golden/make_torch.py
 	git diff --stat --exit-code tests/golden tests/data
 
 ## format: clang-format everything

@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "exchange/safetensors.h"
+#include "train/init.h"
 #include "train/schedule.h"
 
 /* An ONNX file that training starts from; a run that is resumed has its own copy. */
@@ -66,28 +66,6 @@ static ferkd_status student_input(fk_run *run)
     run->view_how = run->how;
     run->view_how.size_px = (uint32_t)(r->val_size ? r->val_size : r->size);
     return FERKD_OK;
-}
-
-/* Weights of another run; a tensor of another size (the head, for other classes) starts anew. */
-static ferkd_status load_init(fk_run *run)
-{
-    fk_safetensors *f = NULL;
-    char *path = NULL;
-
-    TRY(fk_path_join(&path, run->r->init, "best.safetensors"));
-    ferkd_status st = fk_safetensors_open(&f, path);
-    free(path);
-    TRY(st);
-    for (size_t i = 0; i < run->graph->n_params && st == FERKD_OK; i++) {
-        const fk_param *p = &run->graph->params[i];
-        st = fk_safetensors_copy(f, p->name, fk_graph_values(run->graph, (int)i), p->count);
-        if (st == FERKD_CORRUPT) {
-            fk_say(run->watch, "%s: starts anew (another size)", p->name);
-            st = FERKD_OK;
-        }
-    }
-    fk_safetensors_close(&f);
-    return st;
 }
 
 static fk_optim_options optim_options(const ferkd_recipe *r)
@@ -170,7 +148,7 @@ static ferkd_status make_plan(fk_run *run)
     } else {
         fk_graph_init(run->graph, (uint64_t)r->seed);
         if (r->init)
-            TRY_DONE(load_init(run));
+            TRY_DONE(fk_load_init(run->graph, r->init, run->watch));
     }
     TRY_DONE(fk_plan_new(&run->plan, run->graph, &o));
 done:

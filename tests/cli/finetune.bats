@@ -100,3 +100,17 @@ EOF
     [[ "$output" == *'"adapted":false'* ]]
     [ ! -e "$WORK/way3/teacher" ]
 }
+
+@test "weights come from run folders, safetensors and torch.save, by name" {
+    train "$WORK/origin" --method ce --precision f32
+    run train "$WORK/from-folder" --method ce --precision f32 --init "$WORK/origin"
+    [[ "$output" == *"22 of 22 tensors"* ]] || { echo "$output"; false; }
+    train "$WORK/from-file" --method ce --precision f32 --init "$WORK/origin/best.safetensors"
+    cmp "$WORK/from-folder/last.safetensors" "$WORK/from-file/last.safetensors" || [ "$(losses "$WORK/from-folder")" = "$(losses "$WORK/from-file")" ]
+    run train "$WORK/none" --method ce --init "$SOURCE/tests/golden/torch/state.pth"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"none of its tensors"* ]]
+    run train "$WORK/none" --method ce --init "$SOURCE/tests/golden/torch/evil.pth"
+    [ "$status" -eq 6 ]
+    [[ "$output" == *"not run"* ]]
+}

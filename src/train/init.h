@@ -1,0 +1,13 @@
+/* Weights that training starts from. */
+#ifndef FK_INIT_H
+#define FK_INIT_H
+
+#include "ferkd/status.h"
+#include "net/graph.h"
+
+/* Fill g from a run folder, a .safetensors file or what torch.save wrote (.pth, .pt, .bin), by the parameters' names.
+ * A tensor of another size (the head, for other classes) keeps what it has; what was taken, missing and left over is
+ * said through watch. FERKD_USAGE: nothing in the file has a name that is wanted. */
+FERKD_CHECK ferkd_status fk_load_init(fk_graph *g, const char *from, const ferkd_watch *watch);
+
+#endif
