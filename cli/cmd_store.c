@@ -4,7 +4,7 @@
 #include "base/mem.h"
 
 typedef struct options {
-    char *output;
+    char *output, *data, *type, *class_names;
     int64_t topk, prob_bits;
     bool json;
 } options;
@@ -13,7 +13,14 @@ typedef struct options {
 
 static const fk_option TABLE[] = {
     {"output", 'o', FK_OPT_TEXT, AT(output), NULL, 0, 0, NULL, "STORE",
-     "merge, convert: the store to write"},
+     "merge, convert, import: the store to write"},
+    {"data", 0, FK_OPT_TEXT, AT(data), NULL, 0, 0, NULL, "DATA",
+     "import: the images that the archives were made of"},
+    {"type", 0, FK_OPT_TEXT, AT(type), "marginal_smoothing_k5", 0, 0, NULL, "TYPE",
+     "import: what the archives hold: ori, hard, smoothing, marginal_smoothing_k5 (any k), "
+     "marginal_renorm"},
+    {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",
+     "import: names for IDX data, one a line"},
     {"topk", 'k', FK_OPT_INT, AT(topk), "0", 0, 1024, NULL, "K",
      "convert: keep so many probabilities a region; 0: all"},
     {"prob-bits", 0, FK_OPT_INT, AT(prob_bits), "0", 0, 16, NULL, "N",
@@ -175,11 +182,27 @@ static ferkd_status head(const options *o, int n, char **argv)
     return st;
 }
 
+static ferkd_status import(const options *o, int n, char **argv)
+{
+    ferkd_dataset *data = NULL;
+    ferkd_dataset_options how = {.class_names = o->class_names, .ignore_exif = true};
+    ferkd_watch watch = cli_watch();
+
+    TRY(need_output(o));
+    if (n != 1 || !o->data)
+        return fk_fail(FERKD_USAGE,
+                       "ferkd store import: one FOLDER of archives and --data are needed");
+    TRY(ferkd_dataset_open(&data, o->data, &how));
+    ferkd_status st = ferkd_fkd_import(data, argv[0], o->type, o->output, &watch);
+    ferkd_dataset_close(&data);
+    return st == FERKD_OK ? done(o->output) : st;
+}
+
 static const struct {
     const char *name;
     ferkd_status (*run)(const options *o, int n, char **argv);
-} VERBS[] = {{"info", info},       {"verify", verify}, {"merge", merge},
-             {"convert", convert}, {"diff", diff},     {"head", head}};
+} VERBS[] = {{"info", info}, {"verify", verify}, {"merge", merge},  {"convert", convert},
+             {"diff", diff}, {"head", head},     {"import", import}};
 
 static ferkd_status store(const options *o, int n, char **argv)
 {
@@ -189,7 +212,7 @@ static ferkd_status store(const options *o, int n, char **argv)
     }
     return fk_fail(
         FERKD_USAGE,
-        "ferkd store: info, verify, merge, convert, diff or head, and a STORE, are needed");
+        "ferkd store: info, verify, merge, convert, diff, head or import, and a STORE, are needed");
 }
 
 static ferkd_status run(int argc, char **argv)
@@ -209,8 +232,8 @@ static ferkd_status run(int argc, char **argv)
 
 const cli_command cli_store = {
     "store",
-    "look at label stores, check them, put parts together, pack anew, compare",
-    "info|verify|merge|convert|diff|head STORE ... [-o STORE]",
+    "look at label stores, check them, put parts together, pack anew, compare, import",
+    "info|verify|merge|convert|diff|head|import STORE ... [-o STORE]",
     "  info STORE ...             how stores were made, in a line each\n"
     "  verify STORE ...           check every block; damaged images are named, exit code 5\n"
     "  merge -o STORE PART ...    put together what \"ferkd label --part\" made, in any order; "
@@ -218,7 +241,10 @@ const cli_command cli_store = {
     "                             bytes are those of a store labelled at once\n"
     "  convert -o STORE STORE     pack anew with fewer probabilities (--topk) or other bits\n"
     "  diff STORE STORE           settings and labels that differ\n"
-    "  head STORE [N]             the labels of the first images\n\n"
+    "  head STORE [N]             the labels of the first images\n"
+    "  import -o STORE FOLDER     FKD's label archives of --data, with their own boxes; train "
+    "with\n"
+    "                             --ignore-exif, as FKD does\n\n"
     "  ferkd store merge -o labels.ferkd labels.ferkd.*of4\n"
     "  ferkd store verify labels.ferkd || ferkd label photos/train --teacher big.onnx --repair -o "
     "labels.ferkd",

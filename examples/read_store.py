@@ -37,7 +37,7 @@ class Store:
             raise ValueError(f"{path}: not a label store of format 2")
         (self.seed, self.images, self.regions, self.topk, self.classes, self.teacher_classes,
          flags) = struct.unpack_from("<QIIIIII", h, 16)
-        self.outside = bool(flags & 2)
+        self.outside, self.boxes = bool(flags & 2), bool(flags & 4)
         self.prob_bits = struct.unpack_from("<I", h, 104)[0]
         self.steps = (1 << self.prob_bits) - 1
         footer = self.bytes[-56:]
@@ -62,6 +62,8 @@ class Store:
 
     def label(self, bits, palette, rice):
         inside, largest = 1.0, None
+        if self.boxes:  # top, left, height, width, flip
+            self.box = [bits.take(16) for _ in range(4)] + [bits.take(1)]
         if self.outside:
             inside = mass(bits.take(MASS_BITS))
             if not bits.take(1):

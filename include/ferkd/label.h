@@ -21,6 +21,7 @@ typedef struct ferkd_store_info {
     ferkd_filter filter; /**< that regions were resized with */
     double temperature;  /**< the logits were divided by it */
     bool ignore_exif;    /**< regions are in the pixels as stored */
+    bool has_boxes;      /**< regions are told one by one, and do not follow from the seed */
     uint8_t dataset_fingerprint[16];
     uint8_t teacher_fingerprint[16];
     uint32_t prob_bits; /**< of a stored probability */
@@ -40,6 +41,7 @@ typedef struct ferkd_soft_label {
     float rest;            /**< 1 - their sum: spread evenly over the other classes */
     float inside;          /**< the teacher's probability for all the data set's classes together */
     float teacher_max;     /**< the teacher's largest probability over all its own classes */
+    ferkd_region region;   /**< in stores with boxes (has_boxes): where it is, pixels */
 } ferkd_soft_label;
 
 /** Caller's room for one label: topk entries each. */

@@ -127,6 +127,13 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_label(ferkd_model *teacher, const ferkd
                                                const ferkd_watch *watch,
                                                ferkd_label_result *result);
 
+/** FKD's label archives (a folder of .tar files of torch.save, as szq0214/FKD writes them) of data become a store that
+ *  keeps their boxes. type: "ori", "hard", "smoothing", "marginal_smoothing_k5" (any k), "marginal_renorm"; the archives do
+ *  not say it. Images without an archive are marked as skipped. FKD takes images as stored: open data with ignore_exif. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_fkd_import(const ferkd_dataset *data, const char *folder,
+                                                    const char *type, const char *path,
+                                                    const ferkd_watch *watch);
+
 /* --- evaluation -------------------------------------------------------------------------------- */
 
 typedef struct ferkd_eval_options {

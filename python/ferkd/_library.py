@@ -21,8 +21,7 @@ class Sampler(c.Structure):
 class StoreInfo(c.Structure):
     _fields_ = [("version", c.c_uint32), ("images", c.c_uint32), ("regions", c.c_uint32), ("topk", c.c_uint32),
                 ("classes", c.c_uint32), ("teacher_classes", c.c_uint32), ("sampler", Sampler), ("teacher_px", c.c_uint32),
-                ("filter", c.c_int), ("temperature", c.c_double), ("ignore_exif", c.c_bool),
-                ("dataset_fingerprint", c.c_uint8 * 16), ("teacher_fingerprint", c.c_uint8 * 16),
+                ("filter", c.c_int), ("temperature", c.c_double), ("ignore_exif", c.c_bool), ("has_boxes", c.c_bool), ("dataset_fingerprint", c.c_uint8 * 16), ("teacher_fingerprint", c.c_uint8 * 16),
                 ("prob_bits", c.c_uint32), ("file_bytes", c.c_uint64), ("labelled", c.c_uint32), ("skipped", c.c_uint32),
                 ("part", c.c_uint32), ("parts", c.c_uint32), ("first", c.c_uint32), ("here", c.c_uint32),
                 ("teacher", c.c_char_p), ("dataset", c.c_char_p)]
@@ -30,7 +29,8 @@ class StoreInfo(c.Structure):
 
 class SoftLabel(c.Structure):
     _fields_ = [("k", c.c_uint32), ("index", c.POINTER(c.c_uint16)), ("prob", c.POINTER(c.c_float)), ("rest", c.c_float),
-                ("inside", c.c_float), ("teacher_max", c.c_float)]
+                ("inside", c.c_float), ("teacher_max", c.c_float),
+                ("top", c.c_uint32), ("left", c.c_uint32), ("height", c.c_uint32), ("width", c.c_uint32), ("flip", c.c_bool)]
 
 
 class LabelRoom(c.Structure):

@@ -110,6 +110,63 @@ def batches_are_the_programs(tmp, data, program):
             assert str(e)
 
 
+def fkd_archives_come_in(tmp, data, program):
+    """Archives made by torch.save in FKD's layout, of every label type, imported: the dense labels and the boxes."""
+    try:
+        import torch
+    except ImportError:
+        print("torch is not here: FKD's archives were not tested")
+        return
+    from PIL import Image
+    rng = np.random.default_rng(3)
+    R, C = 6, 3
+    files = sorted(Path(data).rglob("*.*"))
+    for kind, k in (("marginal_smoothing_k2", 2), ("marginal_renorm", 2), ("smoothing", 1), ("hard", 1), ("ori", 3)):
+        for half, tensors in ((False, False), (True, False), (False, True)):
+            folder, want, boxes = tmp / f"fkd-{kind}-{half}-{tensors}", [], []
+            for f in files:
+                width, height = Image.open(f).size
+                h, w = rng.integers(1, height + 1, R), rng.integers(1, width + 1, R)
+                top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+                coords = np.stack([top / height, left / width, h / height, w / width], 1).astype(np.float32)
+                p = rng.dirichlet(np.ones(C), R).astype(np.float32)
+                order = np.argsort(-p, 1)[:, :k]
+                best = np.take_along_axis(p, order, 1)
+                label = {"ori": p, "hard": order[:, 0], "smoothing": np.stack([order[:, 0].astype(np.float32), best[:, 0]], 1)}.get(
+                    kind, np.stack([order.astype(np.float32), best], 1))
+                flip = rng.random(R) < 0.5
+                if half and label.dtype == np.float32:
+                    coords, label = coords.astype(np.float16), label.astype(np.float16)
+                    best = best.astype(np.float16).astype(np.float32)
+                dense = np.zeros((R, C))
+                if kind == "ori":
+                    dense = label.astype(np.float64)
+                elif kind == "hard":
+                    dense[np.arange(R), order[:, 0]] = 1
+                else:
+                    rest = 0 if kind == "marginal_renorm" else (1 - best.sum(1, keepdims=True)) / (C - k)
+                    dense += rest
+                    np.put_along_axis(dense, order, best / (best.sum(1, keepdims=True) if kind == "marginal_renorm" else 1), 1)
+                want.append(dense)
+                boxes.append(np.stack([top, left, h, w, flip], 1))
+                item = [coords, flip, label]
+                path = folder / "data" / f.parent.name / (f.name.split(".")[0] + ".tar")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.save([torch.from_numpy(np.ascontiguousarray(x)) for x in item] if tensors else item, path)
+            store = tmp / f"{folder.name}.ferkd"
+            subprocess.run([program, "store", "import", str(folder), "--data", str(data), "--type", kind, "-o", str(store)],
+                           check=True, capture_output=True)
+            got, plain = ferkd.Store(store), PlainStore(store)
+            for i in range(len(got)):
+                assert np.abs(got.dense(i) - want[i]).max() < (2e-3 if half and kind == "ori" else 1e-4), (kind, half, i)
+                index, prob, labels = got._labels(i)
+                mine = np.array([(x.top, x.left, x.height, x.width, x.flip) for x in labels])
+                assert np.array_equal(mine, boxes[i]), (kind, half, i)
+            assert plain.boxes
+    subprocess.run([program, "train", str(data), "--labels", str(store), "--ignore-exif", "--model", "small28", "--size", "28",
+                    "--batch", "6", "--epochs", "1", "--tune", "off", "-o", str(tmp / "fkd-run")], check=True, capture_output=True)
+
+
 def torch_trains(tmp, data):
     try:
         import torch
@@ -135,6 +192,7 @@ def main():
         a_store_of_any_teacher(tmp, data)
         crops_are_pillows(tmp, data)
         batches_are_the_programs(tmp, data, program)
+        fkd_archives_come_in(tmp, data, program)
         torch_trains(tmp, data)
     print("the Python module: stores, crops, batches as they should be")
 

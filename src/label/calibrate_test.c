@@ -166,7 +166,7 @@ static void measures_are_as_defined(void **state)
 {
     const uint16_t index[] = {3, 0, 1};
     const float prob[] = {0.6f, 0.2f, 0.1f};
-    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f};
+    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f, {{0, 0, 0, 0}, false}};
 
     (void)state;
     assert_true(near(ferkd_measure_of(FERKD_MAX, &l, 0, 5), 0.45));
@@ -244,7 +244,7 @@ static void target_by(const char *rules, float *target)
 {
     const uint16_t index[] = {3, 0, 1};
     const float prob[] = {0.6f, 0.2f, 0.1f};
-    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f};
+    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f, {{0, 0, 0, 0}, false}};
     ferkd_calibration *c = NULL;
     ferkd_treatment t;
     double sum = 0.0;

@@ -10,7 +10,7 @@
 #define SUM_BYTES 4
 
 ferkd_status fk_codec_init(fk_codec *c, uint32_t regions, uint32_t topk, uint32_t classes,
-                           uint32_t prob_bits, bool outside)
+                           uint32_t prob_bits, bool outside, bool boxes)
 {
     if (classes < 2 || classes > FK_MAX_CLASSES || regions < 1 || regions > FK_MAX_REGIONS ||
         topk < 1 || topk > classes || topk > FK_MAX_TOPK)
@@ -26,7 +26,8 @@ ferkd_status fk_codec_init(fk_codec *c, uint32_t regions, uint32_t topk, uint32_
                     .index_bits = fk_bits_for(classes - 1),
                     .prob_bits = prob_bits,
                     .steps = (1u << prob_bits) - 1,
-                    .outside = outside};
+                    .outside = outside,
+                    .boxes = boxes};
     if (fk_codec_most(c) > 1u << 30)
         return fk_fail(FERKD_LIMIT, "%u regions of top %u make a block of over 1 GiB", regions,
                        topk);
@@ -36,7 +37,8 @@ ferkd_status fk_codec_init(fk_codec *c, uint32_t regions, uint32_t topk, uint32_
 uint64_t fk_codec_most(const fk_codec *c)
 {
     uint64_t palette = (uint64_t)c->regions * c->topk;
-    uint64_t each = 2 * FK_MASS_BITS + 2 + (uint64_t)c->topk * (c->prob_bits + 40);
+    uint64_t each =
+        4 * FK_SIDE_BITS + 1 + 2 * FK_MASS_BITS + 2 + (uint64_t)c->topk * (c->prob_bits + 40);
 
     palette = palette < c->classes ? palette : c->classes;
     return FK_AT_BITS + SUM_BYTES + FK_READ_PAST +
@@ -146,13 +148,30 @@ static uint32_t take_top(fk_bit_reader *r, const fk_codec *c, const palette *p,
     return k;
 }
 
+static ferkd_region take_region(fk_bit_reader *r)
+{
+    ferkd_region region;
+
+    fk_bits_fill(r);
+    region.box.top = fk_bits_take(r, FK_SIDE_BITS);
+    region.box.left = fk_bits_take(r, FK_SIDE_BITS);
+    fk_bits_fill(r);
+    region.box.height = fk_bits_take(r, FK_SIDE_BITS);
+    region.box.width = fk_bits_take(r, FK_SIDE_BITS);
+    region.flip = fk_bits_take(r, 1);
+    return region;
+}
+
 static void take_label(fk_bit_reader *r, const fk_codec *c, const palette *p, ferkd_label_room room,
                        ferkd_soft_label *out)
 {
     float inside = 1.0f;
     float most = -1.0f; /* the first class's */
     uint32_t sum = 0;
+    ferkd_region region = {0};
 
+    if (c->boxes)
+        region = take_region(r);
     if (c->outside) {
         fk_bits_fill(r);
         inside = fk_mass_restore(fk_bits_take(r, FK_MASS_BITS));
@@ -176,6 +195,8 @@ static void take_label(fk_bit_reader *r, const fk_codec *c, const palette *p, fe
                               .prob = room.prob,
                               .rest = (float)(c->steps - sum) / (float)c->steps,
                               .inside = inside,
+                              .region = region,
+
                               .teacher_max = most < 0.0f ? inside * room.prob[0] : most};
 }
 

@@ -7,6 +7,7 @@
 #include "label/bits.h"
 
 #define FK_MASS_BITS 12
+#define FK_SIDE_BITS 16 /* each of a box's four numbers */
 #define FK_NEAR_BITS 4  /* a first probability within 2^-4 of 1 is told by its distance */
 #define FK_MAX_HIGH  23 /* of a rank's unary part */
 #define FK_BLOCK_MIN 11 /* bytes of a block without labels */
@@ -28,12 +29,14 @@ typedef struct fk_codec {
     uint32_t prob_bits;
     uint32_t steps; /* 2^prob_bits - 1 */
     bool outside;   /* inside and teacher_max are stored */
+    bool boxes;     /* regions are stored */
 } fk_codec;
 
 /* prob_bits 0: as few as keep each probability within 1/256 and the label within 0.01 total variation; 12 for up to
  * 64 classes. */
 FERKD_CHECK ferkd_status fk_codec_init(fk_codec *c, uint32_t regions, uint32_t topk,
-                                       uint32_t classes, uint32_t prob_bits, bool outside);
+                                       uint32_t classes, uint32_t prob_bits, bool outside,
+                                       bool boxes);
 
 /* The most that a block can take, in bytes. */
 uint64_t fk_codec_most(const fk_codec *c);

@@ -171,7 +171,7 @@ static void labels_are_as_exact_as_promised(void **state)
         fk_packer *p = NULL;
         const uint8_t *block;
         uint32_t n;
-        assert_int_equal(fk_codec_init(&c, N, K, C, 0, false), FERKD_OK);
+        assert_int_equal(fk_codec_init(&c, N, K, C, 0, false, false), FERKD_OK);
         assert_int_equal(fk_packer_new(&p, &c), FERKD_OK);
         for (uint32_t r = 0; r < N; r++) {
             make_probs(probs[r], (uint32_t)i, r, C);
@@ -233,7 +233,7 @@ static void nonsense_with_a_right_checksum_does_no_harm(void **state)
     fk_codec c;
 
     (void)state;
-    assert_int_equal(fk_codec_init(&c, N, K, C, 0, true), FERKD_OK);
+    assert_int_equal(fk_codec_init(&c, N, K, C, 0, true, false), FERKD_OK);
     for (uint32_t t = 0; t < 3000; t++) {
         fk_rng rng = fk_rng_at(t, FK_RNG_TEST, 0, 0);
         uint32_t n = 14 + fk_rng_below(&rng, 60);

@@ -17,6 +17,7 @@ struct fk_packer {
     uint16_t *count;         /* [regions]: of steps that are not 0 */
     uint16_t *inside, *most; /* [regions] */
     bool *most_is_first;     /* [regions] */
+    ferkd_region *region;    /* [regions]: of stores with boxes */
     uint32_t *uses, *rank;   /* [classes] */
     paint *palette;          /* [classes] */
     uint32_t n_palette;
@@ -41,6 +42,7 @@ ferkd_status fk_packer_new(fk_packer **out, const fk_codec *c)
     TRY_DONE(fk_calloc(&p->inside, c->regions, sizeof *p->inside, "labels"));
     TRY_DONE(fk_calloc(&p->most, c->regions, sizeof *p->most, "labels"));
     TRY_DONE(fk_calloc(&p->most_is_first, c->regions, sizeof *p->most_is_first, "labels"));
+    TRY_DONE(fk_calloc(&p->region, c->regions, sizeof *p->region, "labels"));
     TRY_DONE(fk_calloc(&p->uses, c->classes, sizeof *p->uses, "labels"));
     TRY_DONE(fk_calloc(&p->rank, c->classes, sizeof *p->rank, "labels"));
     TRY_DONE(fk_calloc(&p->palette, c->classes, sizeof *p->palette, "labels"));
@@ -67,6 +69,7 @@ void fk_packer_free(fk_packer **packer)
     free(p->inside);
     free(p->most);
     free(p->most_is_first);
+    free(p->region);
     free(p->uses);
     free(p->rank);
     free(p->palette);
@@ -149,6 +152,12 @@ void fk_packer_add_top(fk_packer *p, const uint16_t *class, const float *probs, 
     p->most_is_first[r] = fabsf(first - teacher_max) < 1.0f / 1024.0f;
 }
 
+void fk_packer_region(fk_packer *p, const ferkd_region *region)
+{
+    assert(p->regions < p->c.regions);
+    p->region[p->regions] = *region;
+}
+
 void fk_packer_add(fk_packer *p, const fk_verdict *v)
 {
     choose(&p->c, v->probs, p->top);
@@ -217,6 +226,14 @@ static void put_label(const fk_packer *p, fk_bit_writer *w, uint32_t r, const ui
     uint32_t last = p->c.steps;
     uint32_t left = p->c.steps;
 
+    if (p->c.boxes) {
+        const ferkd_region *at = &p->region[r];
+        fk_bits_put(w, at->box.top, FK_SIDE_BITS);
+        fk_bits_put(w, at->box.left, FK_SIDE_BITS);
+        fk_bits_put(w, at->box.height, FK_SIDE_BITS);
+        fk_bits_put(w, at->box.width, FK_SIDE_BITS);
+        fk_bits_put(w, at->flip, 1);
+    }
     if (p->c.outside) {
         fk_bits_put(w, p->inside[r], FK_MASS_BITS);
         fk_bits_put(w, p->most_is_first[r], 1);

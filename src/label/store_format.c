@@ -36,7 +36,7 @@ enum { /* places in the header */
        AT_CHECKSUM = FK_STORE_HEADER_BYTES - 8
 };
 
-enum { FLAG_IGNORE_EXIF = 1, FLAG_OUTSIDE = 2 };
+enum { FLAG_IGNORE_EXIF = 1, FLAG_OUTSIDE = 2, FLAG_BOXES = 4 };
 
 static void put_text(uint8_t *p, const char *text)
 {
@@ -61,8 +61,9 @@ void fk_store_header_write(uint8_t h[FK_STORE_HEADER_BYTES], const ferkd_store_i
     fk_put_u32(h + AT_TOPK, i->topk);
     fk_put_u32(h + AT_CLASSES, i->classes);
     fk_put_u32(h + AT_TEACHER_CLASSES, i->teacher_classes);
-    fk_put_u32(h + AT_FLAGS,
-               (i->ignore_exif ? FLAG_IGNORE_EXIF : 0u) | (outside ? (uint32_t)FLAG_OUTSIDE : 0u));
+    fk_put_u32(h + AT_FLAGS, (i->ignore_exif ? FLAG_IGNORE_EXIF : 0u) |
+                                 (outside ? (uint32_t)FLAG_OUTSIDE : 0u) |
+                                 (i->has_boxes ? (uint32_t)FLAG_BOXES : 0u));
     for (int k = 0; k < 5; k++)
         fk_put_f64(h + AT_SAMPLER + 8 * k, sampler[k]);
     fk_put_f64(h + AT_TEMPERATURE, i->temperature);
@@ -99,6 +100,7 @@ static void read_fields(const uint8_t *h, ferkd_store_info *i)
         .filter = (ferkd_filter)fk_u32le(h + AT_FILTER),
         .temperature = fk_f64le(h + AT_TEMPERATURE),
         .ignore_exif = fk_u32le(h + AT_FLAGS) & FLAG_IGNORE_EXIF,
+        .has_boxes = fk_u32le(h + AT_FLAGS) & FLAG_BOXES,
         .prob_bits = fk_u32le(h + AT_PROB_BITS),
         .part = fk_u32le(h + AT_PART),
         .parts = fk_u32le(h + AT_PARTS),
@@ -141,7 +143,7 @@ ferkd_status fk_store_header_read(const uint8_t *h, size_t n, ferkd_store_info *
               : info->part || info->first || info->here != info->images))
         return fk_fail(FERKD_CORRUPT, "%s: the header makes no sense; copy the store again", path);
     return fk_codec_init(codec, info->regions, info->topk, info->classes, info->prob_bits,
-                         fk_u32le(h + AT_FLAGS) & FLAG_OUTSIDE);
+                         fk_u32le(h + AT_FLAGS) & FLAG_OUTSIDE, info->has_boxes);
 }
 
 /* Magic, images labelled, images skipped, hash of all blocks, bytes of the file, hash of the directory, 8 bytes

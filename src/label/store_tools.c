@@ -139,6 +139,7 @@ static ferkd_status convert_image(const ferkd_store *from, uint32_t image, fk_la
         TRY(fk_labels_read(l, from, image));
     for (uint32_t r = 0; has && r < l->n; r++) {
         pad(&l->label[r], topk, class, prob);
+        fk_packer_region(p, &l->label[r].region);
         fk_packer_add_top(p, class, prob, l->label[r].inside, l->label[r].teacher_max);
     }
     fk_packer_seal(p, image, has ? FK_BLOCK_LABELLED : FK_BLOCK_SKIPPED,

@@ -181,7 +181,7 @@ ferkd_status fk_store_writer_open(fk_store_writer **out, const char *path,
     w->info.here = info->here ? info->here : info->images;
     w->next = info->first;
     TRY_DONE(fk_codec_init(&w->codec, info->regions, info->topk, info->classes, info->prob_bits,
-                           info->teacher_classes != info->classes));
+                           info->teacher_classes != info->classes, info->has_boxes));
     w->info.prob_bits = w->codec.prob_bits;
     if (fk_is_file(path) && !overwrite)
         TRY_DONE(look_at_sealed(path, &w->info, &done));

@@ -64,7 +64,9 @@ static ferkd_status add_image(sample *s, const ferkd_store *store, const ferkd_c
     ferkd_calibration_judge(c, 0.0, truth, w->labels.label, info->regions, w->treat);
     TRY(fk_grow(&s->spots, &s->cap, s->n + info->regions, sizeof *s->spots));
     for (uint32_t r = 0; r < info->regions; r++) {
-        ferkd_box b = ferkd_region_at(&info->sampler, image, r, width, height).box;
+        ferkd_box b = info->has_boxes
+                          ? w->labels.label[r].region.box
+                          : ferkd_region_at(&info->sampler, image, r, width, height).box;
         s->spots[s->n++] = (spot){.x = (b.left + b.width / 2.0) / width,
                                   .y = (b.top + b.height / 2.0) / height,
                                   .area = (double)b.width * b.height / ((double)width * height),

@@ -39,6 +39,8 @@ struct fk_feed {
     size_t input_floats, teacher_floats;
     uint32_t images, classes, regions, per_image, groups;
     ferkd_sampler sampler;
+    bool boxes; /* the store tells regions one by one */
+
     pthread_mutex_t lock; /* of orders and of the slots' counts */
     order orders[2];
     worker *workers;
@@ -110,7 +112,9 @@ static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, 
 {
     const ferkd_preprocess *how = &f->o.how;
     const ferkd_preprocess *t = f->o.teacher_how;
-    ferkd_region at = ferkd_region_at(&f->sampler, image, region, w->image.width, w->image.height);
+    ferkd_region at =
+        f->boxes ? w->labels.label[region].region
+                 : ferkd_region_at(&f->sampler, image, region, w->image.width, w->image.height);
 
     TRY(ferkd_image_crop_resize(&w->crop, &w->image, at.box, how->size_px, how->size_px,
                                 how->filter, at.flip));
@@ -282,6 +286,7 @@ ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o)
     f->sampler = o->store ? ferkd_store_about(o->store)->sampler
                           : (ferkd_sampler){(uint64_t)r->seed, r->scale_min, r->scale_max,
                                             r->ratio_min,      r->ratio_max, r->flip};
+    f->boxes = o->store && ferkd_store_about(o->store)->has_boxes;
     f->input_floats = input_size(&o->how);
     f->teacher_floats = input_size(o->teacher_how);
     fk_pixels_init(&f->pixels, &o->how, o->channels_last);

@@ -36,8 +36,23 @@ def save(name, value):
     (OUT / f"{name}.txt").write_text("\n".join(lines) + "\n")
 
 
+def fkd():
+    """FKD's archives (marginal smoothing, k = 2) of two images of tests/data/images, as its generator saves them."""
+    from PIL import Image
+    for folder, name, seed in (("ant", "rgb420", 1), ("bee", "rgb444", 2)):
+        rng = np.random.default_rng(seed)
+        width, height = Image.open(Path(__file__).parent.parent / "data" / "images" / f"{name}.jpg").size
+        h, w = rng.integers(1, height + 1, 3), rng.integers(1, width + 1, 3)
+        coords = np.stack([rng.integers(0, height - h + 1) / height, rng.integers(0, width - w + 1) / width, h / height, w / width], 1)
+        label = np.array([[[1, 0], [0.75, 0.125]], [[0, 3], [0.5, 0.25]], [[2, 1], [0.375, 0.25]]], np.float32)
+        path = OUT.parent / "fkd" / folder / f"{name}.tar"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save([coords.astype(np.float32), np.array([True, False, True]), label], path)
+
+
 def main():
     OUT.mkdir(exist_ok=True)
+    fkd()
     torch.manual_seed(1)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(4, 2))
     save("state", net.state_dict())
