@@ -13,14 +13,14 @@ typedef struct options {
 
 static const fk_option TABLE[] = {
     {"output", 'o', FK_OPT_TEXT, AT(output), NULL, 0, 0, NULL, "STORE",
-     "merge, convert, import: the store to write"},
+     "the store (export: folder) to write"},
     {"data", 0, FK_OPT_TEXT, AT(data), NULL, 0, 0, NULL, "DATA",
-     "import: the images that the archives were made of"},
+     "import, export: the images; export: default: where the store says they were"},
     {"type", 0, FK_OPT_TEXT, AT(type), "marginal_smoothing_k5", 0, 0, NULL, "TYPE",
      "import: what the archives hold: ori, hard, smoothing, marginal_smoothing_k5 (any k), "
      "marginal_renorm"},
     {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",
-     "import: names for IDX data, one a line"},
+     "import, export: names for IDX data, one a line"},
     {"topk", 'k', FK_OPT_INT, AT(topk), "0", 0, 1024, NULL, "K",
      "convert: keep so many probabilities a region; 0: all"},
     {"prob-bits", 0, FK_OPT_INT, AT(prob_bits), "0", 0, 16, NULL, "N",
@@ -198,11 +198,35 @@ static ferkd_status import(const options *o, int n, char **argv)
     return st == FERKD_OK ? done(o->output) : st;
 }
 
+static ferkd_status export(const options *o, int n, char **argv)
+{
+    ferkd_store *s = NULL;
+    ferkd_dataset *data = NULL;
+    ferkd_watch watch = cli_watch();
+
+    TRY(need_output(o));
+    if (n != 1)
+        return fk_fail(FERKD_USAGE, "ferkd store export: one STORE is needed");
+    TRY(ferkd_store_open(&s, argv[0]));
+    const ferkd_store_info *a = ferkd_store_about(s);
+    ferkd_dataset_options how = {.class_names = o->class_names, .ignore_exif = a->ignore_exif};
+    ferkd_status st = ferkd_dataset_open(&data, o->data ? o->data : a->dataset, &how);
+    if (st == FERKD_OK)
+        st = ferkd_fkd_export(s, data, o->output, &watch);
+    cli_progress_end();
+    if (st == FERKD_OK)
+        (void)printf("%s: archives of %u images, type marginal_smoothing_k%u\n", o->output,
+                     a->labelled, a->topk);
+    ferkd_dataset_close(&data);
+    ferkd_store_close(&s);
+    return st;
+}
+
 static const struct {
     const char *name;
     ferkd_status (*run)(const options *o, int n, char **argv);
-} VERBS[] = {{"info", info}, {"verify", verify}, {"merge", merge},  {"convert", convert},
-             {"diff", diff}, {"head", head},     {"import", import}};
+} VERBS[] = {{"info", info}, {"verify", verify}, {"merge", merge},   {"convert", convert},
+             {"diff", diff}, {"head", head},     {"import", import}, {"export", export}};
 
 static ferkd_status store(const options *o, int n, char **argv)
 {
@@ -210,9 +234,8 @@ static ferkd_status store(const options *o, int n, char **argv)
         if (strcmp(argv[1], VERBS[i].name) == 0)
             return VERBS[i].run(o, n - 1, argv + 2);
     }
-    return fk_fail(
-        FERKD_USAGE,
-        "ferkd store: info, verify, merge, convert, diff, head or import, and a STORE, are needed");
+    return fk_fail(FERKD_USAGE, "ferkd store: info, verify, merge, convert, diff, head, import or "
+                                "export, and a STORE, are needed");
 }
 
 static ferkd_status run(int argc, char **argv)
@@ -232,8 +255,8 @@ static ferkd_status run(int argc, char **argv)
 
 const cli_command cli_store = {
     "store",
-    "look at label stores, check them, put parts together, pack anew, compare, import",
-    "info|verify|merge|convert|diff|head|import STORE ... [-o STORE]",
+    "look at label stores, check them, put parts together, pack anew, compare, import, export",
+    "info|verify|merge|convert|diff|head|import|export STORE ... [-o STORE]",
     "  info STORE ...             how stores were made, in a line each\n"
     "  verify STORE ...           check every block; damaged images are named, exit code 5\n"
     "  merge -o STORE PART ...    put together what \"ferkd label --part\" made, in any order; "
@@ -244,7 +267,8 @@ const cli_command cli_store = {
     "  head STORE [N]             the labels of the first images\n"
     "  import -o STORE FOLDER     FKD's label archives of --data, with their own boxes; train "
     "with\n"
-    "                             --ignore-exif, as FKD does\n\n"
+    "                             --ignore-exif, as FKD does\n"
+    "  export -o FOLDER STORE     FKD's archives, which its own loader reads\n\n"
     "  ferkd store merge -o labels.ferkd labels.ferkd.*of4\n"
     "  ferkd store verify labels.ferkd || ferkd label photos/train --teacher big.onnx --repair -o "
     "labels.ferkd",

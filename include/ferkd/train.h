@@ -134,6 +134,12 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_fkd_import(const ferkd_dataset *data, c
                                                     const char *type, const char *path,
                                                     const ferkd_watch *watch);
 
+/** A store as FKD's archives, folder/SPLIT/CLASS/NAME.tar: type marginal_smoothing with as many classes as the store keeps.
+ *  FKD's loader gives the same dense labels. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_fkd_export(const ferkd_store *store,
+                                                    const ferkd_dataset *data, const char *folder,
+                                                    const ferkd_watch *watch);
+
 /* --- evaluation -------------------------------------------------------------------------------- */
 
 typedef struct ferkd_eval_options {

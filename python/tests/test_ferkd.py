@@ -163,6 +163,17 @@ def fkd_archives_come_in(tmp, data, program):
                 mine = np.array([(x.top, x.left, x.height, x.width, x.flip) for x in labels])
                 assert np.array_equal(mine, boxes[i]), (kind, half, i)
             assert plain.boxes
+    # And out: what FKD's loader makes of the archives is what the store says.
+    subprocess.run([program, "store", "export", str(tmp / "a.ferkd"), "-o", str(tmp / "out")], check=True, capture_output=True)
+    mine = ferkd.Store(tmp / "a.ferkd")
+    for i, f in enumerate(sorted(Path(data).rglob("*.*"), key=lambda f: (f.parent.name, f.name))):
+        coords, flip, label = torch.load(tmp / "out" / "data" / f.parent.name / (f.name.split(".")[0] + ".tar"))
+        if len(list(f.parent.glob(f.name.split(".")[0] + ".*"))) > 1:
+            continue  # names that differ behind their first dot share an archive
+        assert coords.shape == (4, 4) and flip.dtype == torch.bool and label.shape == (4, 2, 3)
+        dense = ((1 - label[:, 1].sum(1, keepdim=True)) / (3 - 3 + 1e-9)).clamp(0, 0).expand(4, 3).clone()
+        dense.scatter_(1, label[:, 0].long(), label[:, 1])
+        assert np.abs(dense.numpy() - mine.dense(i)).max() < 1e-6
     subprocess.run([program, "train", str(data), "--labels", str(store), "--ignore-exif", "--model", "small28", "--size", "28",
                     "--batch", "6", "--epochs", "1", "--tune", "off", "-o", str(tmp / "fkd-run")], check=True, capture_output=True)
 

@@ -141,4 +141,9 @@ EOF
     [ "$status" -eq 2 ]
     [[ "$output" == *"of another type"* ]]
     "$FERKD" train "$WORK/two" --labels "$WORK/fkd.ferkd" --ignore-exif --model small28 --size 28 --batch 4 --epochs 2 -o "$WORK/fkdrun"
+    # Out and in again: the same labels and boxes.
+    "$FERKD" store export "$WORK/fkd.ferkd" -o "$WORK/out"
+    [ -s "$WORK/out/two/ant/rgb420.tar" ]
+    "$FERKD" store import "$WORK/out" --data "$WORK/two" --type marginal_smoothing_k2 -o "$WORK/again.ferkd"
+    cmp "$WORK/fkd.ferkd" "$WORK/again.ferkd"
 }
