@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -291,6 +293,50 @@ static void interrupted_is_as_uninterrupted(void **state)
     free(want);
 }
 
+/* A disk that is full after so many bytes, for every number of bytes: the write says so, and with room again the same
+ * call goes on to the same bytes. */
+static void a_full_disk_loses_nothing(void **state)
+{
+    uint8_t *want = NULL;
+    uint8_t *got = NULL;
+    size_t n;
+    size_t m;
+    ferkd_store_info info = make_info();
+    struct rlimit before;
+
+    (void)state;
+    write_store();
+    assert_int_equal(fk_file_read(&want, &n, path, 1 << 20, false), FERKD_OK);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    for (size_t room = 0; room < n; room += 5) {
+        struct rlimit limit = {room, before.rlim_max};
+        fk_store_writer *w = NULL;
+        (void)unlink(path);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        ferkd_status st = fk_store_writer_open(&w, path, &info, CHUNK, false);
+        if (st == FERKD_OK)
+            st = write_until(w, IMAGES);
+        if (st == FERKD_OK)
+            st = fk_store_writer_commit(w);
+        fk_store_writer_close(&w);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_int_equal(st, FERKD_IO);
+        assert_non_null(strstr(ferkd_last_error(), path));
+        assert_false(fk_is_file(path));
+        assert_int_equal(fk_store_writer_open(&w, path, &info, CHUNK, false), FERKD_OK);
+        assert_int_equal(write_until(w, IMAGES), FERKD_OK);
+        assert_int_equal(fk_store_writer_commit(w), FERKD_OK);
+        fk_store_writer_close(&w);
+        assert_int_equal(fk_file_read(&got, &m, path, 1 << 20, false), FERKD_OK);
+        assert_int_equal(m, n);
+        assert_memory_equal(got, want, n);
+        free(got);
+        got = NULL;
+    }
+    free(want);
+}
+
 /* Flip one bit anywhere: opening or verifying says so, and nothing crashes. */
 static void every_flipped_bit_is_found(void **state)
 {
@@ -367,6 +413,7 @@ int main(void)
         cmocka_unit_test(labels_are_as_exact_as_promised),
         cmocka_unit_test(nonsense_with_a_right_checksum_does_no_harm),
         cmocka_unit_test_setup_teardown(interrupted_is_as_uninterrupted, begin, end),
+        cmocka_unit_test_setup_teardown(a_full_disk_loses_nothing, begin, end),
         cmocka_unit_test_setup_teardown(every_flipped_bit_is_found, begin, end),
         cmocka_unit_test_setup_teardown(other_settings_are_refused, begin, end),
         cmocka_unit_test_setup_teardown(a_newer_version_is_refused, begin, end),
