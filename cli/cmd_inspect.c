@@ -4,7 +4,7 @@
 typedef struct options {
     bool json, verify;
     int64_t image, suspects, epochs;
-    char *page, *data, *calibrate;
+    char *page, *sheet, *group, *data, *calibrate;
 } options;
 
 #define AT(field) offsetof(options, field)
@@ -19,12 +19,16 @@ static const fk_option TABLE[] = {
      "list the N images whose label the teacher disputes most, in all their regions"},
     {"page", 'p', FK_OPT_TEXT, AT(page), NULL, 0, 0, NULL, "FILE.html",
      "write a page: how sure the teacher is and how often right, where regions of each group lie"},
+    {"sheet", 0, FK_OPT_TEXT, AT(sheet), NULL, 0, 0, NULL, "FILE",
+     "write a contact sheet (.png or .html): the regions of --image, or of --group"},
+    {"group", 0, FK_OPT_CHOICE, AT(group), "ur", 0, 0, "ur|hr|ir", NULL,
+     "sheet: discarded, treated or kept regions"},
     {"data", 0, FK_OPT_TEXT, AT(data), NULL, 0, 0, NULL, "DATA",
-     "page, suspects: the images, for sizes and names; default: where the store says they were"},
+     "page, sheet, suspects: the images; default: where the store says they were"},
     {"calibrate", 0, FK_OPT_TEXT, AT(calibrate), "auto", 0, 0, NULL, "RULES",
-     "page: the rules that make the groups; \"ferkd calibrate --help\" explains"},
+     "page, sheet: the rules that make the groups; \"ferkd calibrate --help\" explains"},
     {"epochs", 'e', FK_OPT_INT, AT(epochs), "30", 1, 1000000, NULL, "N",
-     "page: length of the run, which the rules auto ask for"},
+     "page, sheet: length of the run, which the rules auto ask for"},
 };
 
 static const fk_option *table(size_t *n)
@@ -268,6 +272,22 @@ static ferkd_status write_page(const options *o, const ferkd_store *s)
     return st;
 }
 
+static ferkd_status write_sheet(const options *o, const ferkd_store *s)
+{
+    ferkd_dataset *d = NULL;
+    ferkd_group group = strcmp(o->group, "ur") == 0   ? FERKD_UR
+                        : strcmp(o->group, "hr") == 0 ? FERKD_HR
+                                                      : FERKD_IR;
+    ferkd_status st = find_data(o, s, &d);
+
+    if (st == FERKD_OK && !d)
+        st = fk_fail(FERKD_ABSENT, "a sheet needs the images: --data says where they are");
+    if (st == FERKD_OK)
+        st = ferkd_store_sheet(s, d, o->calibrate, (double)o->epochs, o->image, group, o->sheet);
+    ferkd_dataset_close(&d);
+    return st;
+}
+
 static ferkd_status inspect(const options *o, const char *path)
 {
     ferkd_store *s = NULL;
@@ -281,6 +301,8 @@ static ferkd_status inspect(const options *o, const char *path)
         TRY_DONE(list_suspects(o, s));
     } else if (o->page) {
         TRY_DONE(write_page(o, s));
+    } else if (o->sheet) {
+        TRY_DONE(write_sheet(o, s));
     } else if (o->image >= 0) {
         TRY_DONE(cli_print_labels(s, (uint32_t)o->image, o->json));
     } else {
@@ -314,7 +336,7 @@ static ferkd_status run(int argc, char **argv)
 const cli_command cli_inspect = {
     "inspect",
     "show what a label store holds",
-    "STORE [--json] [--verify] [--image N] [--suspects N] [--page FILE.html]",
+    "STORE [--json] [--verify] [--image N] [--suspects N] [--page FILE.html] [--sheet FILE]",
     "Prints how the store was made, its size, how sure the teacher was (quantiles and histogram "
     "of\n"
     "p, its largest probability), and how often it agrees with the ground truth; \"ferkd "
@@ -323,6 +345,8 @@ const cli_command cli_inspect = {
     "  ferkd inspect labels.ferkd\n"
     "  ferkd inspect labels.ferkd --image 17\n"
     "  ferkd inspect labels.ferkd --suspects 50\n"
-    "  ferkd inspect labels.ferkd --page labels.html",
+    "  ferkd inspect labels.ferkd --page labels.html\n"
+    "  ferkd inspect labels.ferkd --sheet discarded.png --group ur --epochs 10\n"
+    "  ferkd inspect labels.ferkd --sheet image17.html --image 17",
     table,
     run};

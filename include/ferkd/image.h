@@ -59,6 +59,10 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_image_load(ferkd_image *image, const ch
 
 FERKD_API void ferkd_image_fini(ferkd_image *image);
 
+/** The image as a PNG file in memory; the caller frees. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_image_encode_png(const ferkd_image *image, uint8_t **bytes,
+                                                          size_t *n);
+
 /** Give image this size; the pixels are undefined. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_image_shape(ferkd_image *image, uint32_t width,
                                                      uint32_t height, uint32_t channels);

@@ -60,6 +60,13 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_store_page(const ferkd_store *store, co
                                                     double visits, const ferkd_dataset *data,
                                                     const char *path);
 
+/** A contact sheet, PNG or HTML by path's ending: the regions of an image (drawn on it, and side by side), or, where image is
+ *  below 0, up to 64 regions of a group. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_store_sheet(const ferkd_store *store,
+                                                     const ferkd_dataset *data, const char *rules,
+                                                     double visits, int64_t image,
+                                                     ferkd_group group, const char *path);
+
 #ifdef __cplusplus
 }
 #endif

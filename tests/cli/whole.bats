@@ -187,6 +187,16 @@ EOF
     run "$FERKD" inspect "$WORK/c.ferkd" --page "$WORK/c.html" --calibrate "max < 30%: discard"
     [ "$status" -eq 0 ]
     [ "$(grep -c "<svg" "$WORK/c.html")" -eq 5 ]
+    "$FERKD" inspect "$WORK/c.ferkd" --sheet "$WORK/group.png" --group ur --calibrate "max < 30%: discard"
+    "$FERKD" inspect "$WORK/c.ferkd" --sheet "$WORK/image.png" --image 3 --calibrate "max < 30%: discard"
+    "$FERKD" inspect "$WORK/c.ferkd" --sheet "$WORK/image.html" --image 3
+    [ "$(grep -c "<figure" "$WORK/image.html")" -eq 8 ]
+    mkdir -p "$WORK/pngs/a" "$WORK/pngs/b"
+    cp "$WORK/group.png" "$WORK/pngs/a/"; cp "$WORK/image.png" "$WORK/pngs/b/" # they can be read
+    run "$FERKD" train "$WORK/pngs" --method ce --model small28 --size 28 --batch 2 --epochs 1 --on-bad-image stop -o "$WORK/pngrun"
+    [ "$status" -eq 0 ]
+    run "$FERKD" inspect "$WORK/c.ferkd" --sheet "$WORK/none.png" --group hr --calibrate fkd
+    [ "$status" -eq 3 ]
     python3 -c 'import sys,html.parser; html.parser.HTMLParser().feed(open(sys.argv[1]).read())' "$WORK/c.html"
 }
 
