@@ -19,6 +19,7 @@ typedef struct spot {
     double x, y, area; /* of the image's width, height, area */
     double p;
     ferkd_group group;
+    uint16_t truth;
     bool right;
 } spot;
 
@@ -72,6 +73,7 @@ static ferkd_status add_image(sample *s, const ferkd_store *store, const ferkd_c
                                   .area = (double)b.width * b.height / ((double)width * height),
                                   .p = (double)w->labels.label[r].teacher_max,
                                   .group = ferkd_group_of(w->treat[r]),
+                                  .truth = (uint16_t)truth,
                                   .right = w->labels.label[r].index[0] == truth};
     }
     return FERKD_OK;
@@ -158,45 +160,27 @@ static void write_areas(const sample *s, FILE *f)
     fk_plot_write(&p, f);
 }
 
-/* How sure the teacher is, by group (figure 2), and how often it is right when it is that sure. */
+/* How sure the teacher is, by group (figure 2). */
 static void write_surety(const sample *s, FILE *f)
 {
     fk_point bars[3][BINS];
-    fk_point right[BINS];
     fk_series series[3];
-    fk_series line = {NULL, FK_LINES, 2, 0.0, right, 0};
     double count[3][BINS] = {{0}};
-    double hits[BINS] = {0};
     fk_plot p = {.title = "The teacher's largest probability",
                  .x_name = "p, over all its own classes",
                  .y_name = "% of regions",
                  .series = series,
                  .x_high = 1.0,
                  .y_from_zero = true};
-    fk_plot q = {.title = "How often the teacher is right",
-                 .x_name = "p, over all its own classes",
-                 .y_name = "% of regions, among the data set's classes",
-                 .series = &line,
-                 .n = 1,
-                 .x_high = 1.0,
-                 .y_from_zero = true};
 
-    for (size_t i = 0; i < s->n; i++) {
-        int b = fk_min_int((int)(s->spots[i].p * BINS), BINS - 1);
-        count[s->spots[i].group][b]++;
-        hits[b] += s->spots[i].right;
-    }
+    for (size_t i = 0; i < s->n; i++)
+        count[s->spots[i].group][fk_min_int((int)(s->spots[i].p * BINS), BINS - 1)]++;
     for (int b = 0; b < BINS; b++) {
         double base = 0.0;
-        double all = count[0][b] + count[1][b] + count[2][b];
         for (int g = 0; g < 3; g++) { /* one upon the other */
             double y = base + 100.0 * count[g][b] / (double)fk_max_int((int)s->n, 1);
             bars[g][b] = (fk_point){(double)b / BINS, y, base, y};
             base = y;
-        }
-        if (all > 0.0) {
-            double y = 100.0 * hits[b] / all;
-            right[line.n++] = (fk_point){(b + 0.5) / BINS, y, y, y};
         }
     }
     for (int g = 0; g < 3; g++) {
@@ -207,7 +191,102 @@ static void write_surety(const sample *s, FILE *f)
             series[p.n++] = (fk_series){GROUPS[g], FK_BARS, g, 1.0 / BINS, bars[g], BINS};
     }
     fk_plot_write(&p, f);
-    fk_plot_write(&q, f);
+}
+
+enum { BY_SURETY, BY_AREA, BY_PLACE };
+
+/* What a region is looked at by: from 0 to 1. */
+static double measure_of(const spot *at, int by)
+{
+    double x = 2.0 * (at->x - 0.5);
+    double y = 2.0 * (at->y - 0.5);
+
+    return by == BY_SURETY ? at->p : by == BY_AREA ? at->area : fmin(sqrt(x * x + y * y), 1.0);
+}
+
+/* How often the teacher's first class is the ground truth. */
+static void write_right(const sample *s, int by, FILE *f)
+{
+    static const char *const names[] = {"p, over all its own classes", "share of the image",
+                                        "distance of the centre from the middle (1: the edge)"};
+    static const char *const titles[] = {"How often the teacher is right: by its surety",
+                                         "How often the teacher is right: by area",
+                                         "How often the teacher is right: by place"};
+    fk_point points[BINS];
+    fk_series line = {NULL, FK_LINES, 2, 0.0, points, 0};
+    double count[BINS] = {0};
+    double hits[BINS] = {0};
+    fk_plot p = {.title = titles[by],
+                 .x_name = names[by],
+                 .y_name = "% of regions, among the data set's classes",
+                 .series = &line,
+                 .n = 1,
+                 .x_high = 1.0};
+
+    for (size_t i = 0; i < s->n; i++) {
+        int b = fk_min_int((int)(measure_of(&s->spots[i], by) * BINS), BINS - 1);
+        count[b]++;
+        hits[b] += s->spots[i].right;
+    }
+    for (int b = 0; b < BINS; b++) {
+        if (count[b] < 5.0)
+            continue; /* too few to say */
+        double y = 100.0 * hits[b] / count[b];
+        double half = 196.0 * sqrt(y / 100.0 * (1.0 - y / 100.0) / count[b]);
+        points[line.n++] =
+            (fk_point){(b + 0.5) / BINS, y, fmax(y - half, 0.0), fmin(y + half, 100.0)};
+    }
+    if (line.n)
+        fk_plot_write(&p, f);
+}
+
+typedef struct class_count {
+    uint32_t class;
+    double regions, right;
+} class_count;
+
+static int by_right(const void *a, const void *b)
+{
+    const class_count *x = a;
+    const class_count *y = b;
+    double u = x->regions > 0.0 ? x->right / x->regions : 2.0;
+    double v = y->regions > 0.0 ? y->right / y->regions : 2.0;
+
+    return (u > v) - (u < v);
+}
+
+/* The classes that the teacher knows least. */
+static ferkd_status write_classes(const sample *s, const ferkd_store *store,
+                                  const ferkd_dataset *data, FILE *f)
+{
+    uint32_t classes = ferkd_store_about(store)->classes;
+    class_count *count = NULL;
+
+    TRY(fk_calloc(&count, classes, sizeof *count, "a table"));
+    for (uint32_t c = 0; c < classes; c++)
+        count[c].class = c;
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->spots[i].truth >= classes)
+            continue;
+        count[s->spots[i].truth].regions++;
+        count[s->spots[i].truth].right += s->spots[i].right;
+    }
+    qsort(count, classes, sizeof *count, by_right);
+    (void)fputs("<h2>Classes that the teacher knows least</h2>\n<table><tr><th>class</th>"
+                "<th>regions looked at</th><th>teacher right</th></tr>\n",
+                f);
+    for (uint32_t c = 0; c < classes && c < 20 && count[c].regions > 0.0; c++) {
+        (void)fputs("<tr><td>", f);
+        if (data)
+            fk_page_text(f, ferkd_dataset_class_name(data, count[c].class));
+        else
+            (void)fprintf(f, "%u", count[c].class);
+        (void)fprintf(f, "</td><td>%.0f</td><td>%.1f%%</td></tr>\n", count[c].regions,
+                      100.0 * count[c].right / count[c].regions);
+    }
+    (void)fputs("</table>\n", f);
+    free(count);
+    return FERKD_OK;
 }
 
 ferkd_status fk_write_store_figures(FILE *f, const ferkd_store *store, const ferkd_calibration *c,
@@ -224,7 +303,10 @@ ferkd_status fk_write_store_figures(FILE *f, const ferkd_store *store, const fer
     write_areas(&s, f);
     for (int g = 0; g < 3; g++)
         write_centres(&s, (ferkd_group)g, points, f);
+    for (int by = BY_SURETY; by <= BY_PLACE; by++)
+        write_right(&s, by, f);
     (void)fputs("</div>\n", f);
+    TRY_DONE(write_classes(&s, store, data, f));
 done:
     free(points);
     free(s.spots);
