@@ -1,6 +1,10 @@
 /* Does bf16 pay? A convolution that is all arithmetic, in both precisions. */
 #include "base/compat.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "engine/dnnl_glue.h"
 #include "engine/tune.h"
 
@@ -58,7 +62,12 @@ static int said(void)
 static bool has_tiles(void)
 {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("amx-bf16");
+    unsigned a;
+    unsigned b;
+    unsigned c;
+    unsigned d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1u); /* AMX-BF16 */
 #else
     return false;
 #endif
