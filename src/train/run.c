@@ -254,7 +254,6 @@ done:
 static ferkd_status begin_folder(fk_run *run, bool resume)
 {
     char *recipe = NULL;
-    char *choices = NULL;
 
     if (!resume && fk_is_file(run->last_path))
         return fk_fail(FERKD_USAGE,
@@ -269,10 +268,7 @@ static ferkd_status begin_folder(fk_run *run, bool resume)
         ferkd_status st = ferkd_recipe_save(run->r, recipe);
         free(recipe);
         TRY(st);
-        TRY(fk_path_join(&choices, run->r->run, "tune.txt"));
-        st = fk_tuner_save(run->tuner, choices);
-        free(choices);
-        TRY(st);
+        TRY(fk_student_save_choices(run));
     }
     if (resume && fk_is_file(run->last_path)) {
         TRY(fk_checkpoint_load(run->last_path, run->graph, &run->optim, run->accumulated,

@@ -51,6 +51,8 @@ void fk_run_close(fk_run *run);
 FERKD_CHECK ferkd_status fk_student_open(fk_run *run);
 /* Make the plan anew where sizes grow and the epoch at hand has another one. */
 FERKD_CHECK ferkd_status fk_student_fit(fk_run *run);
+/* What the tuner chose, into the run folder. */
+FERKD_CHECK ferkd_status fk_student_save_choices(const fk_run *run);
 
 /* From run->at to the last epoch. */
 FERKD_CHECK ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result);

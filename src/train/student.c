@@ -197,6 +197,17 @@ ferkd_status fk_student_open(fk_run *run)
     return make_card(run);
 }
 
+/* The choices so far, where a run that is resumed finds them. */
+ferkd_status fk_student_save_choices(const fk_run *run)
+{
+    char *path = NULL;
+
+    TRY(fk_path_join(&path, run->r->run, "tune.txt"));
+    ferkd_status st = fk_tuner_save(run->tuner, path);
+    free(path);
+    return st;
+}
+
 ferkd_status fk_student_fit(fk_run *run)
 {
     uint32_t size = fk_size_at(run->r, run->at.batch / run->batches_per_epoch);
@@ -205,5 +216,6 @@ ferkd_status fk_student_fit(fk_run *run)
         return FERKD_OK;
     run->how.size_px = size;
     fk_say(run->watch, "size %u px from here on", size);
-    return make_plan(run);
+    TRY(make_plan(run));
+    return fk_student_save_choices(run);
 }
