@@ -45,66 +45,117 @@ ferkd_group ferkd_group_of(ferkd_treatment t)
 
 /* --- judging ----------------------------------------------------------------------------------- */
 
-/* Is region i among the `share` lowest (highest) of its image? Exactly that many are; equals in
- * their order. (33% of 3 is one.) */
-static bool ranks(const fk_condition *when, double share, uint32_t truth, uint32_t classes,
-                  const ferkd_soft_label *labels, uint32_t n, uint32_t i)
-{
-    float v = ferkd_measure_of(when->measure, &labels[i], truth, classes);
-    uint32_t before = 0;
+#define RANKED \
+    1024 /* regions whose measures are worked out once for an image, not once for each other */
 
-    for (uint32_t j = 0; j < n; j++) {
-        float w = ferkd_measure_of(when->measure, &labels[j], truth, classes);
-        before += w < v || (w == v && j < i);
-    }
-    return when->kind == FK_LESS ? before < (uint32_t)(share * n + 0.1)
-                                 : before >= n - (uint32_t)((1.0 - share) * n + 0.1);
+/* One image that is judged. */
+typedef struct image {
+    const ferkd_soft_label *labels;
+    uint32_t n, truth;
+    double moment;
+    const fk_condition *ranked; /* the condition that v is about, or NULL */
+    float v[RANKED];
+} image;
+
+static float value_of(const ferkd_calibration *c, const image *im, const fk_condition *when,
+                      uint32_t i)
+{
+    return when == im->ranked
+               ? im->v[i]
+               : ferkd_measure_of(when->measure, &im->labels[i], im->truth, c->classes);
 }
 
-static bool holds(const ferkd_calibration *c, const fk_condition *when, double moment,
-                  uint32_t truth, const ferkd_soft_label *labels, uint32_t n, uint32_t i)
+/* Is region i among the `share` lowest (highest) of its image? Exactly that many are; equals in
+ * their order. (33% of 3 is one.) */
+static bool ranks(const ferkd_calibration *c, const image *im, const fk_condition *when,
+                  double share, uint32_t i)
 {
-    const ferkd_soft_label *l = &labels[i];
+    float v = value_of(c, im, when, i);
+    uint32_t before = 0;
 
+    for (uint32_t j = 0; j < im->n; j++) {
+        float w = value_of(c, im, when, j);
+        before += w < v || (w == v && j < i);
+    }
+    return when->kind == FK_LESS ? before < (uint32_t)(share * im->n + 0.1)
+                                 : before >= im->n - (uint32_t)((1.0 - share) * im->n + 0.1);
+}
+
+static bool is_ranked(const fk_condition *when)
+{
+    return (when->kind == FK_LESS || when->kind == FK_MORE) && when->bound.quantile &&
+           when->bound.scope == FK_OF_IMAGE;
+}
+
+static bool holds(const ferkd_calibration *c, const image *im, const fk_condition *when, uint32_t i)
+{
     if (when->kind == FK_WRONG || when->kind == FK_RIGHT)
-        return (l->index[0] == truth) == (when->kind == FK_RIGHT);
-    double at = fk_bound_at(&when->bound, moment);
-    if (when->bound.quantile && when->bound.scope == FK_OF_IMAGE)
-        return ranks(when, at, truth, c->classes, labels, n, i);
+        return (im->labels[i].index[0] == im->truth) == (when->kind == FK_RIGHT);
+    double at = fk_bound_at(&when->bound, im->moment);
+    if (is_ranked(when))
+        return ranks(c, im, when, at, i);
     if (when->bound.quantile) {
         if (when->kind == FK_LESS ? at <= 0.0 : at >= 1.0)
             return false; /* 0% and 100% cut nothing off */
-        int32_t class = when->bound.scope == FK_OF_CLASS ? (int32_t)truth : -1;
+        int32_t class = when->bound.scope == FK_OF_CLASS ? (int32_t)im->truth : -1;
         at = fk_survey_quantile(&c->survey, when->measure, class, at,
                                 when->kind == FK_LESS ? -0.5 : 0.5);
     }
-    double v = (double)ferkd_measure_of(when->measure, l, truth, c->classes);
+    double v = (double)value_of(c, im, when, i);
     return when->kind == FK_LESS ? v < at : v > at;
 }
 
-static ferkd_treatment treat(const ferkd_calibration *c, double moment, uint32_t truth,
-                             const ferkd_soft_label *labels, uint32_t n, uint32_t i)
+/* Measures of all regions, for the rule's first condition that ranks them. */
+static void rank_for(const ferkd_calibration *c, image *im, const fk_rule *rule)
 {
-    for (int r = 0; r < c->rules.n; r++) {
-        const fk_rule *rule = &c->rules.rule[r];
-        bool all = true;
-        for (int k = 0; all && k < rule->n; k++)
-            all = holds(c, &rule->when[k], moment, truth, labels, n, i);
-        if (!all)
+    im->ranked = NULL;
+    for (int k = 0; k < rule->n && im->n <= RANKED; k++) {
+        if (!is_ranked(&rule->when[k]))
             continue;
-        double amount = rule->by_measure ? (double)ferkd_measure_of(rule->amount_of, &labels[i],
-                                                                    truth, c->classes)
-                                         : rule->amount;
-        return (ferkd_treatment){rule->action, (float)amount};
+        for (uint32_t i = 0; i < im->n; i++)
+            im->v[i] = value_of(c, im, &rule->when[k], i);
+        im->ranked = &rule->when[k];
+        return;
     }
-    return (ferkd_treatment){FERKD_KEEP, 1.0f};
+}
+
+static ferkd_treatment treatment_of(const ferkd_calibration *c, const image *im,
+                                    const fk_rule *rule, uint32_t i)
+{
+    double amount = rule->by_measure ? (double)ferkd_measure_of(rule->amount_of, &im->labels[i],
+                                                                im->truth, c->classes)
+                                     : rule->amount;
+
+    return (ferkd_treatment){rule->action, (float)amount};
 }
 
 void ferkd_calibration_judge(const ferkd_calibration *c, double moment, uint32_t truth,
                              const ferkd_soft_label *labels, uint32_t n, ferkd_treatment *out)
 {
+    const float undecided = -1.0f; /* no amount */
+    image im;
+
+    im.labels = labels;
+    im.n = n;
+    im.truth = truth;
+    im.moment = moment;
     for (uint32_t i = 0; i < n; i++)
-        out[i] = treat(c, moment, truth, labels, n, i);
+        out[i] = (ferkd_treatment){FERKD_KEEP, undecided};
+    for (int r = 0; r < c->rules.n; r++) {
+        const fk_rule *rule = &c->rules.rule[r];
+        rank_for(c, &im, rule);
+        for (uint32_t i = 0; i < n; i++) {
+            bool all = out[i].amount == undecided;
+            for (int k = 0; all && k < rule->n; k++)
+                all = holds(c, &im, &rule->when[k], i);
+            if (all)
+                out[i] = treatment_of(c, &im, rule, i);
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (out[i].amount == undecided)
+            out[i].amount = 1.0f;
+    }
 }
 
 /* --- targets ----------------------------------------------------------------------------------- */
