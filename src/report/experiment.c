@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "train/recipe.h"
+#include "train/run.h"
 
 ferkd_status ferkd_experiment_open(ferkd_experiment **out, const char *file, const char *folder)
 {
@@ -140,21 +141,6 @@ static bool is_busy(const char *folder)
     return busy;
 }
 
-static void say(const ferkd_watch *watch, const char *format, ...) FK_PRINTF(2, 3);
-
-static void say(const ferkd_watch *watch, const char *format, ...)
-{
-    char line[512];
-    va_list args;
-
-    if (!watch || !watch->message)
-        return;
-    va_start(args, format);
-    (void)vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    watch->message(watch->ctx, line);
-}
-
 static ferkd_status run_trial(ferkd_experiment *e, uint32_t i, const ferkd_watch *watch)
 {
     fk_trial *t = &e->grid.trials[i];
@@ -172,7 +158,7 @@ static ferkd_status run_trial(ferkd_experiment *e, uint32_t i, const ferkd_watch
     TRY_DONE(fk_outcome_read(o, t)); /* another process may have finished it meanwhile */
     if (o->finished || is_busy(t->folder))
         goto done;
-    say(watch, "run %u/%u: %s", i + 1, e->grid.n_trials, t->folder);
+    fk_say(watch, "run %u/%u: %s", i + 1, e->grid.n_trials, t->folder);
     if (fk_is_file(last))
         TRY_DONE(ferkd_train_resume(t->folder, watch, &result));
     else
