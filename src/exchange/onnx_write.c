@@ -162,7 +162,8 @@ static Onnx__TensorProto *tensor(writer *w, const char *name, size_t n_dims, con
     if (w->st != FERKD_OK)
         return NULL;
     onnx__tensor_proto__init(t);
-    memcpy(copy, dims, n_dims * sizeof *copy);
+    for (size_t i = 0; i < n_dims; i++) /* a scalar has none */
+        copy[i] = dims[i];
     t->name = text(w, "%s", name);
     t->n_dims = n_dims;
     t->dims = copy;
