@@ -26,6 +26,12 @@ extern const cli_command cli_distill, cli_label, cli_inspect, cli_calibrate, cli
 FERKD_CHECK ferkd_status cli_parse(const cli_command *c, int argc, char **argv, void *base,
                                    int *n_positional, bool *help);
 
+/* What a command does with its options and its n words, argv[1] to argv[n]. */
+typedef ferkd_status cli_work(void *options, int n, char **argv);
+/* Parse argv into options (zeroed, of the command's table) and do the work, unless help was asked for. */
+FERKD_CHECK ferkd_status cli_run(const cli_command *c, int argc, char **argv, void *options,
+                                 cli_work *work);
+
 void cli_print_help(const cli_command *c, FILE *f);
 
 /* The watch that shows progress on a terminal, prints messages to stderr, and stops on SIGINT. */

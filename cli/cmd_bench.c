@@ -213,23 +213,22 @@ static ferkd_status bench_store(const options *o)
     return print_store(o, &result);
 }
 
+static ferkd_status work(void *base, int n, char **argv)
+{
+    const options *o = base;
+    bool store = n == 1 && strcmp(argv[1], "store") == 0;
+
+    if (n != 2 && !store)
+        return fk_fail(FERKD_USAGE,
+                       "ferkd bench: \"train MODEL\", \"infer MODEL\" or \"store\" is needed");
+    return store ? bench_store(o) : bench(o, argv[1], argv[2]);
+}
+
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n = 0;
-    bool help = false;
-    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
-    if (st == FERKD_OK)
-        st = cli_parse(&cli_bench, argc, argv, &o, &n, &help);
-    bool store = n == 1 && strcmp(argv[1], "store") == 0;
-    if (st == FERKD_OK && !help && n != 2 && !store)
-        st = fk_fail(FERKD_USAGE,
-                     "ferkd bench: \"train MODEL\", \"infer MODEL\" or \"store\" is needed");
-    if (st == FERKD_OK && !help)
-        st = store ? bench_store(&o) : bench(&o, argv[1], argv[2]);
-    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
-    return st;
+    return cli_run(&cli_bench, argc, argv, &o, work);
 }
 
 const cli_command cli_bench = {

@@ -98,19 +98,17 @@ static ferkd_status calibrate(const options *o, int n, char **argv)
     return st;
 }
 
+static ferkd_status work(void *base, int n, char **argv)
+{
+    return n < 1 ? fk_fail(FERKD_USAGE, "ferkd calibrate: a STORE is needed")
+                 : calibrate(base, n, argv);
+}
+
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n;
-    bool help = false;
 
-    TRY(fk_options_init(TABLE, FK_COUNT(TABLE), &o));
-    TRY(cli_parse(&cli_calibrate, argc, argv, &o, &n, &help));
-    if (help)
-        return FERKD_OK;
-    if (n < 1)
-        return fk_fail(FERKD_USAGE, "ferkd calibrate: a STORE is needed");
-    return calibrate(&o, n, argv);
+    return cli_run(&cli_calibrate, argc, argv, &o, work);
 }
 
 const cli_command cli_calibrate = {

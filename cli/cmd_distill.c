@@ -115,22 +115,21 @@ static ferkd_status distill(const options *o, const char *data)
     return st == FERKD_OK ? print_result(o, &result) : st;
 }
 
+static ferkd_status work(void *base, int n, char **argv)
+{
+    const options *o = base;
+
+    if (n != 1 || !o->teacher)
+        return fk_fail(FERKD_USAGE, "ferkd distill: one DATA and --teacher MODEL are needed; see "
+                                    "ferkd distill --help");
+    return distill(o, argv[1]);
+}
+
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n;
-    bool help = false;
-    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
-    if (st == FERKD_OK)
-        st = cli_parse(&cli_distill, argc, argv, &o, &n, &help);
-    if (st == FERKD_OK && !help && (n != 1 || !o.teacher))
-        st = fk_fail(FERKD_USAGE, "ferkd distill: one DATA and --teacher MODEL are needed; see "
-                                  "ferkd distill --help");
-    if (st == FERKD_OK && !help)
-        st = distill(&o, argv[1]);
-    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
-    return st;
+    return cli_run(&cli_distill, argc, argv, &o, work);
 }
 
 const cli_command cli_distill = {

@@ -127,21 +127,17 @@ done:
     return st;
 }
 
+static ferkd_status work(void *base, int n, char **argv)
+{
+    return n != 2 ? fk_fail(FERKD_USAGE, "ferkd eval: MODEL.onnx or RUN, and DATA are needed")
+                  : eval(base, argv[1], argv[2]);
+}
+
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n;
-    bool help = false;
-    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
-    if (st == FERKD_OK)
-        st = cli_parse(&cli_eval, argc, argv, &o, &n, &help);
-    if (st == FERKD_OK && !help && n != 2)
-        st = fk_fail(FERKD_USAGE, "ferkd eval: MODEL.onnx or RUN, and DATA are needed");
-    if (st == FERKD_OK && !help)
-        st = eval(&o, argv[1], argv[2]);
-    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
-    return st;
+    return cli_run(&cli_eval, argc, argv, &o, work);
 }
 
 const cli_command cli_eval = {"eval",

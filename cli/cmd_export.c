@@ -32,21 +32,17 @@ static ferkd_status export_run(const options *o, const char *path)
     return st;
 }
 
+static ferkd_status work(void *base, int n, char **argv)
+{
+    return n == 1 ? export_run(base, argv[1])
+                  : fk_fail(FERKD_USAGE, "ferkd export: one RUN folder is needed");
+}
+
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n;
-    bool help = false;
-    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
-    if (st == FERKD_OK)
-        st = cli_parse(&cli_export, argc, argv, &o, &n, &help);
-    if (st == FERKD_OK && !help && n != 1)
-        st = fk_fail(FERKD_USAGE, "ferkd export: one RUN folder is needed");
-    if (st == FERKD_OK && !help)
-        st = export_run(&o, argv[1]);
-    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
-    return st;
+    return cli_run(&cli_export, argc, argv, &o, work);
 }
 
 const cli_command cli_export = {

@@ -76,23 +76,22 @@ static ferkd_status info(const options *o, const char *what)
     return st;
 }
 
-static ferkd_status run(int argc, char **argv)
+static ferkd_status work(void *base, int n, char **argv)
 {
-    options o = {0};
-    int n;
-    bool help = false;
-
-    TRY(fk_options_init(TABLE, FK_COUNT(TABLE), &o));
-    TRY(cli_parse(&cli_info, argc, argv, &o, &n, &help));
-    if (help)
-        return FERKD_OK;
     if (n == 1)
-        return info(&o, argv[1]);
+        return info(base, argv[1]);
     if (n > 1)
         return fk_fail(FERKD_USAGE, "ferkd info: one MODEL is needed");
     for (uint32_t i = 0; ferkd_zoo_name(i); i++)
         (void)printf("%-14s %s\n", ferkd_zoo_name(i), ferkd_zoo_about(i));
     return FERKD_OK;
+}
+
+static ferkd_status run(int argc, char **argv)
+{
+    options o = {0};
+
+    return cli_run(&cli_info, argc, argv, &o, work);
 }
 
 const cli_command cli_info = {"info",

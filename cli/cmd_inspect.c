@@ -317,20 +317,17 @@ done:
     return st;
 }
 
+static ferkd_status work(void *base, int n, char **argv)
+{
+    return n == 1 ? inspect(base, argv[1])
+                  : fk_fail(FERKD_USAGE, "ferkd inspect: one STORE is needed");
+}
+
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n;
-    bool help = false;
-    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
-    if (st == FERKD_OK)
-        st = cli_parse(&cli_inspect, argc, argv, &o, &n, &help);
-    if (st == FERKD_OK && !help)
-        st = n == 1 ? inspect(&o, argv[1])
-                    : fk_fail(FERKD_USAGE, "ferkd inspect: one STORE is needed");
-    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
-    return st;
+    return cli_run(&cli_inspect, argc, argv, &o, work);
 }
 
 const cli_command cli_inspect = {

@@ -105,21 +105,18 @@ done:
     return st;
 }
 
+static ferkd_status work(void *base, int n, char **argv)
+{
+    if (n < 2)
+        return fk_fail(FERKD_USAGE, "ferkd predict: RUN or MODEL.onnx, and image files are needed");
+    return predict(base, argv[1], argv + 2, n - 1);
+}
+
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n;
-    bool help = false;
-    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
-    if (st == FERKD_OK)
-        st = cli_parse(&cli_predict, argc, argv, &o, &n, &help);
-    if (st == FERKD_OK && !help && n < 2)
-        st = fk_fail(FERKD_USAGE, "ferkd predict: RUN or MODEL.onnx, and image files are needed");
-    if (st == FERKD_OK && !help)
-        st = predict(&o, argv[1], argv + 2, n - 1);
-    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
-    return st;
+    return cli_run(&cli_predict, argc, argv, &o, work);
 }
 
 const cli_command cli_predict = {

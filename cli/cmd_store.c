@@ -228,7 +228,7 @@ static const struct {
 } VERBS[] = {{"info", info}, {"verify", verify}, {"merge", merge},   {"convert", convert},
              {"diff", diff}, {"head", head},     {"import", import}, {"export", export}};
 
-static ferkd_status store(const options *o, int n, char **argv)
+static ferkd_status store(void *o, int n, char **argv)
 {
     for (size_t i = 0; n >= 2 && i < FK_COUNT(VERBS); i++) {
         if (strcmp(argv[1], VERBS[i].name) == 0)
@@ -241,16 +241,8 @@ static ferkd_status store(const options *o, int n, char **argv)
 static ferkd_status run(int argc, char **argv)
 {
     options o = {0};
-    int n;
-    bool help = false;
-    ferkd_status st = fk_options_init(TABLE, FK_COUNT(TABLE), &o);
 
-    if (st == FERKD_OK)
-        st = cli_parse(&cli_store, argc, argv, &o, &n, &help);
-    if (st == FERKD_OK && !help)
-        st = store(&o, n, argv);
-    fk_options_fini(TABLE, FK_COUNT(TABLE), &o);
-    return st;
+    return cli_run(&cli_store, argc, argv, &o, store);
 }
 
 const cli_command cli_store = {

@@ -156,3 +156,19 @@ ferkd_model_options cli_model_options(const cli_teacher *t)
                                  .precision = t->precision,
                                  .tune = t->tune};
 }
+
+ferkd_status cli_run(const cli_command *c, int argc, char **argv, void *options, cli_work *work)
+{
+    size_t rows;
+    const fk_option *table = c->options(&rows);
+    int n = 0;
+    bool help = false;
+    ferkd_status st = fk_options_init(table, rows, options);
+
+    if (st == FERKD_OK)
+        st = cli_parse(c, argc, argv, options, &n, &help);
+    if (st == FERKD_OK && !help)
+        st = work(options, n, argv);
+    fk_options_fini(table, rows, options);
+    return st;
+}
