@@ -8,6 +8,7 @@
 #include "base/conveyor.h"
 #include "base/mem.h"
 #include "label/labels.h"
+#include "train/cutter.h"
 #include "train/loss.h"
 #include "train/mix.h"
 
@@ -15,9 +16,7 @@
 #define MAX_TRIES 64 /* unreadable images in a row before giving up */
 
 typedef struct worker {
-    ferkd_image image, crop;
-    uint8_t *file;
-    size_t file_cap;
+    fk_cutter cutter;
     fk_labels labels;       /* of the image at hand */
     ferkd_treatment *treat; /* [regions] */
     uint32_t *usable;       /* [regions]: those that are trained on, */
@@ -112,18 +111,18 @@ static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, 
 {
     const ferkd_preprocess *how = &f->o.how;
     const ferkd_preprocess *t = f->o.teacher_how;
-    ferkd_region at =
-        f->boxes ? w->labels.label[region].region
-                 : ferkd_region_at(&f->sampler, image, region, w->image.width, w->image.height);
+    ferkd_region at = f->boxes ? w->labels.label[region].region
+                               : ferkd_region_at(&f->sampler, image, region, w->cutter.image.width,
+                                                 w->cutter.image.height);
 
-    TRY(ferkd_image_crop_resize(&w->crop, &w->image, at.box, how->size_px, how->size_px,
-                                how->filter, at.flip));
-    fk_pixels_fill(&f->pixels, &w->crop, input);
+    TRY(ferkd_image_crop_resize(&w->cutter.crop, &w->cutter.image, at.box, how->size_px,
+                                how->size_px, how->filter, at.flip));
+    fk_pixels_fill(&f->pixels, &w->cutter.crop, input);
     if (!t)
         return FERKD_OK;
-    TRY(ferkd_image_crop_resize(&w->crop, &w->image, at.box, t->size_px, t->size_px, t->filter,
-                                at.flip));
-    fk_pixels_fill(&f->teacher_pixels, &w->crop, teacher);
+    TRY(ferkd_image_crop_resize(&w->cutter.crop, &w->cutter.image, at.box, t->size_px, t->size_px,
+                                t->filter, at.flip));
+    fk_pixels_fill(&f->teacher_pixels, &w->cutter.crop, teacher);
     return FERKD_OK;
 }
 
@@ -172,7 +171,7 @@ static ferkd_status fill_image(fk_feed *f, worker *w, uint32_t image, uint64_t p
     double moment = (double)epoch / fmax((double)f->o.recipe->epochs - 1.0, 1.0);
     uint32_t n = 0;
 
-    TRY(ferkd_dataset_image(f->o.data, image, &w->image, &w->file, &w->file_cap, NULL));
+    TRY(fk_cutter_load(&w->cutter, f->o.data, image));
     if (f->o.store)
         TRY(judge(f, w, image, moment, &n));
     for (uint32_t m = 0; m < f->per_image; m++) {
@@ -323,9 +322,7 @@ ferkd_status fk_feed_next(fk_feed *f, fk_feed_batch **batch)
 
 static void free_worker(worker *w)
 {
-    ferkd_image_fini(&w->image);
-    ferkd_image_fini(&w->crop);
-    free(w->file);
+    fk_cutter_fini(&w->cutter);
     fk_labels_fini(&w->labels);
     free(w->treat);
     free(w->usable);

@@ -14,17 +14,12 @@
 #include "label/packer.h"
 #include "label/store_format.h"
 #include "label/store_writer.h"
+#include "train/cutter.h"
 #include "train/judge.h"
 #include "train/model.h"
 
 #define CHUNK_REGIONS 256 /* about so many regions a chunk */
 #define SLOTS         3
-
-typedef struct worker {
-    ferkd_image image, crop;
-    uint8_t *file;
-    size_t file_cap;
-} worker;
 
 typedef struct slot {
     uint8_t *crops;  /* [images][regions][bytes of a crop] */
@@ -39,7 +34,7 @@ typedef struct job {
     uint32_t *map; /* [classes] */
     uint32_t classes, chunk, threads;
     size_t crop_bytes;
-    worker *workers;
+    fk_cutter *workers;
     slot slots[SLOTS];
     fk_judge judge;
     fk_packer *packer;
@@ -62,22 +57,6 @@ uint32_t fk_threads(uint32_t asked)
     return asked ? asked : cores > 0 ? (uint32_t)cores : 1;
 }
 
-/* One image: all its regions, cut and resized. */
-static ferkd_status cut_image(job *j, worker *w, uint32_t image, uint8_t *crops)
-{
-    const ferkd_preprocess *how = &j->teacher->how;
-
-    TRY(ferkd_dataset_image(j->data, image, &w->image, &w->file, &w->file_cap, NULL));
-    for (uint32_t r = 0; r < j->o->regions; r++) {
-        ferkd_region region =
-            ferkd_region_at(&j->o->sampler, image, r, w->image.width, w->image.height);
-        TRY(ferkd_image_crop_resize(&w->crop, &w->image, region.box, how->size_px, how->size_px,
-                                    how->filter, region.flip));
-        memcpy(crops + r * j->crop_bytes, w->crop.px, j->crop_bytes);
-    }
-    return FERKD_OK;
-}
-
 static ferkd_status fill(void *ctx, int worker_number, uint64_t batch, uint32_t i, int s)
 {
     job *j = ctx;
@@ -87,8 +66,10 @@ static ferkd_status fill(void *ctx, int worker_number, uint64_t batch, uint32_t 
     to->fault[i] = (fk_fault){0};
     if (image >= ferkd_dataset_images(j->data))
         return FERKD_OK;
-    ferkd_status st = cut_image(j, &j->workers[worker_number], (uint32_t)image,
-                                to->crops + i * j->o->regions * j->crop_bytes);
+    const ferkd_preprocess *how = &j->teacher->how;
+    ferkd_status st = fk_cutter_regions(&j->workers[worker_number], j->data, (uint32_t)image,
+                                        &j->o->sampler, j->o->regions, how->size_px, how->filter,
+                                        to->crops + i * j->o->regions * j->crop_bytes);
     if (st == FERKD_OK)
         return FERKD_OK;
     if (j->o->stop_on_bad_image || st == FERKD_MEMORY)
@@ -254,12 +235,7 @@ static ferkd_status allocate(job *j, const fk_codec *codec)
 
 static void release(job *j)
 {
-    for (uint32_t i = 0; j->workers && i < j->threads; i++) {
-        ferkd_image_fini(&j->workers[i].image);
-        ferkd_image_fini(&j->workers[i].crop);
-        free(j->workers[i].file);
-    }
-    free(j->workers);
+    fk_cutters_free(j->workers, j->threads);
     for (int i = 0; i < SLOTS; i++) {
         free(j->slots[i].crops);
         free(j->slots[i].fault);

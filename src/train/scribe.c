@@ -9,14 +9,9 @@
 #include "base/mem.h"
 #include "label/store_format.h"
 #include "label/store_writer.h"
+#include "train/cutter.h"
 #include "train/judge.h"
 #include "train/model.h"
-
-typedef struct worker {
-    ferkd_image image, crop;
-    uint8_t *file;
-    size_t file_cap;
-} worker;
 
 struct ferkd_scribe {
     const ferkd_dataset *data;
@@ -26,7 +21,7 @@ struct ferkd_scribe {
     fk_store_writer *writer;
     fk_packer *packer;
     fk_judge judge;
-    worker *workers;
+    fk_cutter *workers;
     uint32_t pending; /* images whose logits are awaited */
     bool *bad;        /* [pending] */
     size_t bad_cap;
@@ -129,12 +124,7 @@ void ferkd_scribe_close(ferkd_scribe **scribe)
 
     if (!s)
         return;
-    for (uint32_t i = 0; s->workers && i < s->o.threads; i++) {
-        ferkd_image_fini(&s->workers[i].image);
-        ferkd_image_fini(&s->workers[i].crop);
-        free(s->workers[i].file);
-    }
-    free(s->workers);
+    fk_cutters_free(s->workers, s->o.threads);
     fk_store_writer_close(&s->writer);
     fk_packer_free(&s->packer);
     fk_judge_fini(&s->judge);
@@ -152,20 +142,6 @@ static size_t crop_bytes(const ferkd_scribe *s)
     return (size_t)s->o.size_px * s->o.size_px * ferkd_dataset_channels(s->data);
 }
 
-static ferkd_status cut_image(const ferkd_scribe *s, worker *w, uint32_t image, uint8_t *crops)
-{
-    size_t each = crop_bytes(s);
-
-    TRY(ferkd_dataset_image(s->data, image, &w->image, &w->file, &w->file_cap, NULL));
-    for (uint32_t r = 0; r < s->o.regions; r++) {
-        ferkd_region at = ferkd_region_at(&s->o.sampler, image, r, w->image.width, w->image.height);
-        TRY(ferkd_image_crop_resize(&w->crop, &w->image, at.box, s->o.size_px, s->o.size_px,
-                                    s->o.filter, at.flip));
-        memcpy(crops + r * each, w->crop.px, each);
-    }
-    return FERKD_OK;
-}
-
 ferkd_status ferkd_scribe_crops(ferkd_scribe *s, uint32_t n, uint8_t *crops, uint32_t *first,
                                 uint32_t *got)
 {
@@ -179,10 +155,11 @@ ferkd_status ferkd_scribe_crops(ferkd_scribe *s, uint32_t n, uint8_t *crops, uin
     s->pending = *got;
 #pragma omp parallel num_threads((int)s->o.threads)
     {
-        worker *w = &s->workers[omp_get_thread_num()];
+        fk_cutter *w = &s->workers[omp_get_thread_num()];
 #pragma omp for schedule(dynamic)
         for (uint32_t i = 0; i < *got; i++) {
-            ferkd_status st = cut_image(s, w, at + i, crops + i * image_bytes);
+            ferkd_status st = fk_cutter_regions(w, s->data, at + i, &s->o.sampler, s->o.regions,
+                                                s->o.size_px, s->o.filter, crops + i * image_bytes);
             s->bad[i] = st != FERKD_OK;
             if (st == FERKD_OK)
                 continue;

@@ -5,33 +5,28 @@
 
 #include "base/conveyor.h"
 #include "base/mem.h"
+#include "train/cutter.h"
 
 #define SLOTS 3
-
-typedef struct worker {
-    ferkd_image image, crop;
-    uint8_t *file;
-    size_t file_cap;
-} worker;
 
 struct fk_view {
     const ferkd_dataset *data;
     fk_view_options o;
     fk_pixels pixels;
     fk_conveyor *belt;
-    worker *workers;
+    fk_cutter *workers;
     float *inputs[SLOTS];
     fk_fault *faults[SLOTS];
     size_t each; /* floats an image */
     uint32_t next;
 };
 
-static ferkd_status load(fk_view *v, worker *w, uint32_t image, float *dst)
+static ferkd_status load(fk_view *v, fk_cutter *w, uint32_t image, float *dst)
 {
     uint32_t size = v->o.how.size_px;
     uint32_t resize = (uint32_t)(size / v->o.how.crop_pct);
 
-    TRY(ferkd_dataset_image(v->data, image, &w->image, &w->file, &w->file_cap, NULL));
+    TRY(fk_cutter_load(w, v->data, image));
     TRY(ferkd_image_center(&w->crop, &w->image, resize, size, v->o.how.filter));
     fk_pixels_fill(&v->pixels, &w->crop, dst);
     return FERKD_OK;
@@ -107,12 +102,7 @@ void fk_view_free(fk_view **view)
     if (!v)
         return;
     fk_conveyor_free(&v->belt); /* first: its workers use the rest */
-    for (uint32_t i = 0; v->workers && i < v->o.threads; i++) {
-        ferkd_image_fini(&v->workers[i].image);
-        ferkd_image_fini(&v->workers[i].crop);
-        free(v->workers[i].file);
-    }
-    free(v->workers);
+    fk_cutters_free(v->workers, v->o.threads);
     for (int i = 0; i < SLOTS; i++) {
         free(v->inputs[i]);
         free(v->faults[i]);
