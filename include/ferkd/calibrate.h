@@ -73,9 +73,6 @@ FERKD_API void ferkd_calibration_free(ferkd_calibration **c);
 FERKD_API const char *ferkd_calibration_rules(const ferkd_calibration *c);
 /** For people: what was chosen and why, what the quantiles came out as. Lines. */
 FERKD_API const char *ferkd_calibration_words(const ferkd_calibration *c);
-/** Do the rules change while training goes on? */
-FERKD_API bool ferkd_calibration_moves(const ferkd_calibration *c);
-
 /** What is done with each of an image's n regions, at a moment of training from 0 (first epoch) to 1
  *  (last). Any number of threads. */
 FERKD_API void ferkd_calibration_judge(const ferkd_calibration *c, double moment, uint32_t truth,

@@ -25,7 +25,7 @@ typedef struct machine {
     fk_pickle **stack; /* NULL: a mark */
     size_t n, cap;
     fk_pickle **memo;
-    size_t n_memo, cap_memo;
+    size_t cap_memo;
 } machine;
 
 static const struct {

@@ -223,10 +223,9 @@ static ferkd_status surprise(const ferkd_calibration *c, const ferkd_store *stor
         uint32_t truth = ferkd_store_truth(store, i);
         uint32_t right = 0;
         bool has;
-        TRY(ferkd_store_has(store, i, &has));
+        TRY(fk_labels_find(l, store, i, &has));
         if (!has || truth >= info->classes)
             continue;
-        TRY(fk_labels_read(l, store, i));
         for (uint32_t r = 0; r < l->n; r++)
             right += l->label[r].index[0] == truth;
         for (uint32_t r = 0; right && r < l->n; r++, n++) {
@@ -271,18 +270,26 @@ done:
 
 /* --- life -------------------------------------------------------------------------------------- */
 
-static unsigned measures_by_class(const fk_rules *rules)
+/* Look at the store, where a rule asks for a quantile of it that is not known yet. */
+static ferkd_status survey_for_rules(ferkd_calibration *c, const ferkd_store *store)
 {
-    unsigned set = 0;
+    unsigned by_class = 0;
+    bool needed = false;
 
-    for (int r = 0; r < rules->n; r++) {
-        for (int k = 0; k < rules->rule[r].n; k++) {
-            const fk_condition *when = &rules->rule[r].when[k];
-            if (when->bound.quantile && when->bound.scope == FK_OF_CLASS)
-                set |= 1u << when->measure;
+    for (int r = 0; r < c->rules.n; r++) {
+        for (int k = 0; k < c->rules.rule[r].n; k++) {
+            const fk_condition *when = &c->rules.rule[r].when[k];
+            if (!when->bound.quantile || when->bound.scope == FK_OF_IMAGE)
+                continue;
+            needed = true;
+            if (when->bound.scope == FK_OF_CLASS)
+                by_class |= 1u << when->measure;
         }
     }
-    return set;
+    if (!needed || (c->survey.regions && !by_class))
+        return FERKD_OK;
+    fk_survey_fini(&c->survey);
+    return fk_survey_take(&c->survey, store, by_class);
 }
 
 /* What the store's quantiles came out as, for the first and the last epoch. */
@@ -321,7 +328,6 @@ static ferkd_status resolve(ferkd_calibration *c, const char *rules, const ferkd
     if (!text) {
         TRY(fk_survey_take(&c->survey, store, 0));
         fk_auto_choose(&c->survey, ferkd_store_about(store), visits, chosen, why);
-        fk_survey_fini(&c->survey);
         (void)fprintf(words, "%s\n", why);
         text = chosen;
     }
@@ -339,17 +345,17 @@ ferkd_status ferkd_calibration_new(ferkd_calibration **out, const char *rules,
 
     TRY(fk_calloc(&c, 1, sizeof *c, "calibration"));
     c->classes = ferkd_store_about(store)->classes;
+    if (ferkd_store_about(store)->labelled == 0) {
+        st = fk_fail(FERKD_USAGE, "%s: holds no labels", ferkd_store_path(store));
+        goto done;
+    }
     words = open_memstream(&c->words, &n);
     if (!words) {
         st = fk_fail(FERKD_MEMORY, "calibration: no memory");
         goto done;
     }
     TRY_DONE(resolve(c, rules, store, visits, words));
-    TRY_DONE(fk_survey_take(&c->survey, store, measures_by_class(&c->rules)));
-    if (c->survey.regions == 0) {
-        st = fk_fail(FERKD_USAGE, "%s: holds no labels", ferkd_store_path(store));
-        goto done;
-    }
+    TRY_DONE(survey_for_rules(c, store));
     if (c->rules.fit)
         TRY_DONE(fit_temperature(c, store));
     describe(c, words);
@@ -385,17 +391,6 @@ const char *ferkd_calibration_words(const ferkd_calibration *c)
     return c->words;
 }
 
-bool ferkd_calibration_moves(const ferkd_calibration *c)
-{
-    for (int r = 0; r < c->rules.n; r++) {
-        for (int k = 0; k < c->rules.rule[r].n; k++) {
-            if (c->rules.rule[r].when[k].bound.stops > 1)
-                return true;
-        }
-    }
-    return false;
-}
-
 ferkd_status ferkd_calibration_count(const ferkd_calibration *c, const ferkd_store *store,
                                      double moment, ferkd_calibration_counts *out)
 {
@@ -411,10 +406,9 @@ ferkd_status ferkd_calibration_count(const ferkd_calibration *c, const ferkd_sto
         uint32_t truth = ferkd_store_truth(store, i);
         uint32_t left = 0;
         bool has;
-        TRY_DONE(ferkd_store_has(store, i, &has));
+        TRY_DONE(fk_labels_find(&l, store, i, &has));
         if (!has)
             continue;
-        TRY_DONE(fk_labels_read(&l, store, i));
         ferkd_calibration_judge(c, moment, truth, l.label, l.n, t);
         for (uint32_t r = 0; r < l.n; r++) {
             ferkd_group g = ferkd_group_of(t[r]);

@@ -27,6 +27,14 @@ ferkd_status fk_labels_read(fk_labels *l, const ferkd_store *store, uint32_t ima
     return ferkd_store_labels(store, image, l->room, l->label);
 }
 
+ferkd_status fk_labels_find(fk_labels *l, const ferkd_store *store, uint32_t image, bool *has)
+{
+    ferkd_status st = fk_labels_read(l, store, image);
+
+    *has = st == FERKD_OK;
+    return st == FERKD_ABSENT ? FERKD_OK : st;
+}
+
 void fk_labels_fini(fk_labels *l)
 {
     free(l->label);

@@ -12,6 +12,9 @@ typedef struct fk_labels {
 
 FERKD_CHECK ferkd_status fk_labels_init(fk_labels *l, const ferkd_store *store);
 FERKD_CHECK ferkd_status fk_labels_read(fk_labels *l, const ferkd_store *store, uint32_t image);
+/* The same where the image may have been skipped: *has says whether there are labels. The block is checked once. */
+FERKD_CHECK ferkd_status fk_labels_find(fk_labels *l, const ferkd_store *store, uint32_t image,
+                                        bool *has);
 void fk_labels_fini(fk_labels *l);
 
 #endif

@@ -134,9 +134,7 @@ static ferkd_status convert_image(const ferkd_store *from, uint32_t image, fk_la
     uint32_t n;
     bool has;
 
-    TRY(ferkd_store_has(from, image, &has));
-    if (has)
-        TRY(fk_labels_read(l, from, image));
+    TRY(fk_labels_find(l, from, image, &has));
     for (uint32_t r = 0; has && r < l->n; r++) {
         pad(&l->label[r], topk, class, prob);
         fk_packer_region(p, &l->label[r].region);
@@ -237,12 +235,8 @@ static ferkd_status compare_image(const ferkd_store *a, const ferkd_store *b, ui
     bool in_b;
     bool differs = false;
 
-    TRY(ferkd_store_has(a, image, &in_a));
-    TRY(ferkd_store_has(b, image, &in_b));
-    if (in_a && in_b) {
-        TRY(fk_labels_read(&c->a, a, image));
-        TRY(fk_labels_read(&c->b, b, image));
-    }
+    TRY(fk_labels_find(&c->a, a, image, &in_a));
+    TRY(fk_labels_find(&c->b, b, image, &in_b));
     for (uint32_t r = 0; in_a && in_b && r < c->a.n; r++) {
         double most = 0.0;
         ferkd_soft_label_expand(&c->a.label[r], classes, c->p);

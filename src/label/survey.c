@@ -39,10 +39,9 @@ static ferkd_status add_image(fk_survey *s, const ferkd_store *store, uint32_t i
     uint32_t right = 0;
     bool has;
 
-    TRY(ferkd_store_has(store, image, &has));
+    TRY(fk_labels_find(l, store, image, &has));
     if (!has || truth >= s->classes)
         return FERKD_OK;
-    TRY(fk_labels_read(l, store, image));
     for (uint32_t r = 0; r < l->n; r++)
         right += l->label[r].index[0] == truth;
     s->images++;

@@ -54,10 +54,9 @@ ferkd_status ferkd_store_suspects(const ferkd_store *store, uint32_t n, ferkd_su
     for (uint32_t i = 0; i < info->images; i++) {
         uint32_t truth = ferkd_store_truth(store, i);
         bool has;
-        TRY_DONE(ferkd_store_has(store, i, &has));
+        TRY_DONE(fk_labels_find(&l, store, i, &has));
         if (!has || truth >= info->classes)
             continue;
-        TRY_DONE(fk_labels_read(&l, store, i));
         ferkd_suspect s = judge(&l, i, truth, info->classes, belief);
         if (s.score > 0.0f && (*found < n || (n && s.score > out[n - 1].score)))
             insert(out, n, found, s);

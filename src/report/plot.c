@@ -15,14 +15,11 @@ static const char *const COLORS[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
 
 typedef struct frame {
     double x_low, x_high, y_low, y_high;
-    bool x_log;
 } frame;
 
 static double x_of(const frame *a, double x)
 {
-    double v = a->x_log ? log10(fmax(x, 1e-300)) : x;
-
-    return LEFT + (v - a->x_low) / (a->x_high - a->x_low) * (WIDTH - LEFT - RIGHT);
+    return LEFT + (x - a->x_low) / (a->x_high - a->x_low) * (WIDTH - LEFT - RIGHT);
 }
 
 static double y_of(const frame *a, double y)
@@ -43,16 +40,14 @@ static void stretch(double *low, double *high, double v)
 static frame frame_of(const fk_plot *p)
 {
     const double far = (double)INFINITY;
-    frame a = {far, -far, p->y_from_zero ? 0.0 : far, -far, p->x_log};
+    frame a = {far, -far, p->y_from_zero ? 0.0 : far, -far};
 
     for (size_t s = 0; s < p->n; s++) {
         for (size_t i = 0; i < p->series[s].n; i++) {
             const fk_point *at = &p->series[s].points[i];
             double right = at->x + (p->series[s].kind == FK_BARS ? p->series[s].width : 0.0);
-            if (p->x_log && at->x <= 0.0)
-                continue;
-            stretch(&a.x_low, &a.x_high, p->x_log ? log10(at->x) : at->x);
-            stretch(&a.x_low, &a.x_high, p->x_log ? log10(right) : right);
+            stretch(&a.x_low, &a.x_high, at->x);
+            stretch(&a.x_low, &a.x_high, right);
             stretch(&a.y_low, &a.y_high, at->low);
             stretch(&a.y_low, &a.y_high, at->high);
         }
@@ -104,12 +99,10 @@ static void write_axes(const fk_plot *p, const frame *a, FILE *f)
         (void)fprintf(f, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.6g</text>\n", LEFT - 6,
                       y_of(a, v) + 4.0, fabs(v) < 1e-9 * step ? 0.0 : v);
     }
-    step = a->x_log ? 1.0 : step_of(a->x_high - a->x_low);
+    step = step_of(a->x_high - a->x_low);
     for (double v = ceil(a->x_low / step - 1e-9) * step; v <= a->x_high + 1e-9 * step; v += step) {
-        double shown = a->x_log ? pow(10.0, v) : v;
         (void)fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n",
-                      x_of(a, shown), HEIGHT - BOTTOM + 18,
-                      fabs(shown) < 1e-9 * step ? 0.0 : shown);
+                      x_of(a, v), HEIGHT - BOTTOM + 18, fabs(v) < 1e-9 * step ? 0.0 : v);
     }
     (void)fprintf(f,
                   "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>"

@@ -26,7 +26,6 @@ typedef struct fk_plot {
     size_t n;
     double x_low, x_high, y_low, y_high; /* all zero: as the points ask for */
     bool y_from_zero;
-    bool x_log; /* points with x <= 0 are left out */
 } fk_plot;
 
 void fk_plot_write(const fk_plot *p, FILE *f);

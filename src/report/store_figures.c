@@ -58,10 +58,10 @@ static ferkd_status add_image(sample *s, const ferkd_store *store, const ferkd_c
     uint32_t height;
     bool has;
 
-    TRY(ferkd_store_has(store, image, &has));
+    TRY(fk_labels_find(&w->labels, store, image, &has));
     if (!has || size_of(data, image, w, &width, &height) != FERKD_OK)
         return FERKD_OK; /* an image that cannot be read has no place in the sample */
-    TRY(fk_labels_read(&w->labels, store, image));
+
     ferkd_calibration_judge(c, 0.0, truth, w->labels.label, info->regions, w->treat);
     TRY(fk_grow(&s->spots, &s->cap, s->n + info->regions, sizeof *s->spots));
     for (uint32_t r = 0; r < info->regions; r++) {

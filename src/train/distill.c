@@ -219,8 +219,8 @@ ferkd_status ferkd_distill(const ferkd_distill_options *o, const ferkd_watch *wa
 
     *result = (ferkd_distill_result){.teacher_top1 = -1.0, .student_top1 = -1.0};
     TRY_DONE(find_places(&p, o->folder));
-    TRY_DONE(fk_make_folder(o->folder));
     TRY_DONE(ferkd_dataset_open(&data, o->data, &d));
+    TRY_DONE(fk_make_folder(o->folder));
     if (strcmp(o->adapt, "always") != 0)
         TRY_DONE(knows_classes(o, data, &knows));
     if (!knows && strcmp(o->adapt, "never") != 0)

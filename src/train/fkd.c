@@ -45,26 +45,33 @@ bool fk_fkd_parse(const char *word, fk_fkd_type *out)
 
 /* --- one archive ------------------------------------------------------------------------------- */
 
-/* FOLDER/SPLIT/CLASS/NAME.tar, as FKD's loader looks for it, or without SPLIT; NAME ends at its first dot. */
+ferkd_status fk_fkd_path(const ferkd_dataset *data, const char *folder, uint32_t image, char **out)
+{
+    const char *root = ferkd_dataset_path(data);
+    const char *name = ferkd_dataset_name(data, image);
+    size_t n = strlen(root);
+
+    while (n > 1 && root[n - 1] == '/')
+        n--;
+    size_t from = n;
+    while (from > 0 && root[from - 1] != '/')
+        from--;
+    return fk_asprintf(out, "%s/%.*s/%.*s.tar", folder, (int)(n - from), root + from,
+                       (int)strcspn(name, "."), name);
+}
+
+/* There, or without SPLIT. */
 static ferkd_status find_archive(const job *j, uint32_t image, char **out)
 {
     const char *name = ferkd_dataset_name(j->data, image);
-    const char *root = ferkd_dataset_path(j->data);
-    size_t n_root = strlen(root);
+    char *first = NULL;
 
-    while (n_root > 1 && root[n_root - 1] == '/')
-        n_root--;
-    size_t from = n_root;
-    while (from > 0 && root[from - 1] != '/')
-        from--;
-    int stem = (int)strcspn(name, ".");
-    TRY(fk_asprintf(out, "%s/%.*s/%.*s.tar", j->folder, (int)(n_root - from), root + from, stem,
-                    name));
-    if (fk_is_file(*out))
+    TRY(fk_fkd_path(j->data, j->folder, image, &first));
+    if (fk_is_file(first)) {
+        *out = first;
         return FERKD_OK;
-    char *first = *out;
-    *out = NULL;
-    ferkd_status st = fk_asprintf(out, "%s/%.*s.tar", j->folder, stem, name);
+    }
+    ferkd_status st = fk_asprintf(out, "%s/%.*s.tar", j->folder, (int)strcspn(name, "."), name);
     if (st == FERKD_OK && !fk_is_file(*out)) {
         st = fk_fail(FERKD_ABSENT, "%s: no labels there for %s", first, name);
         free(*out);

@@ -17,4 +17,9 @@ typedef enum fk_fkd_type {
 /* "ori", "hard", "smoothing", "marginal_smoothing_k5", "marginal_renorm" ...; false: none of them. */
 bool fk_fkd_parse(const char *word, fk_fkd_type *out);
 
+/* folder/SPLIT/CLASS/NAME.tar, where FKD's loader looks for the labels of an image: SPLIT is the data's own folder, NAME ends at
+ * its first dot. The caller frees. */
+FERKD_CHECK ferkd_status fk_fkd_path(const ferkd_dataset *data, const char *folder, uint32_t image,
+                                     char **out);
+
 #endif

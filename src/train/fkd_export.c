@@ -1,7 +1,7 @@
 /* A store as FKD's archives: marginal smoothing with as many classes as the store keeps. */
 #include "base/compat.h"
 
-#include "ferkd/train.h"
+#include "train/fkd.h"
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -69,20 +69,10 @@ static void put_region(job *j, uint32_t image, uint32_t r)
               j->top + ((size_t)r * 2 + 1) * info->topk);
 }
 
-/* FOLDER/SPLIT/CLASS/NAME.tar, where FKD's loader looks for it. */
+/* The archive's place, whose folder is made. */
 static ferkd_status archive_path(const job *j, uint32_t image, char **out)
 {
-    const char *root = ferkd_dataset_path(j->data);
-    const char *name = ferkd_dataset_name(j->data, image);
-    size_t n = strlen(root);
-
-    while (n > 1 && root[n - 1] == '/')
-        n--;
-    size_t from = n;
-    while (from > 0 && root[from - 1] != '/')
-        from--;
-    TRY(fk_asprintf(out, "%s/%.*s/%.*s.tar", j->folder, (int)(n - from), root + from,
-                    (int)strcspn(name, "."), name));
+    TRY(fk_fkd_path(j->data, j->folder, image, out));
     char *slash = strrchr(*out, '/');
     *slash = '\0';
     ferkd_status st = fk_make_folder(*out);

@@ -39,28 +39,6 @@ static ferkd_status check(const ferkd_recipe *r)
     return FERKD_OK;
 }
 
-static ferkd_status open_input(ferkd_loader *l)
-{
-    const ferkd_recipe *r = &l->recipe;
-    bool grey = ferkd_dataset_channels(l->data) == 1;
-
-    l->how = ferkd_preprocess_defaults();
-    l->how.size_px = (uint32_t)r->size;
-    l->how.filter = ferkd_filter_parse(r->filter);
-    l->how.channels = grey ? 1 : 3;
-    for (int i = 0; grey && i < 3; i++)
-        l->how.mean[i] = l->how.std[i] = 0.5;
-    if (r->mean)
-        TRY(fk_triple_parse(l->how.mean, r->mean, "mean"));
-    if (r->std)
-        TRY(fk_triple_parse(l->how.std, r->std, "std"));
-    for (int i = 0; i < 3; i++) {
-        if (!(l->how.std[i] > 0))
-            return fk_fail(FERKD_USAGE, "std must be above 0");
-    }
-    return FERKD_OK;
-}
-
 static ferkd_status open_labels(ferkd_loader *l)
 {
     const ferkd_recipe *r = &l->recipe;
@@ -81,7 +59,7 @@ static ferkd_status open_all(ferkd_loader *l)
 
     TRY(check(r));
     TRY(ferkd_dataset_open(&l->data, r->data, &d));
-    TRY(open_input(l));
+    TRY(fk_recipe_input(r, ferkd_dataset_channels(l->data), &l->how));
     TRY(open_labels(l));
     uint64_t each = ferkd_dataset_images(l->data) / (uint64_t)r->batch;
     if (each == 0)

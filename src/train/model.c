@@ -40,6 +40,26 @@ ferkd_status fk_triple_parse(double out[3], const char *text, const char *what)
     return FERKD_OK;
 }
 
+ferkd_status fk_recipe_input(const ferkd_recipe *r, uint32_t channels, ferkd_preprocess *how)
+{
+    *how = ferkd_preprocess_defaults();
+    how->size_px = (uint32_t)r->size;
+    how->crop_pct = r->crop_pct;
+    how->filter = ferkd_filter_parse(r->filter);
+    how->channels = channels == 1 ? 1 : 3;
+    for (int i = 0; channels == 1 && i < 3; i++)
+        how->mean[i] = how->std[i] = 0.5;
+    if (r->mean)
+        TRY(fk_triple_parse(how->mean, r->mean, "--mean"));
+    if (r->std)
+        TRY(fk_triple_parse(how->std, r->std, "--std"));
+    for (int i = 0; i < 3; i++) {
+        if (!(how->std[i] > 0))
+            return fk_fail(FERKD_USAGE, "--std must be above 0");
+    }
+    return FERKD_OK;
+}
+
 /* "mean": [..] of a card, on `range`. */
 static bool card_triple(const json_t *a, double range, double out[3])
 {

@@ -37,6 +37,10 @@ FERKD_CHECK ferkd_status fk_model_save_choices(const ferkd_model *m, const char 
 /* Parse "a,b,c" (or one number for all): 0..1, or 0..255 where one is above 1. */
 FERKD_CHECK ferkd_status fk_triple_parse(double out[3], const char *text, const char *what);
 
+/* The student's input, as a recipe says it; channels: of the data, 1 or 3. */
+FERKD_CHECK ferkd_status fk_recipe_input(const ferkd_recipe *r, uint32_t channels,
+                                         ferkd_preprocess *how);
+
 /* The JSON that goes with a model: preprocessing and classes. The caller frees. */
 FERKD_CHECK ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, char *const *names,
                                        uint32_t classes);

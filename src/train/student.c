@@ -33,7 +33,6 @@ static ferkd_status said_of_input(fk_run *run)
     const ferkd_recipe *r = run->r;
     ferkd_model_options o = {.size_px = (uint32_t)r->size, .mean = r->mean, .std = r->std};
     ferkd_model *m = NULL;
-    bool grey = ferkd_dataset_channels(run->data) == 1;
 
     if (run->onnx) {
         TRY(ferkd_model_open(&m, run->onnx_path, &o));
@@ -42,15 +41,7 @@ static ferkd_status said_of_input(fk_run *run)
         ferkd_model_close(&m);
         return FERKD_OK;
     }
-    run->how = ferkd_preprocess_defaults();
-    run->how.crop_pct = r->crop_pct;
-    run->how.filter = ferkd_filter_parse(r->filter);
-    run->how.channels = grey ? 1 : 3;
-    for (int i = 0; grey && i < 3; i++)
-        run->how.mean[i] = run->how.std[i] = 0.5;
-    if (r->mean)
-        TRY(fk_triple_parse(run->how.mean, r->mean, "--mean"));
-    return r->std ? fk_triple_parse(run->how.std, r->std, "--std") : FERKD_OK;
+    return fk_recipe_input(r, ferkd_dataset_channels(run->data), &run->how);
 }
 
 static ferkd_status student_input(fk_run *run)
@@ -58,10 +49,6 @@ static ferkd_status student_input(fk_run *run)
     const ferkd_recipe *r = run->r;
 
     TRY(said_of_input(run));
-    for (int i = 0; i < 3; i++) {
-        if (!(run->how.std[i] > 0))
-            return fk_fail(FERKD_USAGE, "--std must be above 0");
-    }
     run->how.size_px = fk_size_at(r, 0);
     run->view_how = run->how;
     run->view_how.size_px = (uint32_t)(r->val_size ? r->val_size : r->size);
