@@ -19,7 +19,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_distill, cli_label, cli_inspect, cli_calibrate, cli_experiment,
-    cli_train, cli_eval, cli_predict, cli_export, cli_info, cli_bench, cli_store;
+    cli_train, cli_eval, cli_run_tensor, cli_predict, cli_export, cli_info, cli_bench, cli_store;
 
 /* Parse argv (its [0] is the command) into base by the command's table; positional arguments are
  * moved to the front of argv + 1 and counted. *help: --help was given and printed. */

@@ -2,8 +2,9 @@
 #include "cli.h"
 
 static const cli_command *const COMMANDS[] = {
-    &cli_distill,    &cli_label, &cli_inspect, &cli_calibrate, &cli_store, &cli_train,
-    &cli_experiment, &cli_eval,  &cli_predict, &cli_export,    &cli_info,  &cli_bench};
+    &cli_distill, &cli_label,      &cli_inspect, &cli_calibrate,  &cli_store,
+    &cli_train,   &cli_experiment, &cli_eval,    &cli_run_tensor, &cli_predict,
+    &cli_export,  &cli_info,       &cli_bench};
 
 static void print_usage(FILE *f)
 {

@@ -56,6 +56,21 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_model_map(const ferkd_model *m, const f
 FERKD_API FERKD_CHECK ferkd_status ferkd_model_run(ferkd_model *m, const float *inputs,
                                                    uint32_t count, float *logits);
 
+/** One tensor through a network, as it is. */
+typedef struct ferkd_run_options {
+    const char *model;     /**< MODEL.onnx, a run folder, or a name that "ferkd info" lists */
+    const char *weights;   /**< of a name: .safetensors, .pth; of a run folder: "best", "last" */
+    uint32_t classes;      /**< of a name; 0: 1000 */
+    const char *input;     /**< X.npy */
+    const char *output;    /**< Y.npy, written whole or not at all */
+    const char *precision; /**< NULL: "f32" */
+} ferkd_run_options;
+
+/** Run X.npy, [N, ...], through a network and write the first output, f32. No preprocessing, no class names are
+ *  needed; an ONNX model's open dimensions are the tensor's. shape, char[size], receives the output's shape, "2x1000". */
+FERKD_API FERKD_CHECK ferkd_status ferkd_run(const ferkd_run_options *o, const ferkd_watch *watch,
+                                             char *shape, size_t size);
+
 /** Write the model of a run folder as ONNX (opset 13, free batch), its classes and preprocessing in
  *  the metadata and in a JSON file beside it. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_model_export(const ferkd_model *m, const char *path);

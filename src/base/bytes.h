@@ -54,4 +54,25 @@ static inline double fk_f64le(const uint8_t *p)
     return v;
 }
 
+/* IEEE 754's half precision. */
+static inline float fk_half_value(uint32_t h)
+{
+    uint32_t exponent = h >> 10 & 31;
+    float fraction = (float)(h & 1023) / 1024.0f;
+    float v = exponent == 0    ? ldexpf(fraction, -14)
+              : exponent == 31 ? (h & 1023 ? NAN : INFINITY)
+                               : ldexpf(1.0f + fraction, (int)exponent - 15);
+
+    return h >> 15 ? -v : v;
+}
+
+static inline float fk_bf16_value(uint32_t h)
+{
+    uint32_t bits = h << 16;
+    float v;
+
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
 #endif

@@ -26,6 +26,11 @@
 
 #define FK_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
+static inline size_t fk_max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static inline size_t fk_min_size(size_t a, size_t b)
 {
     return a < b ? a : b;

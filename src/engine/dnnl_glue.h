@@ -91,6 +91,23 @@ typedef struct fk_dense_args {
 
 FERKD_CHECK ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a);
 
+/* C = alpha A B + beta C, row-major, A m x k, B k x n after turning those that are to be turned; rows are lda, ldb, ldc
+ * apart. By the calling thread alone where it is one of a team's. */
+typedef struct fk_gemm_args {
+    bool turn_a, turn_b;
+    size_t m, n, k;
+    float alpha;
+    const float *a;
+    size_t lda;
+    const float *b;
+    size_t ldb;
+    float beta;
+    float *c;
+    size_t ldc;
+} fk_gemm_args;
+
+void fk_gemm(const fk_gemm_args *g);
+
 FERKD_CHECK ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_md *a, const fk_md *b,
                                       const fk_md *dst);
 

@@ -1,4 +1,4 @@
-/* Activations (oneDNN's, in whatever layout the input has), hard sigmoid (ours) and dropout. */
+/* Activations (oneDNN's, in whatever layout the input has; others are ours) and dropout. */
 #include "base/compat.h"
 
 #include "engine/step.h"
@@ -19,64 +19,113 @@ static ferkd_status act_backward(fk_plan *p, fk_step *s)
     return fk_run(p, s, RUN_BACK);
 }
 
-/* y = clip(a x + b, 0, 1) */
-static ferkd_status hardsigmoid_forward(fk_plan *p, fk_step *s)
+/* --- ours: one function and one slope each ---------------------------------------------------- */
+
+static float softplus(float x)
+{
+    return x > 20.0f ? x : log1pf(expf(x));
+}
+
+static float own(const fk_node *n, float x)
+{
+    switch (n->u.act.kind) {
+    case FK_HARDSIGMOID:
+        return fminf(fmaxf(n->u.act.a * x + n->u.act.b, 0.0f), 1.0f);
+    case FK_ERF:
+        return erff(x);
+    case FK_EXP:
+        return expf(x);
+    case FK_LOG:
+        return logf(x);
+    case FK_SQRT:
+        return sqrtf(x);
+    case FK_ABS:
+        return fabsf(x);
+    case FK_SIGN:
+        return (float)((x > 0.0f) - (x < 0.0f));
+    case FK_RECIPROCAL:
+        return 1.0f / x;
+    case FK_SOFTPLUS:
+        return softplus(x);
+    case FK_SOFTSIGN:
+        return x / (1.0f + fabsf(x));
+    case FK_MISH:
+        return x * tanhf(softplus(x));
+    case FK_ROUND:
+        return nearbyintf(x);
+    case FK_FLOOR:
+        return floorf(x);
+    case FK_CEIL:
+        return ceilf(x);
+    case FK_NOT:
+        return x == 0.0f;
+    default: /* oneDNN's */
+        break;
+    }
+    return x;
+}
+
+/* Its derivative at x, where it is y. */
+static float own_slope(const fk_node *n, float x, float y)
+{
+    switch (n->u.act.kind) {
+    case FK_HARDSIGMOID:
+        return y > 0.0f && y < 1.0f ? n->u.act.a : 0.0f;
+    case FK_ERF: /* 2 / sqrt(pi) exp(-x^2) */
+        return 1.1283791671f * expf(-x * x);
+    case FK_EXP:
+        return y;
+    case FK_LOG:
+        return 1.0f / x;
+    case FK_SQRT:
+        return 0.5f / y;
+    case FK_ABS:
+        return (float)((x > 0.0f) - (x < 0.0f));
+    case FK_RECIPROCAL:
+        return -y * y;
+    case FK_SOFTPLUS:
+        return 1.0f / (1.0f + expf(-x));
+    case FK_SOFTSIGN:
+        return 1.0f / ((1.0f + fabsf(x)) * (1.0f + fabsf(x)));
+    case FK_MISH: {
+        float t = tanhf(softplus(x));
+        return t + x * (1.0f - t * t) / (1.0f + expf(-x));
+    }
+    default: /* steps: 0 wherever there is a slope */
+        break;
+    }
+    return 0.0f;
+}
+
+static ferkd_status own_forward(fk_plan *p, fk_step *s)
 {
     const float *x = fk_data(p, s->in[0]);
     float *y = fk_data(p, s->out);
     size_t n = fk_floats(p, s->out);
-    float a = s->node->u.act.a;
-    float b = s->node->u.act.b;
 
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++)
-        y[i] = fminf(fmaxf(a * x[i] + b, 0.0f), 1.0f);
+        y[i] = own(s->node, x[i]);
     return FERKD_OK;
 }
 
-static ferkd_status hardsigmoid_backward(fk_plan *p, fk_step *s)
+static ferkd_status own_backward(fk_plan *p, fk_step *s)
 {
+    const float *x = fk_data(p, s->in[0]);
     const float *y = fk_data(p, s->out);
     const float *dy = fk_grad(p, s->out);
     float *dx = fk_din(p, s, 0);
     size_t n = fk_floats(p, s->out);
-    float a = s->node->u.act.a;
-
-#pragma omp parallel for simd schedule(static)
-    for (size_t i = 0; i < n; i++)
-        dx[i] = y[i] > 0.0f && y[i] < 1.0f ? a * dy[i] : 0.0f;
-    return FERKD_OK;
-}
-
-static ferkd_status erf_forward(fk_plan *p, fk_step *s)
-{
-    const float *x = fk_data(p, s->in[0]);
-    float *y = fk_data(p, s->out);
-    size_t n = fk_floats(p, s->out);
 
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++)
-        y[i] = erff(x[i]);
-    return FERKD_OK;
-}
-
-/* d erf(x) / dx = 2 / sqrt(pi) exp(-x^2) */
-static ferkd_status erf_backward(fk_plan *p, fk_step *s)
-{
-    const float *x = fk_data(p, s->in[0]);
-    const float *dy = fk_grad(p, s->out);
-    float *dx = fk_din(p, s, 0);
-    size_t n = fk_floats(p, s->out);
-
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < n; i++)
-        dx[i] = dy[i] * 1.1283791671f * expf(-x[i] * x[i]);
+        dx[i] = dy[i] * own_slope(s->node, x[i], y[i]);
     return FERKD_OK;
 }
 
 bool fk_act_is_dnnl(fk_act kind)
 {
-    return kind != FK_HARDSIGMOID && kind != FK_ERF;
+    return kind != FK_HARDSIGMOID && kind < FK_ERF;
 }
 
 /* A step with one input, its output in the same layout. */
@@ -97,10 +146,10 @@ static ferkd_status compile_own(fk_plan *p, const fk_node *n, int id)
 
     TRY(fk_want_plain(p, p->tensor_of[n->in[0]], &in)); /* f(0) is not 0: no padded layouts */
     TRY(same_layout(p, &s, n, in, id));
-    bool erf_act = n->u.act.kind == FK_ERF;
-    s->forward = erf_act ? erf_forward : hardsigmoid_forward;
-    s->backward = erf_act ? erf_backward : hardsigmoid_backward;
-    fk_step_keep(p, erf_act ? in : s->out, s);
+    s->forward = own_forward;
+    s->backward = own_backward;
+    fk_step_keep(p, in, s);
+    fk_step_keep(p, s->out, s);
     return FERKD_OK;
 }
 
@@ -112,6 +161,8 @@ ferkd_status fk_compile_act(fk_plan *p, const fk_node *n, int id)
     int in = p->tensor_of[n->in[0]];
     fk_post act = {1, n->u.act.kind, n->u.act.a, n->u.act.b};
 
+    if (fk_linear_takes(p, id))
+        return FERKD_OK;
     if (!fk_act_is_dnnl(n->u.act.kind))
         return compile_own(p, n, id);
     TRY(same_layout(p, &s, n, in, id));
@@ -138,7 +189,8 @@ ferkd_status fk_compile_act(fk_plan *p, const fk_node *n, int id)
                         2);
 }
 
-/* The mask is drawn from (seed, step, node), so a resumed run draws the same. */
+/* The mask is drawn from (seed, step, node), so a resumed run draws the same: for each value, or for each image
+ * as a whole. */
 static ferkd_status dropout_forward(fk_plan *p, fk_step *s)
 {
     const float *x = fk_data(p, s->in[0]);
@@ -149,9 +201,14 @@ static ferkd_status dropout_forward(fk_plan *p, fk_step *s)
     float scale = (float)(1.0 / (1.0 - ratio));
     fk_rng r = fk_rng_at(p->o.seed, FK_RNG_DROPOUT, (uint32_t)p->step, (uint32_t)s->number);
 
+    size_t together = s->node->u.dropout.whole ? n / (size_t)s->node->shape.d[0] : 1;
+    float now = 0.0f;
+
     for (size_t i = 0; i < n; i++) {
-        mask[i] = fk_rng_unit(&r) < ratio ? 0.0f : scale;
-        y[i] = x[i] * mask[i];
+        if (i % together == 0)
+            now = fk_rng_unit(&r) < ratio ? 0.0f : scale;
+        mask[i] = now;
+        y[i] = x[i] * now;
     }
     return FERKD_OK;
 }
@@ -177,7 +234,7 @@ ferkd_status fk_compile_dropout(fk_plan *p, const fk_node *n, int id)
         p->tensor_of[id] = in;
         return FERKD_OK;
     }
-    TRY(fk_want_f32(p, in, &in));
+    TRY(n->u.dropout.whole ? fk_want_plain(p, in, &in) : fk_want_f32(p, in, &in));
     TRY(same_layout(p, &s, n, in, id));
     s->forward = dropout_forward;
     s->backward = dropout_backward;

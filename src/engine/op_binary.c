@@ -14,9 +14,22 @@ static float apply(fk_binary kind, float a, float b)
     case FK_MUL:
         return a * b;
     case FK_DIV:
+        return a / b;
+    case FK_POW:
+        return powf(a, b);
+    case FK_MAX:
+        return a > b ? a : b;
+    case FK_MIN:
+        return a < b ? a : b;
+    case FK_EQUAL:
+        return a == b;
+    case FK_GREATER:
+        return a > b;
+    case FK_LESS:
+    case FK_BINARY_COUNT:
         break;
     }
-    return a / b;
+    return a < b;
 }
 
 static ferkd_status same_forward(fk_plan *p, fk_step *s)
@@ -41,10 +54,30 @@ static ferkd_status same_forward(fk_plan *p, fk_step *s)
     return FERKD_OK;
 }
 
-/* d/da and d/db of one element, times dy. */
-static float slope_a(fk_binary kind, float b, float dy)
+/* d/da and d/db of one element, times dy. Where a = b, max and min give each half. */
+static float slope_a(fk_binary kind, float a, float b, float dy)
 {
-    return kind == FK_MUL ? dy * b : kind == FK_DIV ? dy / b : dy;
+    switch (kind) {
+    case FK_ADD:
+    case FK_SUB:
+        return dy;
+    case FK_MUL:
+        return dy * b;
+    case FK_DIV:
+        return dy / b;
+    case FK_POW:
+        return b == 2.0f ? 2.0f * a * dy : b * powf(a, b - 1.0f) * dy;
+    case FK_MAX:
+        return a > b ? dy : a == b ? 0.5f * dy : 0.0f;
+    case FK_MIN:
+        return a < b ? dy : a == b ? 0.5f * dy : 0.0f;
+    case FK_EQUAL:
+    case FK_GREATER:
+    case FK_LESS:
+    case FK_BINARY_COUNT:
+        break;
+    }
+    return 0.0f;
 }
 
 static float slope_b(fk_binary kind, float a, float b, float dy)
@@ -57,9 +90,19 @@ static float slope_b(fk_binary kind, float a, float b, float dy)
     case FK_MUL:
         return dy * a;
     case FK_DIV:
+        return -dy * a / (b * b);
+    case FK_POW:
+        return a > 0.0f ? powf(a, b) * logf(a) * dy : 0.0f;
+    case FK_MAX:
+    case FK_MIN:
+        return slope_a(kind, b, a, dy);
+    case FK_EQUAL:
+    case FK_GREATER:
+    case FK_LESS:
+    case FK_BINARY_COUNT:
         break;
     }
-    return -dy * a / (b * b);
+    return 0.0f;
 }
 
 static ferkd_status same_backward(fk_plan *p, fk_step *s)
@@ -67,7 +110,7 @@ static ferkd_status same_backward(fk_plan *p, fk_step *s)
     const float *dy = fk_grad(p, s->out);
     size_t n = fk_floats(p, s->out);
     fk_binary kind = s->node->u.binary.kind;
-    bool reads = kind == FK_MUL || kind == FK_DIV;
+    bool reads = kind != FK_ADD && kind != FK_SUB;
     const float *a = reads ? fk_data(p, s->in[0]) : dy;
     const float *b = reads ? fk_data(p, s->in[1]) : dy;
     float *da = fk_wants_din(p, s, 0) ? fk_din(p, s, 0) : NULL;
@@ -85,7 +128,7 @@ static ferkd_status same_backward(fk_plan *p, fk_step *s)
     }
     for (size_t i = 0; i < n; i++) {
         if (da)
-            da[i] = slope_a(kind, b[i], dy[i]);
+            da[i] = slope_a(kind, a[i], b[i], dy[i]);
         if (db)
             db[i] = slope_b(kind, a[i], b[i], dy[i]);
     }
@@ -151,6 +194,30 @@ static void row_start(const loops *l, size_t row, size_t *at_a, size_t *at_b)
     }
 }
 
+/* kind and the steps are constants where this is called, so each call becomes a loop of its own. */
+static inline __attribute__((always_inline)) void line(fk_binary kind, const float *a,
+                                                       size_t step_a, const float *b, size_t step_b,
+                                                       float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = apply(kind, a[i * step_a], b[i * step_b]);
+}
+
+static void any_line(fk_binary kind, const float *a, size_t step_a, const float *b, size_t step_b,
+                     float *y, size_t n)
+{
+    if (kind == FK_ADD && step_a == 1 && step_b == 1)
+        line(FK_ADD, a, 1, b, 1, y, n);
+    else if (kind == FK_MUL && step_a == 1 && step_b == 1)
+        line(FK_MUL, a, 1, b, 1, y, n);
+    else if (kind == FK_ADD && step_a == 1 && step_b == 0)
+        line(FK_ADD, a, 1, b, 0, y, n);
+    else if (kind == FK_MUL && step_a == 1 && step_b == 0)
+        line(FK_MUL, a, 1, b, 0, y, n);
+    else
+        line(kind, a, step_a, b, step_b, y, n);
+}
+
 static ferkd_status broadcast_forward(fk_plan *p, fk_step *s)
 {
     const float *a = fk_data(p, s->in[0]);
@@ -168,13 +235,7 @@ static ferkd_status broadcast_forward(fk_plan *p, fk_step *s)
         size_t at_a;
         size_t at_b;
         row_start(&l, r, &at_a, &at_b);
-        if (step_b == 0 && kind == FK_MUL) {
-            for (size_t i = 0; i < inner; i++)
-                y[r * inner + i] = a[at_a + i * step_a] * b[at_b];
-        } else {
-            for (size_t i = 0; i < inner; i++)
-                y[r * inner + i] = apply(kind, a[at_a + i * step_a], b[at_b + i * step_b]);
-        }
+        any_line(kind, a + at_a, step_a, b + at_b, step_b, y + r * inner, inner);
     }
     return FERKD_OK;
 }
@@ -200,12 +261,19 @@ static ferkd_status broadcast_backward(fk_plan *p, fk_step *s)
         size_t at_a;
         size_t at_b;
         row_start(&l, r, &at_a, &at_b);
+        if (kind == FK_ADD && l.a[l.n - 1] == 1 && l.b[l.n - 1] == 1) { /* a bias, a position */
+            for (size_t i = 0; da && i < inner; i++)
+                da[at_a + i] += dy[r * inner + i];
+            for (size_t i = 0; db && i < inner; i++)
+                db[at_b + i] += dy[r * inner + i];
+            continue;
+        }
         for (size_t i = 0; i < inner; i++) {
             size_t ia = at_a + i * l.a[l.n - 1];
             size_t ib = at_b + i * l.b[l.n - 1];
             float g = dy[r * inner + i];
             if (da)
-                da[ia] += slope_a(kind, b[ib], g);
+                da[ia] += slope_a(kind, a[ia], b[ib], g);
             if (db)
                 db[ib] += slope_b(kind, a[ia], b[ib], g);
         }
@@ -230,7 +298,7 @@ ferkd_status fk_compile_binary(fk_plan *p, const fk_node *n, int id)
         TRY(fk_want_f32(p, a, &a));
         TRY(fk_want_f32(p, b, &b));
     }
-    if (same && kind != FK_DIV) { /* 0/0 in the padding of a layout would be a NaN */
+    if (same && kind <= FK_MUL) { /* 0/0 in the padding of a layout would be a NaN */
         TRY(fk_want(p, b, p->tensors[a].md, &b));
     } else {
         TRY(fk_want_plain(p, a, &a));
@@ -246,7 +314,7 @@ ferkd_status fk_compile_binary(fk_plan *p, const fk_node *n, int id)
     else
         TRY(fk_md_plain(&md, &n->shape));
     TRY(fk_step_output(p, s, md, &n->shape, id));
-    if (!same || kind == FK_MUL || kind == FK_DIV) {
+    if (!same || kind >= FK_MUL) {
         fk_step_keep(p, a, s);
         fk_step_keep(p, b, s);
     }

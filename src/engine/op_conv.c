@@ -144,11 +144,15 @@ done:
 /* The value at `tensor` may be overwritten with the sum at node `adder`: nobody reads it later. */
 static bool may_add(const fk_plan *p, int tensor, int adder)
 {
-    if (p->tensors[tensor].step < 0 || p->tensor_of[p->g->output] == tensor)
+    int output = p->tensor_of[p->g->output];
+
+    if (p->tensors[tensor].step < 0 ||
+        (output >= 0 && p->tensors[output].data == p->tensors[tensor].data))
         return false;
     for (size_t i = (size_t)adder + 1; i < p->g->n_nodes; i++) {
         for (int k = 0; p->uses[i] && k < p->g->nodes[i].n_in; k++) {
-            if (p->tensor_of[p->g->nodes[i].in[k]] == tensor)
+            int other = p->tensor_of[p->g->nodes[i].in[k]];
+            if (other >= 0 && p->tensors[other].data == p->tensors[tensor].data)
                 return false;
         }
     }

@@ -14,8 +14,10 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
-    TRY(fk_run(p, s, RUN_WEIGHTS));
-    TRY(fk_run(p, s, STORE_WEIGHTS));
+    if (p->g->params[s->node->param[0]].kind != FK_BUFFER) {
+        TRY(fk_run(p, s, RUN_WEIGHTS));
+        TRY(fk_run(p, s, STORE_WEIGHTS));
+    }
     return fk_wants_din(p, s, 0) ? fk_run(p, s, RUN_DATA) : FERKD_OK;
 }
 
@@ -102,6 +104,8 @@ ferkd_status fk_compile_dense(fk_plan *p, const fk_node *n, int id)
                        .dst = fk_shape_of(2, rows, w->d[0]),
                        .bias = bias};
 
+    if (fk_is_linear(n))
+        return fk_compile_linear(p, n, id);
     TRY(fk_want_plain(p, p->tensor_of[n->in[0]], &in));
     TRY(fk_step_new(p, &s, n, 1));
     s->in[0] = in;

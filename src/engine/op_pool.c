@@ -1,4 +1,4 @@
-/* Pooling, and means over axes (the global pool is oneDNN's, other axes are ours). */
+/* Pooling. */
 #include "base/compat.h"
 
 #include "engine/step.h"
@@ -74,115 +74,20 @@ ferkd_status fk_compile_pool(fk_plan *p, const fk_node *n, int id)
     return pool_step(p, n, p->tensor_of[n->in[0]], a, id, &out);
 }
 
-/* For a mean: the index of the result for element i of the input. */
-static size_t target_of(const fk_shape *in, unsigned axes, size_t i)
-{
-    size_t at = 0;
-    size_t step = 1;
-
-    for (int k = in->n - 1; k >= 0; k--) {
-        size_t d = (size_t)in->d[k];
-        if (!(axes >> k & 1u)) {
-            at += i % d * step;
-            step *= d;
-        }
-        i /= d;
-    }
-    return at;
-}
-
-static ferkd_status mean_forward(fk_plan *p, fk_step *s)
-{
-    const fk_shape *in = &p->tensors[s->in[0]].shape;
-    const float *x = fk_data(p, s->in[0]);
-    float *y = fk_data(p, s->out);
-    size_t n = (size_t)fk_shape_count(in);
-    size_t m = (size_t)fk_shape_count(&s->node->shape);
-
-    memset(y, 0, m * sizeof *y);
-    for (size_t i = 0; i < n; i++)
-        y[target_of(in, s->node->u.mean.axes, i)] += x[i];
-    for (size_t i = 0; i < m; i++)
-        y[i] *= (float)m / (float)n;
-    return FERKD_OK;
-}
-
-static ferkd_status mean_backward(fk_plan *p, fk_step *s)
-{
-    const fk_shape *in = &p->tensors[s->in[0]].shape;
-    const float *dy = fk_grad(p, s->out);
-    float *dx = fk_din(p, s, 0);
-    size_t n = (size_t)fk_shape_count(in);
-    float share = (float)fk_shape_count(&s->node->shape) / (float)n;
-
-    for (size_t i = 0; i < n; i++)
-        dx[i] = dy[target_of(in, s->node->u.mean.axes, i)] * share;
-    return FERKD_OK;
-}
-
-static ferkd_status compile_plain_mean(fk_plan *p, const fk_node *n, int id)
-{
-    fk_step *s = NULL;
-    fk_md *md = NULL;
-    int in;
-
-    TRY(fk_want_plain(p, p->tensor_of[n->in[0]], &in));
-    TRY(fk_step_new(p, &s, n, 1));
-    s->in[0] = in;
-    s->forward = mean_forward;
-    s->backward = mean_backward;
-    TRY(fk_md_plain(&md, &n->shape));
-    return fk_step_output(p, s, md, &n->shape, id);
-}
-
-static ferkd_status view_forward(fk_plan *p, fk_step *s)
-{
-    memcpy(fk_data(p, s->out), fk_data(p, s->in[0]), fk_floats(p, s->out) * sizeof(float));
-    return FERKD_OK;
-}
-
-static ferkd_status view_backward(fk_plan *p, fk_step *s)
-{
-    memcpy(fk_din(p, s, 0), fk_grad(p, s->out), fk_floats(p, s->out) * sizeof(float));
-    return FERKD_OK;
-}
-
-/* The same elements under another shape. */
-static ferkd_status view_step(fk_plan *p, const fk_node *n, int in, int id)
-{
-    fk_step *s = NULL;
-    fk_md *md = NULL;
-
-    TRY(fk_want_plain(p, in, &in));
-    TRY(fk_step_new(p, &s, n, 1));
-    s->in[0] = in;
-    s->forward = view_forward;
-    s->backward = view_backward;
-    TRY(fk_md_plain(&md, &n->shape));
-    return fk_step_output(p, s, md, &n->shape, id);
-}
-
-ferkd_status fk_compile_reshape(fk_plan *p, const fk_node *n, int id)
-{
-    return view_step(p, n, p->tensor_of[n->in[0]], id);
-}
-
-ferkd_status fk_compile_mean(fk_plan *p, const fk_node *n, int id)
+ferkd_status fk_compile_global_pool(fk_plan *p, const fk_node *n, int id)
 {
     int in = p->tensor_of[n->in[0]];
     const fk_shape *s = &p->tensors[in].shape;
     fk_pool_args a = {.include_pad = true, .dst = *s};
     int pooled;
 
-    if (s->n != 4 || n->u.mean.axes != (1u << 2 | 1u << 3))
-        return compile_plain_mean(p, n, id);
     for (int i = 0; i < 2; i++) {
         a.window.kernel[i] = s->d[2 + i];
         a.window.stride[i] = a.window.dilation[i] = 1;
         a.dst.d[2 + i] = 1;
     }
-    if (n->u.mean.keep)
+    if (n->u.reduce.keep)
         return pool_step(p, n, in, a, id, &pooled);
     TRY(pool_step(p, n, in, a, -1, &pooled));
-    return view_step(p, n, pooled, id);
+    return fk_view_step(p, n, pooled, id);
 }

@@ -42,6 +42,10 @@ static void copy_box(view dst, view src, const fk_shape *shape)
             d += k * dst.stride[i];
             s += k * src.stride[i];
         }
+        if (step_dst == 1 && step_src == 1) {
+            memcpy(d, s, (size_t)inner * sizeof *d);
+            continue;
+        }
         for (int64_t i = 0; i < inner; i++)
             d[i * step_dst] = s[i * step_src];
     }
@@ -146,8 +150,78 @@ done:
     return st;
 }
 
+/* --- another shape --------------------------------------------------------------------------- */
+
+static ferkd_status view_forward(fk_plan *p, fk_step *s)
+{
+    if (!s->is_view)
+        memcpy(fk_data(p, s->out), fk_data(p, s->in[0]), fk_floats(p, s->out) * sizeof(float));
+    return FERKD_OK;
+}
+
+static ferkd_status view_backward(fk_plan *p, fk_step *s)
+{
+    if (fk_din(p, s, 0) != fk_grad(p, s->out))
+        memcpy(fk_din(p, s, 0), fk_grad(p, s->out), fk_floats(p, s->out) * sizeof(float));
+    return FERKD_OK;
+}
+
+/* Tensor `in`, as it lies in memory, is the node's output in the layout `md`, which is taken over. */
+static ferkd_status same_bytes(fk_plan *p, const fk_node *n, int in, fk_md *md, int id)
+{
+    fk_step *s = NULL;
+    ferkd_status st = fk_step_new(p, &s, n, 1);
+
+    if (st != FERKD_OK) {
+        fk_md_free(md);
+        return st;
+    }
+    s->in[0] = in;
+    s->forward = view_forward;
+    s->backward = view_backward;
+    s->is_view = true;
+    s->passes = 0;
+    return fk_step_output_in(p, s, md, &n->shape, id, in);
+}
+
+/* N C H W to N H W C: what oneDNN calls channels last is the other row-major. */
+static ferkd_status to_last(fk_plan *p, const fk_node *n, int in, int id)
+{
+    fk_md *md = NULL;
+
+    TRY(fk_md_last(&md, &p->tensors[in].shape, false));
+    ferkd_status st = fk_want(p, in, md, &in);
+    fk_md_free(md);
+    TRY(st);
+    TRY(fk_md_plain(&md, &n->shape));
+    return same_bytes(p, n, in, md, id);
+}
+
+static ferkd_status from_last(fk_plan *p, const fk_node *n, int in, int id)
+{
+    fk_md *md = NULL;
+
+    TRY(fk_want_plain(p, in, &in));
+    TRY(fk_md_last(&md, &n->shape, false));
+    return same_bytes(p, n, in, md, id);
+}
+
+static bool is_perm(const fk_node *n, int a, int b, int c, int d)
+{
+    const int *perm = n->u.transpose.perm;
+
+    return n->shape.n == 4 && perm[0] == a && perm[1] == b && perm[2] == c && perm[3] == d;
+}
+
 ferkd_status fk_compile_transpose(fk_plan *p, const fk_node *n, int id)
 {
+    int in = p->tensor_of[n->in[0]];
+    bool may_share = p->tensors[in].step >= 0 && p->o.max_bytes == 0;
+
+    if (may_share && is_perm(n, 0, 2, 3, 1))
+        return to_last(p, n, in, id);
+    if (may_share && is_perm(n, 0, 3, 1, 2))
+        return from_last(p, n, in, id);
     return compile_move(p, n, id);
 }
 
@@ -164,4 +238,28 @@ ferkd_status fk_compile_slice(fk_plan *p, const fk_node *n, int id)
 ferkd_status fk_compile_pad(fk_plan *p, const fk_node *n, int id)
 {
     return compile_move(p, n, id);
+}
+
+/* In the same place, but for parameters, and where values are to be made anew in backward (recompute.c), which
+ * knows one maker for each. */
+ferkd_status fk_view_step(fk_plan *p, const fk_node *n, int in, int id)
+{
+    fk_step *s = NULL;
+    fk_md *md = NULL;
+
+    TRY(fk_want_plain(p, in, &in));
+    TRY(fk_step_new(p, &s, n, 1));
+    s->in[0] = in;
+    s->forward = view_forward;
+    s->backward = view_backward;
+    s->is_view = p->tensors[in].step >= 0 && p->o.max_bytes == 0;
+    s->passes = s->is_view ? 0 : -1;
+    TRY(fk_md_plain(&md, &n->shape));
+    return s->is_view ? fk_step_output_in(p, s, md, &n->shape, id, in)
+                      : fk_step_output(p, s, md, &n->shape, id);
+}
+
+ferkd_status fk_compile_reshape(fk_plan *p, const fk_node *n, int id)
+{
+    return fk_view_step(p, n, p->tensor_of[n->in[0]], id);
 }

@@ -7,15 +7,20 @@
 #include "base/mem.h"
 #include "base/trace.h"
 
+#include <omp.h>
+
 static fk_compile_fn *const COMPILERS[FK_OP_COUNT] = {
     [FK_CONST] = fk_compile_const,         [FK_CONV] = fk_compile_conv,
     [FK_BATCHNORM] = fk_compile_norm,      [FK_ACT] = fk_compile_act,
     [FK_BINARY] = fk_compile_binary,       [FK_POOL] = fk_compile_pool,
-    [FK_MEAN] = fk_compile_mean,           [FK_DENSE] = fk_compile_dense,
+    [FK_REDUCE] = fk_compile_reduce,       [FK_DENSE] = fk_compile_dense,
     [FK_MATMUL] = fk_compile_matmul,       [FK_RESHAPE] = fk_compile_reshape,
     [FK_TRANSPOSE] = fk_compile_transpose, [FK_CONCAT] = fk_compile_concat,
     [FK_SLICE] = fk_compile_slice,         [FK_PAD] = fk_compile_pad,
     [FK_SOFTMAX] = fk_compile_softmax,     [FK_DROPOUT] = fk_compile_dropout,
+    [FK_LAYERNORM] = fk_compile_layernorm, [FK_ATTENTION] = fk_compile_attention,
+    [FK_EXPAND] = fk_compile_expand,       [FK_GATHER] = fk_compile_gather,
+    [FK_SELECT] = fk_compile_select,
 };
 
 /* --- running --------------------------------------------------------------------------------- */
@@ -247,8 +252,8 @@ float *fk_plan_grads(fk_plan *p)
 
 void fk_plan_profile(const fk_plan *p, fk_plan_time *to)
 {
-    static const char *const NAMES[FK_KIND_COUNT] = {"other", "convolution", "depthwise", "norm",
-                                                     "reorder"};
+    static const char *const NAMES[FK_KIND_COUNT] = {"other",   "convolution", "depthwise", "norm",
+                                                     "reorder", "dense",       "attention"};
 
     for (int k = 0; k < FK_KIND_COUNT; k++)
         to[k] = (fk_plan_time){.what = NAMES[k]};
@@ -298,14 +303,6 @@ static ferkd_status add_input(fk_plan *p)
     return FERKD_OK;
 }
 
-ferkd_status fk_compile_const(fk_plan *p, const fk_node *n, int id)
-{
-    fk_tensor t = {.shape = n->shape, .node = id, .step = -1, .data = -1, .param = n->param[0]};
-
-    TRY(fk_md_plain(&t.md, &n->shape));
-    return fk_new_tensor(p, t, &p->tensor_of[id]);
-}
-
 /* The gradient of tensor t gets one more part, buffer b, at step s. Its step may read two parts; a third one,
  * or a second for a step that reads one, is added at once. */
 static ferkd_status add_part(fk_plan *p, fk_step *s, int i, int b)
@@ -349,7 +346,7 @@ static ferkd_status plan_gradients(fk_plan *p)
             fk_tensor *t = &p->tensors[s->in[i]];
             if (!fk_wants_din(p, s, i) || (i == 0 && s->spread_by >= 0))
                 continue;
-            if (s->passes == i && out->grad2 < 0 && fk_md_equal(t->md, out->md)) {
+            if (s->passes == i && out->grad2 < 0 && (s->is_view || fk_md_equal(t->md, out->md))) {
                 s->din[i] = out->grad;
                 p->buffers[out->grad].shared = true;
             } else {
@@ -462,6 +459,7 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     p->g = g;
     p->o = *o;
     p->o.slices = o->slices ? o->slices : 1;
+    p->threads = (size_t)omp_get_max_threads();
     TRY_DONE(fk_dn_new(&p->dn));
     if (o->half)
         TRY_DONE(fk_half_pays(p->dn, o->tuner, &p->half_conv));

@@ -55,6 +55,8 @@ typedef enum fk_kind {
     FK_KIND_DEPTHWISE,
     FK_KIND_NORM,
     FK_KIND_REORDER,
+    FK_KIND_DENSE,
+    FK_KIND_ATTENTION,
     FK_KIND_COUNT
 } fk_kind;
 

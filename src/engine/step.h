@@ -81,6 +81,7 @@ struct fk_step {
     fk_sum *sums;      /* additions that follow, by input: where a value is used more than once */
     bool takes_two;    /* backward reads both buffers of the output's gradient */
     int passes;        /* input whose gradient may be the output's own, -1: none */
+    bool is_view;      /* the output is the input under another shape */
     fk_kind kind;      /* for profiles */
     double seconds[2]; /* forward and backward, when profiled */
     double inner_s;    /* of them in the primitives of a convolution */
@@ -95,8 +96,11 @@ struct fk_step {
     uint32_t slice_images; /* of a convolution in training: images at a time */
     size_t gradient_bytes; /* its output's gradient of one slice */
     int moments_by, sums_by,
-        spread_by; /* of a BatchNorm: the steps that do these for it, -1: none */
-    fk_post post;  /* activation inside this step */
+        spread_by;         /* of a BatchNorm: the steps that do these for it, -1: none */
+    fk_post post;          /* activation inside this step */
+    const fk_node *before; /* of a linear step: the LayerNorm or activation that it does first */
+    const fk_node *drop;   /* the stochastic depth inside it */
+    int scale_param;       /* the parameter that scales each channel of its product, -1: none */
 };
 
 struct fk_plan {
@@ -122,6 +126,7 @@ struct fk_plan {
     float *slice_in;             /* of the slice at hand */
     uint8_t *arena;
     size_t arena_bytes;
+    size_t threads; /* that run it */
     bool half_conv; /* convolutions and what stands between them in bf16 */
     int *
         redo; /* [steps]: before backward of this step, steps redo[i] to i run forward again; -1: none */
@@ -195,9 +200,15 @@ size_t fk_floats(const fk_plan *p, int tensor);
 
 typedef ferkd_status fk_compile_fn(fk_plan *p, const fk_node *n, int id);
 fk_compile_fn fk_compile_conv, fk_compile_norm, fk_compile_act, fk_compile_binary, fk_compile_pool,
-    fk_compile_mean, fk_compile_dense, fk_compile_matmul, fk_compile_reshape, fk_compile_transpose,
-    fk_compile_concat, fk_compile_slice, fk_compile_pad, fk_compile_softmax, fk_compile_dropout,
-    fk_compile_const;
+    fk_compile_reduce, fk_compile_dense, fk_compile_matmul, fk_compile_reshape,
+    fk_compile_transpose, fk_compile_concat, fk_compile_slice, fk_compile_pad, fk_compile_softmax,
+    fk_compile_dropout, fk_compile_const, fk_compile_layernorm, fk_compile_attention,
+    fk_compile_expand, fk_compile_gather, fk_compile_select;
+
+/* The mean of each channel of a feature map (op_pool.c). */
+ferkd_status fk_compile_global_pool(fk_plan *p, const fk_node *n, int id);
+/* The elements of tensor `in`, row-major, under the node's shape (op_shape.c). */
+FERKD_CHECK ferkd_status fk_view_step(fk_plan *p, const fk_node *n, int in, int id);
 
 ferkd_status fk_compile_norm_dnnl(fk_plan *p, const fk_node *n, int id);
 ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id);
@@ -271,6 +282,19 @@ fk_tail fk_absorb_tail(fk_plan *p, int id, const fk_tail_rules *r);
 
 /* The node that alone uses node id's output, or NULL. */
 const fk_node *fk_only_user(const fk_plan *p, int id, int *user);
+
+/* A matrix product of tokens, with what stands around it (op_linear.c): is this one, and does a product take this
+ * LayerNorm or activation into its own step? That node then has no tensor. */
+bool fk_is_linear(const fk_node *n);
+bool fk_linear_takes(const fk_plan *p, int id);
+ferkd_status fk_compile_linear(fk_plan *p, const fk_node *n, int id);
+
+/* The sum of all threads' parts, `stride` floats apart, becomes the parameter's gradient; param -1: nothing. */
+void fk_add_parts(fk_plan *p, int param, const float *from, size_t stride, size_t threads);
+
+/* The tensor row-major, f32 or bf16; and the layout of what the steps of tokens make. */
+FERKD_CHECK ferkd_status fk_want_rows(fk_plan *p, int tensor, int *out);
+FERKD_CHECK ferkd_status fk_rows_md(const fk_plan *p, const fk_shape *shape, fk_md **out);
 
 /* Does oneDNN have this activation? */
 bool fk_act_is_dnnl(fk_act kind);

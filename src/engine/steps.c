@@ -46,7 +46,7 @@ ferkd_status fk_step_new(fk_plan *p, fk_step **out, const fk_node *node, int n_i
     s->node = node;
     s->number = (int)p->n_steps;
     s->n_in = n_in;
-    s->out = s->residual = s->passes = -1;
+    s->out = s->residual = s->passes = s->scale_param = -1;
     s->norm_behind = s->moments_by = s->sums_by = s->spread_by = -1;
     p->steps[p->n_steps++] = s; /* the plan owns it from here on */
     TRY(fk_calloc(&s->in, (size_t)n_in, sizeof *s->in, "a step"));
@@ -294,6 +294,36 @@ ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out)
     TRY(fk_md_as(&md, p->tensors[tensor].md, false));
     ferkd_status st = fk_want(p, tensor, md, out);
     fk_md_free(md);
+    return st;
+}
+
+ferkd_status fk_rows_md(const fk_plan *p, const fk_shape *shape, fk_md **out)
+{
+    fk_md *plain = NULL;
+
+    if (!p->o.train || !p->o.half)
+        return fk_md_plain(out, shape);
+    TRY(fk_md_plain(&plain, shape));
+    ferkd_status st = fk_md_as(out, plain, true);
+    fk_md_free(plain);
+    return st;
+}
+
+ferkd_status fk_want_rows(fk_plan *p, int tensor, int *out)
+{
+    fk_md *plain = NULL;
+    fk_md *half = NULL;
+    ferkd_status st = FERKD_OK;
+
+    TRY(fk_md_plain(&plain, &p->tensors[tensor].shape));
+    TRY_DONE(fk_md_as(&half, plain, true));
+    if (fk_md_equal(half, p->tensors[tensor].md))
+        *out = tensor;
+    else
+        st = fk_want_plain(p, tensor, out);
+done:
+    fk_md_free(plain);
+    fk_md_free(half);
     return st;
 }
 

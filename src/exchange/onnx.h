@@ -22,6 +22,11 @@ const char *fk_onnx_metadata(const fk_onnx_file *f, const char *key);
 FERKD_CHECK ferkd_status fk_onnx_graph(const fk_onnx_file *f, uint32_t batch, uint32_t size_px,
                                        fk_graph **out);
 
+/* Make the graph for a tensor of this shape as it is, whatever it stands for: dimensions that the file fixes must be
+ * these, but for the first (look at the graph's input). The output may have any shape. */
+FERKD_CHECK ferkd_status fk_onnx_graph_raw(const fk_onnx_file *f, const fk_shape *input,
+                                           fk_graph **out);
+
 typedef struct fk_onnx_text {
     const char *key, *value;
 } fk_onnx_text;

@@ -54,26 +54,6 @@ void fk_constant_set(fk_constant *c, int64_t i, double v)
         c->i[i] = v <= -0x1p63 || isnan(v) ? INT64_MIN : (int64_t)v;
 }
 
-static float from_half(uint32_t h)
-{
-    uint32_t exponent = h >> 10 & 31;
-    float fraction = (float)(h & 1023) / 1024.0f;
-    float v = exponent == 0    ? ldexpf(fraction, -14)
-              : exponent == 31 ? (h & 1023 ? NAN : INFINITY)
-                               : ldexpf(1.0f + fraction, (int)exponent - 15);
-
-    return h >> 15 ? -v : v;
-}
-
-static float from_bf16(uint32_t h)
-{
-    uint32_t bits = h << 16;
-    float v;
-
-    memcpy(&v, &bits, sizeof v);
-    return v;
-}
-
 /* Bytes an element in raw_data; 0: a type that we don't read. */
 static size_t raw_size(int type)
 {
@@ -114,9 +94,9 @@ static double raw_element(int type, const uint8_t *p)
     case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
         return fk_f64le(p);
     case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
-        return (double)from_half(fk_u16le(p));
+        return (double)fk_half_value(fk_u16le(p));
     case ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16:
-        return (double)from_bf16(fk_u16le(p));
+        return (double)fk_bf16_value(fk_u16le(p));
     case ONNX__TENSOR_PROTO__DATA_TYPE__INT32:
         return (int32_t)fk_u32le(p);
     case ONNX__TENSOR_PROTO__DATA_TYPE__UINT32:
@@ -174,9 +154,9 @@ static size_t decode_typed(fk_constant *c, const Onnx__TensorProto *t, size_t n)
         uint32_t bits = (uint32_t)t->int32_data[i];
         double v = t->int32_data[i];
         if (t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16)
-            v = (double)from_half(bits & 0xffff);
+            v = (double)fk_half_value(bits & 0xffff);
         else if (t->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16)
-            v = (double)from_bf16(bits & 0xffff);
+            v = (double)fk_bf16_value(bits & 0xffff);
         fk_constant_set(c, (int64_t)i, v);
     }
     return t->n_int32_data;
@@ -198,6 +178,7 @@ ferkd_status fk_constant_decode(fk_constant **out, const Onnx__TensorProto *t, c
     for (size_t i = 0; i < t->n_dims; i++)
         shape.d[i] = t->dims[i];
     TRY(fk_constant_new(&c, is_real(t->data_type), &shape));
+    c->type = t->data_type;
     size_t n = (size_t)fk_shape_count(&shape);
     size_t have;
     if (t->has_raw_data) {

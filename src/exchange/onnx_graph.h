@@ -10,6 +10,7 @@
 typedef struct fk_constant {
     fk_shape shape;
     bool real; /* f, or i */
+    int type;  /* ONNX's, of one from the file; else 0 */
     float *f;
     int64_t *i;
 } fk_constant;
@@ -28,6 +29,8 @@ typedef struct fk_value {
     const char *name;
     fk_constant *constant;
     int node;
+    bool given;  /* an initialiser of the file */
+    int as_node; /* of a constant: 1 + the FK_CONST node that stands for it, 0: none yet */
 } fk_value;
 
 typedef struct fk_reader {
@@ -43,6 +46,8 @@ typedef struct fk_reader {
 
 FERKD_CHECK ferkd_status fk_reader_set(fk_reader *r, const char *name, fk_constant *constant,
                                        int node);
+/* The FK_CONST node of constant v, made before. */
+void fk_reader_set_node(fk_reader *r, const fk_value *v, int node);
 /* NULL if unknown. */
 const fk_value *fk_reader_find(const fk_reader *r, const char *name);
 

@@ -101,8 +101,13 @@ ferkd_status fk_reader_set(fk_reader *r, const char *name, fk_constant *constant
     if (r->table_used + 1 >= r->table_size)
         return fk_fail(FERKD_LIMIT, "%s: more values than nodes promise", r->path);
     r->table_used++;
-    *v = (fk_value){name, constant, node};
+    *v = (fk_value){.name = name, .constant = constant, .node = node};
     return FERKD_OK;
+}
+
+void fk_reader_set_node(fk_reader *r, const fk_value *v, int node)
+{
+    r->table[v - r->table].as_node = node + 1;
 }
 
 const fk_value *fk_reader_find(const fk_reader *r, const char *name)
@@ -255,6 +260,7 @@ static ferkd_status add_initialisers(fk_reader *r)
             fk_constant_free(c);
             return st;
         }
+        slot_of(r, t->name)->given = true;
     }
     return FERKD_OK;
 }
@@ -266,11 +272,12 @@ static int64_t dim_of(const Onnx__TensorShapeProto *s, size_t i)
     return d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ? d->dim_value : 0;
 }
 
-static ferkd_status add_input(fk_reader *r, uint32_t batch, uint32_t size_px)
+/* The one input that is no initialiser. */
+static ferkd_status find_input(const fk_reader *r, const Onnx__ValueInfoProto **out,
+                               const Onnx__TensorShapeProto **shape)
 {
     const Onnx__GraphProto *g = r->model->graph;
     const Onnx__ValueInfoProto *input = NULL;
-    int id;
 
     for (size_t i = 0; i < g->n_input; i++) {
         if (!g->input[i]->name)
@@ -282,26 +289,71 @@ static ferkd_status add_input(fk_reader *r, uint32_t batch, uint32_t size_px)
                            r->path, input->name, g->input[i]->name);
         input = g->input[i];
     }
-    const Onnx__TensorShapeProto *s =
-        input && input->type && input->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
-            ? input->type->tensor_type->shape
-            : NULL;
+    if (!input)
+        return fk_fail(FERKD_UNSUPPORTED, "%s: no input", r->path);
+    *out = input;
+    *shape = input->type && input->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
+                 ? input->type->tensor_type->shape
+                 : NULL;
+    return FERKD_OK;
+}
+
+/* Images: open dimensions are batch, 3 channels, size_px. */
+static ferkd_status image_shape(const fk_reader *r, const Onnx__TensorShapeProto *s, uint32_t batch,
+                                uint32_t size_px, fk_shape *out)
+{
     if (!s || s->n_dim != 4)
         return fk_fail(FERKD_UNSUPPORTED, "%s: the input is no batch of images (4 dimensions)",
                        r->path);
     bool last = dim_of(s, 3) == 3 || (dim_of(s, 3) == 1 && dim_of(s, 1) != 1);
     if (dim_of(s, 1) == 3)
         last = false;
-    fk_node n = {.op = FK_INPUT, .name = input->name, .param = {-1, -1, -1, -1}, .shape = {.n = 4}};
-    n.shape.d[0] = dim_of(s, 0) > 0 ? dim_of(s, 0) : batch;
+    *out = (fk_shape){.n = 4};
+    out->d[0] = dim_of(s, 0) > 0 ? dim_of(s, 0) : batch;
     for (size_t i = 1; i < 4; i++) {
         bool channel = i == (last ? 3 : 1);
         int64_t d = dim_of(s, i);
-        n.shape.d[i] = d > 0 ? d : channel ? 3 : size_px;
+        out->d[i] = d > 0 ? d : channel ? 3 : size_px;
         if (!channel && size_px && d > 0 && d != size_px)
             return fk_fail(FERKD_USAGE, "%s: made for images of %" PRId64 " pixels, not %u",
                            r->path, d, size_px);
     }
+    return FERKD_OK;
+}
+
+static ferkd_status raw_shape(const fk_reader *r, const Onnx__TensorShapeProto *s,
+                              const fk_shape *given, fk_shape *out)
+{
+    char text[128];
+
+    *out = *given;
+    fk_shape_text(given, text, sizeof text);
+    if (s && s->n_dim != (size_t)given->n)
+        return fk_fail(FERKD_USAGE, "%s: the input has %zu dimensions, not %s", r->path, s->n_dim,
+                       text);
+    for (size_t i = 0; s && i < s->n_dim; i++) {
+        int64_t d = dim_of(s, i);
+        if (i == 0 && d > 0)
+            out->d[0] = d;
+        else if (d > 0 && d != given->d[i])
+            return fk_fail(FERKD_USAGE,
+                           "%s: dimension %zu of the input is %" PRId64 ", not as in %s", r->path,
+                           i, d, text);
+    }
+    return FERKD_OK;
+}
+
+/* The input for the shape `raw`, or (NULL) for images. */
+static ferkd_status add_input(fk_reader *r, const fk_shape *raw, uint32_t batch, uint32_t size_px)
+{
+    const Onnx__ValueInfoProto *input = NULL;
+    const Onnx__TensorShapeProto *s = NULL;
+    int id;
+
+    TRY(find_input(r, &input, &s));
+    assert(input);
+    fk_node n = {.op = FK_INPUT, .name = input->name, .param = {-1, -1, -1, -1}};
+    TRY(raw ? raw_shape(r, s, raw, &n.shape) : image_shape(r, s, batch, size_px, &n.shape));
     TRY(fk_graph_add(r->g, &n, &id));
     return fk_reader_set(r, input->name, NULL, id);
 }
@@ -326,8 +378,9 @@ static ferkd_status add_nodes(fk_reader *r)
     for (size_t i = 0; i < g->n_node; i++) {
         bool folded;
         r->node = g->node[i];
-        if (!r->node->op_type ||
-            (r->node->domain && *r->node->domain && strcmp(r->node->domain, "ai.onnx") != 0))
+        const char *domain = r->node->domain;
+        if (!r->node->op_type || (domain && *domain && strcmp(domain, "ai.onnx") != 0 &&
+                                  strcmp(domain, "com.microsoft") != 0))
             return fk_reader_refuse(r, "operators of other domains are not supported");
         for (size_t k = 0; k < r->node->n_input; k++) {
             if (*r->node->input[k] && !fk_reader_find(r, r->node->input[k]))
@@ -343,7 +396,7 @@ static ferkd_status add_nodes(fk_reader *r)
     return FERKD_OK;
 }
 
-static ferkd_status finish(fk_reader *r)
+static ferkd_status finish(fk_reader *r, bool raw)
 {
     const Onnx__GraphProto *g = r->model->graph;
 
@@ -354,6 +407,8 @@ static ferkd_status finish(fk_reader *r)
         return fk_fail(FERKD_UNSUPPORTED, "%s: the output \"%s\" does not depend on the input",
                        r->path, g->output[0]->name);
     const fk_shape *s = &r->g->nodes[v->node].shape;
+    if (raw)
+        return fk_graph_finish(r->g, v->node);
     if (s->n < 2 || fk_shape_count(s) != s->d[0] * s->d[1] ||
         s->d[0] != r->g->nodes[r->g->input].shape.d[0]) {
         char text[128];
@@ -375,7 +430,8 @@ static size_t count_values(const Onnx__GraphProto *g)
     return n;
 }
 
-ferkd_status fk_onnx_graph(const fk_onnx_file *f, uint32_t batch, uint32_t size_px, fk_graph **out)
+static ferkd_status make_graph(const fk_onnx_file *f, const fk_shape *raw, uint32_t batch,
+                               uint32_t size_px, fk_graph **out)
 {
     ferkd_status st = FERKD_OK;
     fk_reader r = {.path = f->path, .model = f->model, .table_size = 64};
@@ -387,9 +443,9 @@ ferkd_status fk_onnx_graph(const fk_onnx_file *f, uint32_t batch, uint32_t size_
     TRY_DONE(fk_graph_new(&r.g, slash ? slash + 1 : f->path));
     TRY_DONE(find_opset(&r));
     TRY_DONE(add_initialisers(&r));
-    TRY_DONE(add_input(&r, batch, size_px));
+    TRY_DONE(add_input(&r, raw, batch, size_px));
     TRY_DONE(add_nodes(&r));
-    TRY_DONE(finish(&r));
+    TRY_DONE(finish(&r, raw != NULL));
     *out = r.g;
     r.g = NULL;
 done:
@@ -398,4 +454,14 @@ done:
     free(r.table);
     fk_graph_free(&r.g);
     return st;
+}
+
+ferkd_status fk_onnx_graph(const fk_onnx_file *f, uint32_t batch, uint32_t size_px, fk_graph **out)
+{
+    return make_graph(f, NULL, batch, size_px, out);
+}
+
+ferkd_status fk_onnx_graph_raw(const fk_onnx_file *f, const fk_shape *input, fk_graph **out)
+{
+    return make_graph(f, input, 0, 0, out);
 }

@@ -287,11 +287,11 @@ static void write_mean(writer *w, int id)
     if (!n)
         return;
     for (int i = 0; i < FK_MAX_DIMS; i++) {
-        if (from->u.mean.axes >> i & 1u)
+        if (from->u.reduce.axes >> i & 1u)
             axes[count++] = i;
     }
     attr_ints(w, n, "axes", axes, count);
-    attr_int(w, n, "keepdims", from->u.mean.keep);
+    attr_int(w, n, "keepdims", from->u.reduce.keep);
 }
 
 static void write_dense(writer *w, int id)
@@ -379,7 +379,7 @@ static void write_node(writer *w, int id)
     case FK_POOL:
         write_pool(w, id);
         return;
-    case FK_MEAN:
+    case FK_REDUCE:
         write_mean(w, id);
         return;
     case FK_DENSE:
@@ -408,9 +408,7 @@ static void write_node(writer *w, int id)
     case FK_CONST:
     case FK_DROPOUT:
         return;
-    case FK_MATMUL:
-    case FK_TRANSPOSE:
-    case FK_OP_COUNT:
+    default:
         break;
     }
     w->st =

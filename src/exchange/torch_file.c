@@ -274,17 +274,6 @@ const fk_torch_tensor *fk_torch_find(const fk_torch_file *f, const char *name)
 
 /* --- values ------------------------------------------------------------------------------------ */
 
-static float half_value(uint32_t h)
-{
-    double m = h & 0x3ff;
-    int e = h >> 10 & 0x1f;
-    double v = e == 0    ? ldexp(m, -24)
-               : e == 31 ? (m > 0 ? (double)NAN : (double)INFINITY)
-                         : ldexp(1024.0 + m, e - 25);
-
-    return (float)(h & 0x8000 ? -v : v);
-}
-
 static float value_of(fk_element e, const uint8_t *p)
 {
     uint32_t bits;
@@ -299,7 +288,7 @@ static float value_of(fk_element e, const uint8_t *p)
         memcpy(&v, &bits, sizeof v);
         return v;
     case FK_E_F16:
-        return half_value(fk_u16le(p));
+        return fk_half_value(fk_u16le(p));
     case FK_E_I64:
         return (float)(int64_t)fk_u64le(p);
     case FK_E_I32:

@@ -16,6 +16,12 @@ bool fk_kernel_has_act(fk_act kind)
            kind == FK_SILU;
 }
 
+bool fk_rows_have_act(fk_act kind)
+{
+    return fk_kernel_has_act(kind) || kind == FK_GELU || kind == FK_GELU_TANH || kind == FK_TANH ||
+           kind == FK_SIGMOID;
+}
+
 bool fk_act_from_output(fk_act kind)
 {
     return kind == FK_RELU || kind == FK_CLIP || kind == FK_LEAKY;
@@ -31,6 +37,7 @@ static bool wants_plain(void)
 #ifdef __x86_64__
 extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
 extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
+extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
 
 static bool has_avx512(void)
 {
@@ -66,7 +73,20 @@ const fk_depthwise_kernels *fk_depthwise_for(int lanes)
                                 : &fk_depthwise_plain16;
     return lanes != 8 ? NULL : has_avx2() ? &fk_depthwise_avx2 : &fk_depthwise_plain8;
 }
+
+const fk_row_kernels *fk_rows_best(void)
+{
+    return has_avx512bf16() ? &fk_rows_avx512bf16
+           : has_avx512()   ? &fk_rows_avx512
+           : has_avx2()     ? &fk_rows_avx2
+                            : &fk_rows_plain8;
+}
 #else
+const fk_row_kernels *fk_rows_best(void)
+{
+    return &fk_rows_plain8;
+}
+
 const fk_norm_kernels *fk_norm_for(int lanes)
 {
     (void)wants_plain;

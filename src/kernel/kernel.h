@@ -86,6 +86,49 @@ typedef struct fk_depthwise_kernels {
     void (*backward)(const fk_depthwise_args *k);
 } fk_depthwise_kernels;
 
+/* LayerNorm of rows of n values, y = weight (x - mean) rstd + bias, and back. Its statistics are worked out anew in
+ * backward. */
+typedef struct fk_row_norm {
+    size_t rows, n;
+    float eps;
+    fk_operand x, y;            /* [rows][n] */
+    fk_operand dy, dx;          /* likewise; dx may be absent */
+    const float *weight, *bias; /* [n], or NULL */
+    float *dweight, *dbias;     /* [n], added to; or NULL */
+} fk_row_norm;
+
+typedef struct fk_row_softmax {
+    size_t rows, n, stride;
+    float *x;          /* forward in place; backward: the softmax */
+    float *dy;         /* backward, in place */
+    const float *bias; /* forward: added first; NULL: none */
+    size_t bias_stride;
+} fk_row_softmax;
+
+/* y = factor a + b + row. a, b and row may be absent. */
+typedef struct fk_row_sum {
+    size_t rows, n;
+    fk_operand a, b, y;   /* [rows][n] */
+    const float *row;     /* [n] */
+    const float *factors; /* of row r: factors[(first + r) / rows_each]; NULL: 1 */
+    size_t first, rows_each;
+} fk_row_sum;
+
+typedef struct fk_row_kernels {
+    int lanes;
+    void (*norm)(const fk_row_norm *k);
+    void (*norm_back)(const fk_row_norm *k);
+    void (*act)(fk_post act, fk_operand x, fk_operand y, size_t n);
+    void (*act_back)(fk_post act, fk_operand x, fk_operand dy, fk_operand dx, size_t n);
+    void (*softmax)(const fk_row_softmax *k);
+    void (*softmax_back)(const fk_row_softmax *k);
+    void (*column_sums)(const float *x, size_t rows, size_t n, float *sum); /* sum += */
+    void (*combine)(const fk_row_sum *k);
+} fk_row_kernels;
+
+/* Does the table above have this activation? */
+bool fk_rows_have_act(fk_act kind);
+
 /* Floats of scratch that one thread needs for a depthwise convolution. */
 size_t fk_depthwise_room(const fk_depthwise_args *k);
 
@@ -94,11 +137,13 @@ size_t fk_depthwise_room(const fk_depthwise_args *k);
 
 extern const fk_norm_kernels fk_norm_plain16, fk_norm_plain8;
 extern const fk_depthwise_kernels fk_depthwise_plain16, fk_depthwise_plain8;
+extern const fk_row_kernels fk_rows_plain16, fk_rows_plain8;
 
 /* The fastest that this processor runs, for vectors of `lanes` channels; NULL if there is none. With
  * FERKD_KERNELS=plain in the environment the plain ones. */
 const fk_norm_kernels *fk_norm_for(int lanes);
 const fk_depthwise_kernels *fk_depthwise_for(int lanes);
+const fk_row_kernels *fk_rows_best(void); /* rows need no layout: the fastest there is */
 
 /* Is act(0) = 0, and does the kernel code have it? Lanes that only pad must stay 0. */
 bool fk_kernel_has_act(fk_act kind);

@@ -133,6 +133,34 @@ FK_INLINE fk_v fk_v_sigmoid(fk_v x)
     return 1.0f / (1.0f + fk_v_exp(-x));
 }
 
+/* x / sqrt(2) into erf() and the normal density at x: Abramowitz and Stegun 7.1.26, error below 1.5e-7; both
+ * have the same exponential. */
+FK_INLINE fk_v fk_v_erf_half(fk_v x, fk_v *density)
+{
+    fk_v size = fk_v_max(x, -x) * 0.70710678f;
+    fk_v t = 1.0f / (1.0f + 0.3275911f * size);
+    fk_v e = fk_v_exp(-size * size);
+    fk_v p = fk_v_of(1.061405429f);
+    p = p * t - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    *density = e * 0.39894228f;
+    fk_v high = 1.0f - p * t * e;
+    return fk_v_if(x, fk_v_of(0.0f), high, -high);
+}
+
+FK_INLINE fk_v fk_v_tanh(fk_v x)
+{
+    return 1.0f - 2.0f / (1.0f + fk_v_exp(2.0f * x));
+}
+
+/* tanh of this is the heart of GELU's approximation. */
+FK_INLINE fk_v fk_v_gelu_inner(fk_v x)
+{
+    return x * (0.79788456f + 0.035677408f * x * x);
+}
+
 FK_INLINE fk_v fk_v_act(fk_post act, fk_v z)
 {
     if (!act.n)
@@ -149,13 +177,16 @@ FK_INLINE fk_v fk_v_act(fk_post act, fk_v z)
     case FK_SILU:
         return z * fk_v_sigmoid(z);
     case FK_SIGMOID:
-    case FK_HARDSIGMOID:
-    case FK_ELU:
-    case FK_GELU:
-    case FK_GELU_TANH:
+        return fk_v_sigmoid(z);
     case FK_TANH:
-    case FK_ERF:
-    case FK_ACT_COUNT:
+        return fk_v_tanh(z);
+    case FK_GELU: {
+        fk_v density;
+        return z * (0.5f + 0.5f * fk_v_erf_half(z, &density));
+    }
+    case FK_GELU_TANH:
+        return z * (0.5f + 0.5f * fk_v_tanh(fk_v_gelu_inner(z)));
+    default: /* not among the kernels' */
         break;
     }
     return z;
@@ -183,14 +214,25 @@ FK_INLINE fk_v fk_v_slope(fk_post act, fk_v z, fk_v g)
         fk_v s = fk_v_sigmoid(z);
         return g * s * (1.0f + z * (1.0f - s));
     }
-    case FK_SIGMOID:
-    case FK_HARDSIGMOID:
-    case FK_ELU:
-    case FK_GELU:
-    case FK_GELU_TANH:
-    case FK_TANH:
-    case FK_ERF:
-    case FK_ACT_COUNT:
+    case FK_SIGMOID: {
+        fk_v s = fk_v_sigmoid(z);
+        return g * s * (1.0f - s);
+    }
+    case FK_TANH: {
+        fk_v t = fk_v_tanh(z);
+        return g * (1.0f - t * t);
+    }
+    case FK_GELU: {
+        fk_v density;
+        fk_v half = 0.5f + 0.5f * fk_v_erf_half(z, &density);
+        return g * (half + z * density);
+    }
+    case FK_GELU_TANH: {
+        fk_v t = fk_v_tanh(fk_v_gelu_inner(z));
+        fk_v slope = 0.79788456f + 0.10703222f * z * z;
+        return g * (0.5f + 0.5f * t + 0.5f * z * (1.0f - t * t) * slope);
+    }
+    default:
         break;
     }
     return g;

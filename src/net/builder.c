@@ -125,12 +125,12 @@ int fk_build_pool(fk_builder *b, int x, bool max, int64_t k, int64_t s, int64_t 
 
 int fk_build_global_pool(fk_builder *b, int x)
 {
-    fk_node n = {.op = FK_MEAN,
+    fk_node n = {.op = FK_REDUCE,
                  .name = "avgpool",
                  .in = &x,
                  .n_in = 1,
                  .param = {-1, -1, -1, -1},
-                 .u.mean = {.axes = 1u << 2 | 1u << 3, .keep = false}};
+                 .u.reduce = {.axes = 1u << 2 | 1u << 3, .keep = false}};
 
     return add(b, &n);
 }

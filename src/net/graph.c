@@ -4,13 +4,15 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
-static const char *const OP_NAMES[] = {"input",   "const",     "conv",   "batchnorm", "activation",
-                                       "binary",  "pool",      "mean",   "dense",     "matmul",
-                                       "reshape", "transpose", "concat", "slice",     "pad",
-                                       "softmax", "dropout"};
-static const char *const ACT_NAMES[] = {"relu",      "clip",        "sigmoid", "silu",
-                                        "hardswish", "hardsigmoid", "leaky",   "elu",
-                                        "gelu",      "gelu_tanh",   "tanh",    "erf"};
+static const char *const OP_NAMES[] = {
+    "input",   "const",     "conv",      "batchnorm", "activation", "binary", "pool", "reduce",
+    "dense",   "matmul",    "reshape",   "transpose", "concat",     "slice",  "pad",  "softmax",
+    "dropout", "layernorm", "attention", "expand",    "gather",     "select"};
+static const char *const ACT_NAMES[] = {
+    "relu",  "clip",  "sigmoid",   "silu",       "hardswish", "hardsigmoid", "leaky",
+    "elu",   "gelu",  "gelu_tanh", "tanh",       "erf",       "exp",         "log",
+    "sqrt",  "abs",   "sign",      "reciprocal", "softplus",  "softsign",    "mish",
+    "round", "floor", "ceil",      "not"};
 
 const char *fk_op_name(fk_op op)
 {
@@ -268,5 +270,7 @@ double fk_node_macs(const fk_graph *g, const fk_node *n)
         const fk_shape *a = &g->nodes[n->in[0]].shape;
         return out * (double)a->d[a->n - 1];
     }
+    if (n->op == FK_ATTENTION) /* scores, and values by them */
+        return 2.0 * out * (double)n->shape.d[1];
     return 0.0;
 }

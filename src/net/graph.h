@@ -19,7 +19,7 @@ typedef enum fk_op {
     FK_ACT,
     FK_BINARY, /* with broadcasting */
     FK_POOL,
-    FK_MEAN,   /* over some axes */
+    FK_REDUCE, /* over some axes */
     FK_DENSE,  /* x[..., in] w[out, in] + b */
     FK_MATMUL, /* of two values */
     FK_RESHAPE,
@@ -29,6 +29,11 @@ typedef enum fk_op {
     FK_PAD,
     FK_SOFTMAX,
     FK_DROPOUT,
+    FK_LAYERNORM, /* over the last dimension */
+    FK_ATTENTION, /* [B, T, 3 D], queries, keys, values of all heads side by side, to [B, T, D] */
+    FK_EXPAND,    /* dimensions of 1 repeated, and new ones before */
+    FK_GATHER,    /* indices of one axis */
+    FK_SELECT,    /* condition ? a : b, of one shape */
     FK_OP_COUNT
 } fk_op;
 
@@ -45,6 +50,19 @@ typedef enum fk_act {
     FK_GELU_TANH,
     FK_TANH,
     FK_ERF,
+    FK_EXP,
+    FK_LOG,
+    FK_SQRT,
+    FK_ABS,
+    FK_SIGN,
+    FK_RECIPROCAL,
+    FK_SOFTPLUS,
+    FK_SOFTSIGN,
+    FK_MISH,
+    FK_ROUND, /* to even */
+    FK_FLOOR,
+    FK_CEIL,
+    FK_NOT, /* 1 for 0, else 0 */
     FK_ACT_COUNT
 } fk_act;
 
@@ -55,7 +73,21 @@ typedef struct fk_post {
     float a, b;
 } fk_post;
 
-typedef enum fk_binary { FK_ADD, FK_SUB, FK_MUL, FK_DIV } fk_binary;
+typedef enum fk_binary {
+    FK_ADD,
+    FK_SUB,
+    FK_MUL,
+    FK_DIV,
+    FK_POW,
+    FK_MAX,
+    FK_MIN,
+    FK_EQUAL, /* 1 or 0 */
+    FK_GREATER,
+    FK_LESS,
+    FK_BINARY_COUNT
+} fk_binary;
+
+typedef enum fk_reduce { FK_BY_MEAN, FK_BY_SUM, FK_BY_MAX, FK_BY_MIN, FK_BY_L2 } fk_reduce;
 
 #define FK_MAX_PARAMS 4 /* of one node */
 
@@ -79,7 +111,8 @@ typedef struct fk_node {
 
         struct {
             double eps, momentum; /* running = (1 - momentum) running + momentum batch */
-        } norm;                   /* param: weight, bias, running_mean, running_var */
+        } norm; /* param: weight, bias, running_mean, running_var; LayerNorm: weight or
+                                   * none, bias or none */
 
         struct {
             fk_act kind;
@@ -99,7 +132,8 @@ typedef struct fk_node {
         struct {
             unsigned axes; /* bit i: dimension i */
             bool keep;
-        } mean;
+            fk_reduce kind;
+        } reduce;
 
         struct {
             int perm[FK_MAX_DIMS];
@@ -108,7 +142,7 @@ typedef struct fk_node {
         struct {
             int axis;
             int64_t start, step; /* of a slice: element i is start + i step */
-        } axis;                  /* concat, slice, softmax */
+        } axis;                  /* concat, slice, softmax, gather (param: the indices) */
 
         struct {
             int64_t begin[FK_MAX_DIMS], end[FK_MAX_DIMS];
@@ -117,7 +151,14 @@ typedef struct fk_node {
 
         struct {
             double ratio;
+            bool whole; /* images as a whole are dropped: stochastic depth (Huang et al. 2016) */
         } dropout;
+
+        struct {
+            int64_t heads;
+            double scale; /* of the products of queries and keys */
+        } attention; /* in: qkv, and optionally what is added to the scores: [W, heads or 1, T, T], of batch
+                           * entry b that of b % W */
     } u;
 } fk_node;
 
@@ -138,8 +179,8 @@ typedef struct fk_param {
     double scale;  /* standard deviation, or bound */
     size_t offset; /* of its first value in fk_graph.values */
     size_t count;
-    bool head;     /* of the classifier at the end (net/head.h) */
-    float *given;  /* values from a file, until fk_graph_finish() */
+    bool head;    /* of the classifier at the end (net/head.h) */
+    float *given; /* values from a file, until fk_graph_finish() */
 } fk_param;
 
 typedef struct fk_graph {
@@ -159,7 +200,7 @@ void fk_graph_free(fk_graph **g);
 FERKD_CHECK ferkd_status fk_graph_rename(fk_graph *g, const char *name);
 
 /* Add a copy of proto (name, in are copied); its output shape is worked out and checked here, but
- * for FK_INPUT, FK_CONST and FK_RESHAPE, which state theirs. */
+ * for FK_INPUT, FK_RESHAPE and FK_EXPAND, which state theirs. */
 FERKD_CHECK ferkd_status fk_graph_add(fk_graph *g, const fk_node *proto, int *id);
 
 /* Add a parameter; given (or NULL) is copied. */

@@ -9,7 +9,7 @@
 static bool hands_on(const fk_node *n)
 {
     return n->op == FK_RESHAPE || n->op == FK_DROPOUT || n->op == FK_ACT || n->op == FK_POOL ||
-           n->op == FK_MEAN || n->op == FK_TRANSPOSE || n->op == FK_SOFTMAX;
+           n->op == FK_REDUCE || n->op == FK_TRANSPOSE || n->op == FK_SOFTMAX;
 }
 
 /* x + constant, or constant + x: the number of x's node; else -1. */

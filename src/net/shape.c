@@ -97,14 +97,14 @@ static ferkd_status infer_pool(const fk_graph *g, fk_node *n)
     return slide(g, n, w, in, &n->shape);
 }
 
-static ferkd_status infer_mean(const fk_graph *g, fk_node *n)
+static ferkd_status infer_reduce(const fk_graph *g, fk_node *n)
 {
     const fk_shape *in = in_shape(g, n, 0);
 
     n->shape = (fk_shape){.n = 0};
     for (int i = 0; i < in->n; i++) {
-        bool gone = n->u.mean.axes >> i & 1u;
-        if (!gone || n->u.mean.keep)
+        bool gone = n->u.reduce.axes >> i & 1u;
+        if (!gone || n->u.reduce.keep)
             n->shape.d[n->shape.n++] = gone ? 1 : in->d[i];
     }
     return FERKD_OK;
@@ -200,6 +200,80 @@ static ferkd_status infer_pad(const fk_graph *g, fk_node *n)
     return FERKD_OK;
 }
 
+static ferkd_status infer_layernorm(const fk_graph *g, fk_node *n)
+{
+    const fk_shape *in = in_shape(g, n, 0);
+
+    if (in->n < 1)
+        return bad(g, n, "LayerNorm needs a dimension");
+    for (int i = 0; i < 2; i++) {
+        if (n->param[i] >= 0 && g->params[n->param[i]].count != (size_t)in->d[in->n - 1])
+            return bad(g, n, "one weight and bias for each value of a row is needed");
+    }
+    n->shape = *in;
+    return FERKD_OK;
+}
+
+static ferkd_status infer_attention(const fk_graph *g, fk_node *n)
+{
+    const fk_shape *in = in_shape(g, n, 0);
+    int64_t heads = n->u.attention.heads;
+
+    if (in->n != 3 || heads < 1 || in->d[2] % (3 * heads))
+        return bad(g, n, "attention needs [batch, tokens, 3 heads width]");
+    n->shape = *in;
+    n->shape.d[2] /= 3;
+    if (n->n_in < 2)
+        return FERKD_OK;
+    const fk_shape *b = in_shape(g, n, 1);
+    if (b->n != 4 || (b->d[1] != heads && b->d[1] != 1) || b->d[2] != in->d[1] ||
+        b->d[3] != in->d[1] || in->d[0] % b->d[0])
+        return bad(g, n, "what is added to the scores has another shape");
+    return FERKD_OK;
+}
+
+static ferkd_status infer_expand(const fk_graph *g, fk_node *n)
+{
+    const fk_shape *in = in_shape(g, n, 0);
+
+    if (n->shape.n < in->n)
+        return bad(g, n, "an expansion to fewer dimensions");
+    for (int i = 0; i < in->n; i++) {
+        int64_t d = in->d[in->n - 1 - i];
+        if (d != 1 && d != n->shape.d[n->shape.n - 1 - i])
+            return bad(g, n, "only dimensions of 1 can be expanded");
+    }
+    return FERKD_OK;
+}
+
+static ferkd_status infer_gather(const fk_graph *g, fk_node *n)
+{
+    const fk_shape *in = in_shape(g, n, 0);
+    const fk_shape *index = &g->params[n->param[0]].shape;
+    int axis = n->u.axis.axis;
+
+    if (axis < 0 || axis >= in->n || in->n - 1 + index->n > FK_MAX_DIMS)
+        return bad(g, n, "axis out of range, or too many dimensions");
+    n->shape = (fk_shape){.n = 0};
+    for (int i = 0; i < axis; i++)
+        n->shape.d[n->shape.n++] = in->d[i];
+    for (int i = 0; i < index->n; i++)
+        n->shape.d[n->shape.n++] = index->d[i];
+    for (int i = axis + 1; i < in->n; i++)
+        n->shape.d[n->shape.n++] = in->d[i];
+    return FERKD_OK;
+}
+
+static ferkd_status infer_select(const fk_graph *g, fk_node *n)
+{
+    for (int i = 1; i < 3; i++) {
+        if (!fk_shape_equal(in_shape(g, n, 0), in_shape(g, n, i)))
+            return bad(g, n, "condition and values differ in shape");
+    }
+    n->shape = *in_shape(g, n, 0);
+    return FERKD_OK;
+}
+
 ferkd_status fk_shape_infer(const fk_graph *g, fk_node *n)
 {
     switch (n->op) {
@@ -211,8 +285,8 @@ ferkd_status fk_shape_infer(const fk_graph *g, fk_node *n)
         return broadcast(g, n, in_shape(g, n, 0), in_shape(g, n, 1), 0);
     case FK_POOL:
         return infer_pool(g, n);
-    case FK_MEAN:
-        return infer_mean(g, n);
+    case FK_REDUCE:
+        return infer_reduce(g, n);
     case FK_DENSE:
         return infer_dense(g, n);
     case FK_MATMUL:
@@ -241,6 +315,16 @@ ferkd_status fk_shape_infer(const fk_graph *g, fk_node *n)
     case FK_DROPOUT:
         n->shape = *in_shape(g, n, 0);
         return FERKD_OK;
+    case FK_LAYERNORM:
+        return infer_layernorm(g, n);
+    case FK_ATTENTION:
+        return infer_attention(g, n);
+    case FK_EXPAND:
+        return infer_expand(g, n);
+    case FK_GATHER:
+        return infer_gather(g, n);
+    case FK_SELECT:
+        return infer_select(g, n);
     case FK_INPUT:
     case FK_OP_COUNT:
         break;

@@ -87,7 +87,9 @@ class Case:
         return {"relu": F.relu, "clip": lambda v: F.hardtanh(v, p, q), "sigmoid": torch.sigmoid, "silu": F.silu,
                 "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "leaky": lambda v: F.leaky_relu(v, p),
                 "elu": lambda v: F.elu(v, p), "gelu": F.gelu, "gelu_tanh": lambda v: F.gelu(v, approximate="tanh"),
-                "tanh": torch.tanh, "erf": torch.erf}[kind](x)
+                "tanh": torch.tanh, "erf": torch.erf, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt,
+                "abs": torch.abs, "reciprocal": torch.reciprocal, "softplus": F.softplus, "softsign": F.softsign,
+                "mish": F.mish}[kind](x)
 
     def op_pool(self, x, a):
         k, s, p, pad = (int(v) for v in a[1:])
@@ -131,6 +133,52 @@ class Case:
     def op_scale(self, x, a):
         c = self.param(tuple(int(v) for v in a[1:]), "const")
         return {"mul": x * c, "add": x + c, "sub": x - c, "div": x / c}[a[0]]
+
+    def op_train(self, x, a):
+        c = self.param(tuple(int(v) for v in a[1:]), "norm")
+        return {"mul": lambda: x * c, "add": lambda: x + c, "sub": lambda: x - c, "div": lambda: x / c,
+                "pow": lambda: x**c, "max": lambda: torch.maximum(x, c), "min": lambda: torch.minimum(x, c)}[a[0]]()
+
+    def op_layernorm(self, x, a):
+        c = x.shape[-1]
+        return F.layer_norm(x, (c,), self.param((c,), "norm"), self.param((c,), "bias"), 1e-6)
+
+    def attend(self, x, heads, bias):
+        b, t, d = x.shape
+        q, k, v = x.reshape(b, t, 3, heads, d // 3 // heads).permute(2, 0, 3, 1, 4)
+        s = q @ k.transpose(-2, -1) * (d / 3 / heads) ** -0.5
+        if bias is not None:
+            s = s + bias.repeat(b // bias.shape[0], 1, 1, 1)
+        return (s.softmax(-1) @ v).transpose(1, 2).reshape(b, t, d // 3)
+
+    def op_attention(self, x, a):
+        return self.attend(x, int(a[0]), None)
+
+    def op_attention_bias(self, x, a):
+        t = x.shape[1]
+        return self.attend(x, int(a[0]), self.param((int(a[1]), int(a[0]), t, t), "norm"))
+
+    def op_bare_dense(self, x, a):
+        return F.linear(x, self.param((int(a[0]), x.shape[-1]), "weight"))
+
+    def op_block(self, x, a):
+        y = self.op_dense(F.gelu(self.op_dense(self.op_layernorm(x, []), [a[0]])), [x.shape[-1]])
+        return x + (y * self.param((x.shape[-1],), "norm") if int(a[1]) else y)
+
+    def op_att_block(self, x, a):
+        y = self.op_dense(self.op_layernorm(x, []), [3 * x.shape[-1]])
+        return x + self.op_dense(self.attend(y, int(a[0]), None), [x.shape[-1]])
+
+    def op_reduce(self, x, a):
+        dims, keep = [int(v) for v in a[1].split(",")], bool(int(a[2]))
+        return {"avg": x.mean, "sum": x.sum, "top": x.amax, "low": x.amin,
+                "l2": lambda d, keepdim: torch.linalg.vector_norm(x, 2, d, keepdim)}[a[0]](dims, keepdim=keep)
+
+    def op_expand(self, x, a):
+        return x.expand([int(v) for v in a])
+
+    def op_gather(self, x, a):
+        return x.index_select(int(a[0]), torch.tensor([int(v) for v in a[1:]]))
 
     def op_gate(self, x, a):
         c = x.shape[1]

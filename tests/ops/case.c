@@ -3,9 +3,11 @@
 
 #define MAX_WORDS 64
 
-static const char *const OPS[] = {"in",       "conv",     "norm",      "act",   "pool", "mean",
-                                  "dense",    "reshape",  "transpose", "slice", "pad",  "softmax",
-                                  "add_self", "mul_self", "concat",    "scale", "gate", "gram"};
+static const char *const OPS[] = {
+    "in",      "conv",      "norm",  "act",    "pool",      "mean",      "dense",
+    "reshape", "transpose", "slice", "pad",    "softmax",   "add_self",  "mul_self",
+    "concat",  "scale",     "gate",  "gram",   "layernorm", "attention", "attention_bias",
+    "block",   "att_block", "train", "reduce", "expand",    "gather",    "bare_dense"};
 
 typedef struct parser {
     fk_graph *g;
@@ -125,10 +127,10 @@ static ferkd_status act(parser *p, const char *name, float a, float b)
 
 static ferkd_status mean(parser *p, const char *axes, bool keep)
 {
-    fk_node n = {.op = FK_MEAN, .param = {-1, -1, -1, -1}, .u.mean = {0, keep}};
+    fk_node n = {.op = FK_REDUCE, .param = {-1, -1, -1, -1}, .u.reduce = {0, keep}};
 
     for (const char *c = axes; *c; c += *c == ',' || c[1] != ',' ? 1 : 2)
-        n.u.mean.axes |= *c == ',' ? 0 : 1u << (*c - '0');
+        n.u.reduce.axes |= *c == ',' ? 0 : 1u << (*c - '0');
     return add(p, &n);
 }
 
@@ -141,9 +143,10 @@ static ferkd_status binary(parser *p, fk_binary kind, int a, int b)
     return add(p, &n);
 }
 
-static ferkd_status scale(parser *p)
+/* x and a constant (op scale), or a trained value (op train). */
+static ferkd_status scale(parser *p, const char *of)
 {
-    static const char *const KINDS[] = {"add", "sub", "mul", "div"};
+    static const char *const KINDS[] = {"add", "sub", "mul", "div", "pow", "max", "min"};
     fk_shape s = {.n = p->n - 1};
     fk_node c = {.op = FK_CONST, .param = {-1, -1, -1, -1}};
     int x = p->x;
@@ -151,11 +154,10 @@ static ferkd_status scale(parser *p)
 
     for (int i = 0; i < s.n; i++)
         s.d[i] = num(p, i + 1);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 7; i++)
         kind = strcmp(KINDS[i], p->a[0]) == 0 ? i : kind;
-    TRY(param(p, "const", s, &c.param[0]));
+    TRY(param(p, of, s, &c.param[0]));
     c.in = &x;
-    c.n_in = 0;
     TRY(add(p, &c));
     return binary(p, (fk_binary)kind, x, p->x);
 }
@@ -193,6 +195,10 @@ static ferkd_status simple(parser *p, const char *op)
         n.op = FK_RESHAPE;
         for (n.shape.n = 0; n.shape.n < p->n; n.shape.n++)
             n.shape.d[n.shape.n] = num(p, n.shape.n);
+    } else if (strcmp(op, "expand") == 0) {
+        n.op = FK_EXPAND;
+        for (n.shape.n = 0; n.shape.n < p->n; n.shape.n++)
+            n.shape.d[n.shape.n] = num(p, n.shape.n);
     } else if (strcmp(op, "transpose") == 0) {
         n.op = FK_TRANSPOSE;
         for (int i = 0; i < p->n; i++)
@@ -222,12 +228,104 @@ static ferkd_status simple(parser *p, const char *op)
     return add(p, &n);
 }
 
-static ferkd_status dense(parser *p)
+static ferkd_status dense_of(parser *p, int64_t out, bool bias)
 {
     fk_node n = {.op = FK_DENSE, .param = {-1, -1, -1, -1}};
 
-    TRY(param(p, "weight", fk_shape_of(2, num(p, 0), shape(p)->d[shape(p)->n - 1]), &n.param[0]));
-    TRY(param(p, "bias", fk_shape_of(1, num(p, 0)), &n.param[1]));
+    TRY(param(p, "weight", fk_shape_of(2, out, shape(p)->d[shape(p)->n - 1]), &n.param[0]));
+    if (bias)
+        TRY(param(p, "bias", fk_shape_of(1, out), &n.param[1]));
+    return add(p, &n);
+}
+
+static ferkd_status dense(parser *p)
+{
+    return dense_of(p, num(p, 0), true);
+}
+
+static ferkd_status layernorm(parser *p)
+{
+    fk_shape c = fk_shape_of(1, shape(p)->d[shape(p)->n - 1]);
+    fk_node n = {.op = FK_LAYERNORM, .param = {-1, -1, -1, -1}, .u.norm = {1e-6, 0}};
+
+    TRY(param(p, "norm", c, &n.param[0]));
+    TRY(param(p, "bias", c, &n.param[1]));
+    return add(p, &n);
+}
+
+/* windows > 0: with a trained value that is added to the scores, [windows, heads, T, T]. */
+static ferkd_status attention(parser *p, int64_t heads, int64_t windows)
+{
+    int in[2] = {p->x, -1};
+    int64_t t = shape(p)->d[1];
+    fk_node c = {.op = FK_CONST, .param = {-1, -1, -1, -1}};
+    fk_node n = {.op = FK_ATTENTION, .in = in, .n_in = 1, .param = {-1, -1, -1, -1}};
+
+    n.u.attention.heads = heads;
+    n.u.attention.scale = 1.0 / sqrt((double)shape(p)->d[2] / (double)(3 * heads));
+    if (windows) {
+        TRY(param(p, "norm", fk_shape_of(4, windows, heads, t, t), &c.param[0]));
+        c.in = in;
+        TRY(add(p, &c));
+        in[1] = p->x;
+        n.n_in = 2;
+    }
+    return add(p, &n);
+}
+
+/* x + c (MLP of LayerNorm of x), c a trained value a channel or absent. */
+static ferkd_status block(parser *p, int64_t hidden, bool scaled)
+{
+    int x = p->x;
+    int64_t width = shape(p)->d[shape(p)->n - 1];
+
+    TRY(layernorm(p));
+    TRY(dense_of(p, hidden, true));
+    TRY(act(p, "gelu", 0, 0));
+    TRY(dense_of(p, width, true));
+    if (scaled) {
+        fk_node c = {.op = FK_CONST, .param = {-1, -1, -1, -1}, .in = &x};
+        int y = p->x;
+        TRY(param(p, "norm", fk_shape_of(1, width), &c.param[0]));
+        TRY(add(p, &c));
+        TRY(binary(p, FK_MUL, y, p->x));
+    }
+    return binary(p, FK_ADD, x, p->x);
+}
+
+static ferkd_status att_block(parser *p, int64_t heads)
+{
+    int x = p->x;
+    int64_t width = shape(p)->d[shape(p)->n - 1];
+
+    TRY(layernorm(p));
+    TRY(dense_of(p, 3 * width, true));
+    TRY(attention(p, heads, 0));
+    TRY(dense_of(p, width, true));
+    return binary(p, FK_ADD, x, p->x);
+}
+
+static ferkd_status reduce(parser *p)
+{
+    static const char *const KINDS[] = {"avg", "sum", "top", "low", "l2"};
+    int kind = 0;
+
+    for (int i = 0; i < 5; i++)
+        kind = strcmp(KINDS[i], p->a[0]) == 0 ? i : kind;
+    TRY(mean(p, p->a[1], num(p, 2) != 0));
+    p->g->nodes[p->x].u.reduce.kind = (fk_reduce)kind;
+    return FERKD_OK;
+}
+
+static ferkd_status gather(parser *p)
+{
+    fk_node n = {.op = FK_GATHER, .param = {-1, -1, -1, -1}, .u.axis = {.axis = (int)num(p, 0)}};
+    float index[MAX_WORDS];
+
+    for (int i = 1; i < p->n; i++)
+        index[i - 1] = real(p, i);
+    TRY(fk_graph_param(p->g, "index", fk_shape_of(1, (int64_t)(p->n - 1)), FK_BUFFER, index,
+                       &n.param[0]));
     return add(p, &n);
 }
 
@@ -262,7 +360,23 @@ static ferkd_status one(parser *p, const char *op)
     if (strcmp(op, "add_self") == 0 || strcmp(op, "mul_self") == 0)
         return binary(p, *op == 'a' ? FK_ADD : FK_MUL, p->x, p->x);
     if (strcmp(op, "scale") == 0)
-        return scale(p);
+        return scale(p, "const");
+    if (strcmp(op, "train") == 0)
+        return scale(p, "norm");
+    if (strcmp(op, "layernorm") == 0)
+        return layernorm(p);
+    if (strcmp(op, "attention") == 0 || strcmp(op, "attention_bias") == 0)
+        return attention(p, num(p, 0), num(p, 1));
+    if (strcmp(op, "block") == 0)
+        return block(p, num(p, 0), num(p, 1) != 0);
+    if (strcmp(op, "att_block") == 0)
+        return att_block(p, num(p, 0));
+    if (strcmp(op, "reduce") == 0)
+        return reduce(p);
+    if (strcmp(op, "gather") == 0)
+        return gather(p);
+    if (strcmp(op, "bare_dense") == 0)
+        return dense_of(p, num(p, 0), false);
     if (strcmp(op, "gate") == 0)
         return gate(p);
     if (strcmp(op, "gram") == 0)

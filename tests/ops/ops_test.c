@@ -115,7 +115,8 @@ static ferkd_status difference(const ops_case *c, fk_plan *plan, const float *dy
 /* Kinks (relu, clip, max) make some differences wrong: smooth cases only. */
 static bool is_smooth(const char *line)
 {
-    static const char *const KINKS[] = {"relu", "clip", "leaky", "hard", "max", "elu"};
+    static const char *const KINKS[] = {"relu", "clip", "leaky", "hard", "max",
+                                        "elu",  "top",  "low",   "abs"};
 
     if (strstr(line, "gelu"))
         return true;

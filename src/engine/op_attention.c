@@ -1,0 +1,291 @@
+/* Attention of all heads (Vaswani et al. 2017, section 3.2) on queries, keys and values as they come out of one
+ * product. The scores exist only for one head of one image and some rows of queries at a time, in the caches;
+ * backward works them out anew (Dao et al. 2022 do so on other machines). */
+#include "base/compat.h"
+
+#include "engine/step.h"
+
+#include <omp.h>
+
+enum { SCRATCH, SCRATCH_BACK };
+
+#define QUERIES 256 /* rows of scores at a time */
+
+typedef struct sizes {
+    size_t batch, tokens, heads, width; /* width of one head */
+    size_t stride;                      /* of a row of scores */
+    size_t queries;                     /* rows at a time */
+    size_t windows, bias_heads;         /* of what is added to the scores */
+} sizes;
+
+static sizes sizes_of(const fk_plan *p, const fk_step *s)
+{
+    const fk_shape *shape = &s->node->shape;
+    sizes z = {.batch = (size_t)shape->d[0],
+               .tokens = (size_t)shape->d[1],
+               .heads = (size_t)s->node->u.attention.heads};
+
+    z.width = (size_t)shape->d[2] / z.heads;
+    z.stride = (z.tokens + 15) / 16 * 16 + 16; /* no power of two between rows */
+    z.queries = fk_min_size(z.tokens, QUERIES);
+    if (s->n_in > 1) {
+        z.windows = (size_t)p->tensors[s->in[1]].shape.d[0];
+        z.bias_heads = (size_t)p->tensors[s->in[1]].shape.d[1];
+    }
+    return z;
+}
+
+/* Floats that one thread needs: scores and their gradient, and what is bf16 in memory as floats. */
+static size_t scratch_floats(const sizes *z)
+{
+    return 2 * z->queries * z->stride + 8 * z->tokens * z->width;
+}
+
+/* One head of one image. Pointers into tensors if these are f32, else into the thread's scratch. */
+typedef struct head {
+    size_t image, number;
+    float *scores, *dscores; /* [queries][stride] */
+    const float *q, *k, *v;  /* [tokens][width], rows `row` apart */
+    size_t row;
+    float *o, *dq, *dk, *dv; /* o: the output, or its gradient */
+    size_t o_row;
+    const float *bias; /* [tokens][tokens] or NULL */
+} head;
+
+static void copy_rows(fk_operand from, size_t at, size_t from_row, fk_operand to, size_t to_at,
+                      size_t to_row, size_t rows, size_t n)
+{
+    for (size_t r = 0; r < rows; r++) {
+        fk_row_sum k = {.rows = 1,
+                        .n = n,
+                        .a = fk_operand_at(from, at + r * from_row),
+                        .y = fk_operand_at(to, to_at + r * to_row)};
+        fk_rows_best()->combine(&k);
+    }
+}
+
+/* Where things of head `task` are; queries, keys and values that are bf16 are converted on the way. */
+static head find_head(const fk_plan *p, const fk_step *s, const sizes *z, size_t task, float *room)
+{
+    fk_operand qkv = fk_data_operand(p, s->in[0]);
+    size_t d = z->heads * z->width;
+    head h = {.image = task / z->heads, .number = task % z->heads, .scores = room};
+    size_t at = h.image * z->tokens * 3 * d + h.number * z->width;
+    float *free_room = room + 2 * z->queries * z->stride;
+    size_t each = z->tokens * z->width;
+
+    h.dscores = room + z->queries * z->stride;
+    if (qkv.half) {
+        for (size_t i = 0; i < 3; i++)
+            copy_rows(qkv, at + i * d, 3 * d, (fk_operand){free_room, false}, i * each, z->width,
+                      z->tokens, z->width);
+        h.q = free_room;
+        h.k = free_room + each;
+        h.v = free_room + 2 * each;
+        h.row = z->width;
+    } else {
+        h.q = (const float *)qkv.data + at;
+        h.k = h.q + d;
+        h.v = h.q + 2 * d;
+        h.row = 3 * d;
+    }
+    if (s->n_in > 1)
+        h.bias = fk_data(p, s->in[1]) +
+                 ((h.image % z->windows) * z->bias_heads + (z->bias_heads > 1 ? h.number : 0)) *
+                     z->tokens * z->tokens;
+    return h;
+}
+
+/* Rows first .. first + m of softmax(scale Q K' + bias). */
+static void scores_of(const fk_step *s, const sizes *z, const head *h, size_t first, size_t m)
+{
+    fk_gemm_args g = {.turn_b = true,
+                      .m = m,
+                      .n = z->tokens,
+                      .k = z->width,
+                      .alpha = (float)s->node->u.attention.scale,
+                      .a = h->q + first * h->row,
+                      .lda = h->row,
+                      .b = h->k,
+                      .ldb = h->row,
+                      .c = h->scores,
+                      .ldc = z->stride};
+    fk_row_softmax soft = {.rows = m,
+                           .n = z->tokens,
+                           .stride = z->stride,
+                           .x = h->scores,
+                           .bias = h->bias ? h->bias + first * z->tokens : NULL,
+                           .bias_stride = z->tokens};
+
+    fk_gemm(&g);
+    fk_rows_best()->softmax(&soft);
+}
+
+static void head_forward(const fk_step *s, const sizes *z, const head *h)
+{
+    for (size_t first = 0; first < z->tokens; first += z->queries) {
+        size_t m = fk_min_size(z->queries, z->tokens - first);
+        scores_of(s, z, h, first, m);
+        fk_gemm_args g = {.m = m,
+                          .n = z->width,
+                          .k = z->tokens,
+                          .alpha = 1.0f,
+                          .a = h->scores,
+                          .lda = z->stride,
+                          .b = h->v,
+                          .ldb = h->row,
+                          .c = h->o + first * h->o_row,
+                          .ldc = h->o_row};
+        fk_gemm(&g);
+    }
+}
+
+static ferkd_status forward(fk_plan *p, fk_step *s)
+{
+    sizes z = sizes_of(p, s);
+    size_t d = z.heads * z.width;
+    size_t each = scratch_floats(&z);
+    float *scratch = fk_buffer_at(p, s->buffers[SCRATCH]);
+    fk_operand out = fk_data_operand(p, s->out);
+
+#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+    for (size_t task = 0; task < z.batch * z.heads; task++) {
+        float *room = scratch + (size_t)omp_get_thread_num() * each;
+        head h = find_head(p, s, &z, task, room);
+        size_t at = h.image * z.tokens * d + h.number * z.width;
+        h.o = out.half ? room + each - z.tokens * z.width : (float *)out.data + at;
+        h.o_row = out.half ? z.width : d;
+        head_forward(s, &z, &h);
+        if (out.half)
+            copy_rows((fk_operand){h.o, false}, 0, z.width, out, at, d, z.tokens, z.width);
+    }
+    return FERKD_OK;
+}
+
+/* --- backward -------------------------------------------------------------------------------- */
+
+static void gemm(bool turn_a, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                 const float *b, size_t ldb, bool turn_b, float beta, float *c, size_t ldc)
+{
+    fk_gemm_args g = {turn_a, turn_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
+
+    fk_gemm(&g);
+}
+
+/* With P the softmax and dO the output's gradient: dV = P' dO, dP = dO V', dS = P (dP - sum(dP P)),
+ * dQ = scale dS K, dK = scale dS' Q. dbias: [tokens][tokens], added to, or NULL. */
+static void head_backward(const fk_step *s, const sizes *z, const head *h, float *dbias)
+{
+    float scale = (float)s->node->u.attention.scale;
+    size_t t = z->tokens;
+    size_t w = z->width;
+
+    for (size_t first = 0; first < t; first += z->queries) {
+        size_t m = fk_min_size(z->queries, t - first);
+        float beta = first ? 1.0f : 0.0f;
+        const float *go = h->o + first * h->o_row;
+        scores_of(s, z, h, first, m);
+        gemm(true, t, w, m, 1.0f, h->scores, z->stride, go, h->o_row, false, beta, h->dv, h->row);
+        gemm(false, m, t, w, 1.0f, go, h->o_row, h->v, h->row, true, 0.0f, h->dscores, z->stride);
+        fk_row_softmax soft = {
+            .rows = m, .n = t, .stride = z->stride, .x = h->scores, .dy = h->dscores};
+        fk_rows_best()->softmax_back(&soft);
+        gemm(false, m, w, t, scale, h->dscores, z->stride, h->k, h->row, false, 0.0f,
+             h->dq + first * h->row, h->row);
+        gemm(true, t, w, m, scale, h->dscores, z->stride, h->q + first * h->row, h->row, false,
+             beta, h->dk, h->row);
+        for (size_t r = 0; dbias && r < m; r++) {
+            for (size_t i = 0; i < t; i++)
+                dbias[(first + r) * t + i] += h->dscores[r * z->stride + i];
+        }
+    }
+}
+
+/* The gradients of one head; bf16 ones by way of the scratch. */
+static void backward_task(fk_plan *p, fk_step *s, const sizes *z, size_t task, float *room,
+                          float *dbias)
+{
+    size_t d = z->heads * z->width;
+    size_t each = z->tokens * z->width;
+    head h = find_head(p, s, z, task, room);
+    fk_operand go = fk_buffer_operand(p, p->tensors[s->out].grad, fk_data_type_half(p, s->out));
+    fk_operand din = fk_buffer_operand(p, s->din[0], fk_data_type_half(p, s->in[0]));
+    size_t at = h.image * z->tokens * d + h.number * z->width;
+    size_t at3 = h.image * z->tokens * 3 * d + h.number * z->width;
+    float *own = room + scratch_floats(z) - 4 * each;
+
+    h.o = go.half ? own : (float *)go.data + at;
+    h.o_row = go.half ? z->width : d;
+    if (go.half)
+        copy_rows(go, at, d, (fk_operand){own, false}, 0, z->width, z->tokens, z->width);
+    h.dq = din.half ? own + each : (float *)din.data + at3;
+    h.dk = din.half ? h.dq + each : h.dq + d;
+    h.dv = din.half ? h.dk + each : h.dk + d;
+    head_backward(s, z, &h, dbias);
+    for (size_t i = 0; din.half && i < 3; i++)
+        copy_rows((fk_operand){h.dq + i * each, false}, 0, z->width, din, at3 + i * d, 3 * d,
+                  z->tokens, z->width);
+}
+
+/* What is added to the scores has a gradient, too: summed over the images of each window, so a task is all
+ * images of a window, or of a window and a head. */
+static void backward_with_bias(fk_plan *p, fk_step *s, const sizes *z)
+{
+    float *dbias = fk_din(p, s, 1);
+    size_t each = scratch_floats(z);
+    size_t area = z->tokens * z->tokens;
+    float *scratch = fk_buffer_at(p, s->buffers[SCRATCH_BACK]);
+
+    memset(dbias, 0, fk_floats(p, s->in[1]) * sizeof *dbias);
+#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+    for (size_t task = 0; task < z->windows * z->bias_heads; task++) {
+        float *room = scratch + (size_t)omp_get_thread_num() * each;
+        size_t window = task / z->bias_heads;
+        size_t first = z->bias_heads > 1 ? task % z->bias_heads : 0;
+        size_t last = z->bias_heads > 1 ? first + 1 : z->heads;
+        for (size_t image = window; image < z->batch; image += z->windows) {
+            for (size_t k = first; k < last; k++)
+                backward_task(p, s, z, image * z->heads + k, room, dbias + task * area);
+        }
+    }
+}
+
+static ferkd_status backward(fk_plan *p, fk_step *s)
+{
+    sizes z = sizes_of(p, s);
+    size_t each = scratch_floats(&z);
+    float *scratch = fk_buffer_at(p, s->buffers[SCRATCH_BACK]);
+
+    if (s->n_in > 1 && fk_wants_din(p, s, 1)) {
+        backward_with_bias(p, s, &z);
+        return FERKD_OK;
+    }
+#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+    for (size_t task = 0; task < z.batch * z.heads; task++)
+        backward_task(p, s, &z, task, scratch + (size_t)omp_get_thread_num() * each, NULL);
+    return FERKD_OK;
+}
+
+ferkd_status fk_compile_attention(fk_plan *p, const fk_node *n, int id)
+{
+    fk_step *s = NULL;
+    fk_md *md = NULL;
+    int in[2] = {-1, -1};
+
+    TRY(fk_want_rows(p, p->tensor_of[n->in[0]], &in[0]));
+    if (n->n_in > 1)
+        TRY(fk_want_plain(p, p->tensor_of[n->in[1]], &in[1]));
+    TRY(fk_step_new(p, &s, n, n->n_in));
+    memcpy(s->in, in, (size_t)n->n_in * sizeof *in);
+    s->kind = FK_KIND_ATTENTION;
+    s->forward = forward;
+    s->backward = backward;
+    TRY(fk_rows_md(p, &n->shape, &md));
+    TRY(fk_step_output(p, s, md, &n->shape, id));
+    for (int i = 0; i < n->n_in; i++)
+        fk_step_keep(p, in[i], s);
+    sizes z = sizes_of(p, s);
+    size_t scratch = p->threads * scratch_floats(&z) * sizeof(float);
+    TRY(fk_step_buffer(p, s, SCRATCH, scratch, FK_LIFE_FORWARD));
+    return p->o.train ? fk_step_buffer(p, s, SCRATCH_BACK, scratch, FK_LIFE_BACKWARD) : FERKD_OK;
+}

@@ -1,0 +1,533 @@
+/* Matrix products of tokens, with what stands around them: the LayerNorm or activation of their input and, of the
+ * output, the activation (inference), the weight of each channel (LayerScale, Touvron et al. 2021), stochastic
+ * depth and the residual connection. Each thread takes some rows through all of it, so what is between stays in its
+ * cache and has no memory: backward works it out anew. */
+#include "base/compat.h"
+
+#include "engine/step.h"
+
+#include "base/rng.h"
+
+#include <omp.h>
+
+enum { SCRATCH, SCRATCH_BACK, PARTS, FACTORS, SCALED };
+
+enum { SLICE_BYTES = 5 << 18 }; /* of the input and the output of some rows */
+
+/* --- what belongs to a step ------------------------------------------------------------------ */
+
+bool fk_is_linear(const fk_node *n)
+{
+    return n->op == FK_DENSE && n->shape.n >= 3;
+}
+
+bool fk_linear_takes(const fk_plan *p, int id)
+{
+    const fk_node *n = &p->g->nodes[id];
+    int user = -1;
+    const fk_node *next = fk_only_user(p, id, &user);
+    bool can = n->op == FK_LAYERNORM || (n->op == FK_ACT && fk_rows_have_act(n->u.act.kind));
+
+    return can && next && fk_is_linear(next) && p->tensor_of[n->in[0]] >= 0;
+}
+
+/* The nodes behind product `id` that its step does, too. */
+typedef struct tail {
+    int id;       /* whose output the step makes */
+    int residual; /* tensor, -1: none */
+    int scale;    /* parameter that multiplies each channel, -1: none */
+    const fk_node *drop;
+    fk_post post;
+} tail;
+
+/* x times a constant a channel: the parameter, or -1. */
+static int channel_scale(const fk_plan *p, const fk_node *n, int x)
+{
+    if (n->op != FK_BINARY || n->u.binary.kind != FK_MUL)
+        return -1;
+    const fk_node *other = &p->g->nodes[n->in[n->in[0] == x ? 1 : 0]];
+    if (other->op != FK_CONST)
+        return -1;
+    size_t channels = (size_t)n->shape.d[n->shape.n - 1];
+    const fk_shape *s = &other->shape;
+    return fk_shape_equal(&n->shape, &p->g->nodes[x].shape) && s->n >= 1 &&
+                   s->d[s->n - 1] == (int64_t)channels && fk_shape_count(s) == (int64_t)channels
+               ? other->param[0]
+               : -1;
+}
+
+/* The tensor that node n adds to x, if it is there already. */
+static int added(const fk_plan *p, const fk_node *n, int x)
+{
+    if (n->op != FK_BINARY || n->u.binary.kind != FK_ADD || n->in[0] == n->in[1])
+        return -1;
+    int other = p->tensor_of[n->in[n->in[0] == x ? 1 : 0]];
+    return other >= 0 && p->tensors[other].param < 0 && p->tensors[other].lazy < 0 &&
+                   fk_shape_equal(&p->tensors[other].shape, &p->g->nodes[x].shape)
+               ? other
+               : -1;
+}
+
+static tail absorb_tail(fk_plan *p, int id)
+{
+    tail t = {.id = id, .residual = -1, .scale = -1};
+    int chain[3];
+    int n = 0;
+    int user = -1;
+    int at = id;
+    const fk_node *next = fk_only_user(p, at, &user);
+
+    if (!p->o.train && next && next->op == FK_ACT && fk_rows_have_act(next->u.act.kind)) {
+        t.post = (fk_post){1, next->u.act.kind, next->u.act.a, next->u.act.b};
+        p->absorbed[t.id = user] = true;
+        return t;
+    }
+    int scale = next ? channel_scale(p, next, at) : -1;
+    if (scale >= 0) {
+        chain[n++] = at = user;
+        next = fk_only_user(p, at, &user);
+    }
+    const fk_node *drop = next && next->op == FK_DROPOUT && next->u.dropout.whole ? next : NULL;
+    if (drop) {
+        chain[n++] = at = user;
+        next = fk_only_user(p, at, &user);
+    }
+    int residual = next ? added(p, next, at) : -1;
+    if (residual < 0)
+        return t;
+    chain[n++] = user;
+    for (int i = 0; i < n; i++)
+        p->absorbed[chain[i]] = true;
+    t = (tail){.id = user, .residual = residual, .scale = scale};
+    t.drop = p->o.train && drop && drop->u.dropout.ratio > 0.0 ? drop : NULL;
+    return t;
+}
+
+/* --- slices ---------------------------------------------------------------------------------- */
+
+typedef struct sizes {
+    size_t rows, in, out; /* of the product */
+    size_t slice;         /* rows at a time */
+    size_t rows_each;     /* rows an image, for stochastic depth */
+} sizes;
+
+static sizes sizes_of(const fk_plan *p, const fk_step *s)
+{
+    const fk_shape *w = &p->g->params[s->node->param[0]].shape;
+    sizes z = {.rows = (size_t)(fk_shape_count(&s->node->shape) / w->d[0]),
+               .in = (size_t)w->d[1],
+               .out = (size_t)w->d[0]};
+
+    z.slice = SLICE_BYTES / ((z.in + z.out) * sizeof(float));
+    z.slice = fk_min_size(fk_max_size(z.slice, 64), 512);
+    size_t turns = (z.rows + z.slice * p->threads - 1) / (z.slice * p->threads);
+    z.slice = (z.rows + turns * p->threads - 1) / (turns * p->threads);
+    z.rows_each = z.rows / (size_t)s->node->shape.d[0];
+    return z;
+}
+
+/* The rows of thread t. */
+static size_t share(const sizes *z, size_t threads, size_t t)
+{
+    size_t slices = (z->rows + z->slice - 1) / z->slice;
+
+    return fk_min_size(slices * t / threads * z->slice, z->rows);
+}
+
+static const float *weights_of(const fk_plan *p, const fk_step *s)
+{
+    return s->scale_param >= 0 ? fk_buffer_at(p, s->buffers[SCALED])
+                               : fk_graph_values(p->g, s->node->param[0]);
+}
+
+static const float *bias_of(const fk_plan *p, const fk_step *s, const sizes *z)
+{
+    if (s->node->param[1] < 0)
+        return NULL;
+    return s->scale_param >= 0 ? weights_of(p, s) + z->in * z->out
+                               : fk_graph_values(p->g, s->node->param[1]);
+}
+
+/* The input of the product, rows first .. first + m, as floats: where they are, or in room. */
+static const float *input_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
+                               size_t m, float *room)
+{
+    fk_operand x = fk_operand_at(fk_data_operand(p, s->in[0]), first * z->in);
+    const fk_node *before = s->before;
+    fk_operand to = {room, false};
+
+    if (before && before->op == FK_LAYERNORM) {
+        fk_row_norm k = {
+            .rows = m,
+            .n = z->in,
+            .eps = (float)before->u.norm.eps,
+            .x = x,
+            .y = to,
+            .weight = before->param[0] >= 0 ? fk_graph_values(p->g, before->param[0]) : NULL,
+            .bias = before->param[1] >= 0 ? fk_graph_values(p->g, before->param[1]) : NULL};
+        fk_rows_best()->norm(&k);
+    } else if (before) {
+        fk_rows_best()->act((fk_post){1, before->u.act.kind, before->u.act.a, before->u.act.b}, x,
+                            to, m * z->in);
+    } else if (x.half) {
+        fk_row_sum k = {.rows = m, .n = z->in, .a = x, .y = to};
+        fk_rows_best()->combine(&k);
+    } else {
+        return x.data;
+    }
+    return room;
+}
+
+/* --- forward --------------------------------------------------------------------------------- */
+
+static void forward_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first, size_t m,
+                         float *room)
+{
+    const float *factors = s->drop ? fk_buffer_at(p, s->buffers[FACTORS]) : NULL;
+    fk_operand out = fk_operand_at(fk_data_operand(p, s->out), first * z->out);
+    fk_operand residual = {0};
+    bool direct = !out.half && !s->post.n && !factors;
+    fk_operand sum = {direct ? out.data : room + m * z->in, false};
+
+    if (s->residual >= 0)
+        residual = fk_operand_at(fk_data_operand(p, s->residual), first * z->out);
+    const float *x = input_rows(p, s, z, first, m, room);
+    fk_row_sum begin = {.rows = m, .n = z->out, .y = sum, .row = bias_of(p, s, z)};
+    if (!factors)
+        begin.b = residual;
+    fk_rows_best()->combine(&begin);
+    fk_gemm_args g = {.turn_b = true,
+                      .m = m,
+                      .n = z->out,
+                      .k = z->in,
+                      .alpha = 1.0f,
+                      .a = x,
+                      .lda = z->in,
+                      .b = weights_of(p, s),
+                      .ldb = z->in,
+                      .beta = 1.0f,
+                      .c = sum.data,
+                      .ldc = z->out};
+    fk_gemm(&g);
+    if (direct)
+        return;
+    if (s->post.n) {
+        fk_rows_best()->act(s->post, sum, out, m * z->out);
+        return;
+    }
+    fk_row_sum end = {.rows = m,
+                      .n = z->out,
+                      .a = sum,
+                      .y = out,
+                      .factors = factors,
+                      .first = first,
+                      .rows_each = z->rows_each};
+    if (factors)
+        end.b = residual;
+    fk_rows_best()->combine(&end);
+}
+
+/* Stochastic depth: which images the branch exists for, from (seed, step, node), as dropout. */
+static void draw_factors(fk_plan *p, const fk_step *s)
+{
+    float *factors = fk_buffer_at(p, s->buffers[FACTORS]);
+    double ratio = s->drop->u.dropout.ratio;
+    fk_rng r = fk_rng_at(p->o.seed, FK_RNG_DROPOUT, (uint32_t)p->step, (uint32_t)s->number);
+
+    for (int64_t i = 0; i < s->node->shape.d[0]; i++)
+        factors[i] = fk_rng_unit(&r) < ratio ? 0.0f : (float)(1.0 / (1.0 - ratio));
+}
+
+static size_t scratch_floats(const sizes *z)
+{
+    return z->slice * (2 * z->in + z->out);
+}
+
+static ferkd_status forward(fk_plan *p, fk_step *s)
+{
+    sizes z = sizes_of(p, s);
+    float *scratch = fk_buffer_at(p, s->buffers[SCRATCH]);
+
+    if (s->drop)
+        draw_factors(p, s);
+#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+    for (size_t t = 0; t < p->threads; t++) {
+        size_t end = share(&z, p->threads, t + 1);
+        for (size_t r = share(&z, p->threads, t); r < end; r += z.slice)
+            forward_rows(p, s, &z, r, fk_min_size(z.slice, end - r),
+                         scratch + t * scratch_floats(&z));
+    }
+    return FERKD_OK;
+}
+
+/* --- backward -------------------------------------------------------------------------------- */
+
+/* One thread's sums: of the weights' gradient, the bias's, and those of the LayerNorm before. */
+typedef struct parts {
+    float *weight, *bias, *norm_weight, *norm_bias;
+} parts;
+
+static size_t part_floats(const sizes *z)
+{
+    return z->in * z->out + z->out + 2 * z->in;
+}
+
+static parts parts_of(const fk_plan *p, const fk_step *s, const sizes *z, size_t t)
+{
+    float *at = (float *)fk_buffer_at(p, s->buffers[PARTS]) + t * part_floats(z);
+
+    return (parts){at, at + z->in * z->out, at + (z->in + 1) * z->out,
+                   at + (z->in + 1) * z->out + z->in};
+}
+
+/* The gradient of the product's output, as floats; writes the residual's, where that is another's memory. */
+static const float *output_gradient(const fk_plan *p, const fk_step *s, const sizes *z,
+                                    size_t first, size_t m, float *room)
+{
+    const fk_tensor *out = &p->tensors[s->out];
+    const float *factors = s->drop ? fk_buffer_at(p, s->buffers[FACTORS]) : NULL;
+    bool half = fk_data_type_half(p, s->out);
+    size_t at = first * z->out;
+    fk_operand g = fk_operand_at(fk_buffer_operand(p, out->grad, half), at);
+    fk_operand g2 = fk_operand_at(fk_buffer_operand(p, out->grad2, half), at);
+    fk_row_sum k = {.rows = m, .n = z->out, .a = g, .b = g2, .y = {room, false}};
+
+    if (s->residual >= 0 && s->din[1] >= 0 && s->din[1] != out->grad) {
+        k.y = fk_operand_at(fk_buffer_operand(p, s->din[1], fk_data_type_half(p, s->residual)), at);
+        fk_rows_best()->combine(&k);
+        k = (fk_row_sum){.rows = m, .n = z->out, .a = k.y, .y = {room, false}};
+    }
+    if (!k.a.half && !k.b.data && !factors)
+        return k.a.data;
+    if (factors && k.b.data) { /* (a + b) factor */
+        fk_rows_best()->combine(&k);
+        k.a = k.y;
+        k.b = (fk_operand){0};
+    }
+    k.factors = factors;
+    k.first = first;
+    k.rows_each = z->rows_each;
+    fk_rows_best()->combine(&k);
+    return room;
+}
+
+/* From the gradient of the product's input to that of what stands before. */
+static void input_gradient(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
+                           size_t m, float *dh, const parts *sums)
+{
+    const fk_node *before = s->before;
+    bool half = fk_data_type_half(p, s->in[0]);
+    size_t at = first * z->in;
+    fk_operand x = fk_operand_at(fk_data_operand(p, s->in[0]), at);
+    fk_operand dx = {0};
+
+    if (fk_wants_din(p, s, 0))
+        dx = fk_operand_at(fk_buffer_operand(p, s->din[0], half), at);
+    if (before && before->op == FK_LAYERNORM) {
+        fk_row_norm k = {.rows = m,
+                         .n = z->in,
+                         .eps = (float)before->u.norm.eps,
+                         .x = x,
+                         .dy = {dh, false},
+                         .dx = dx,
+                         .weight =
+                             before->param[0] >= 0 ? fk_graph_values(p->g, before->param[0]) : NULL,
+                         .dweight = before->param[0] >= 0 ? sums->norm_weight : NULL,
+                         .dbias = before->param[1] >= 0 ? sums->norm_bias : NULL};
+        fk_rows_best()->norm_back(&k);
+    } else if (before) {
+        fk_rows_best()->act_back((fk_post){1, before->u.act.kind, before->u.act.a, before->u.act.b},
+                                 x, (fk_operand){dh, false}, dx, m * z->in);
+    } else if (dx.data && dx.data != dh) {
+        fk_row_sum k = {.rows = m, .n = z->in, .a = {dh, false}, .y = dx};
+        fk_rows_best()->combine(&k);
+    }
+}
+
+/* Scratch: the input, its gradient, the output's gradient. */
+static void backward_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
+                          size_t m, float *room, const parts *sums, bool begin)
+{
+    float *dh = room + m * z->in;
+    const float *dy = output_gradient(p, s, z, first, m, room + 2 * m * z->in);
+    const float *x = input_rows(p, s, z, first, m, room);
+    fk_gemm_args w = {.turn_a = true,
+                      .m = z->out,
+                      .n = z->in,
+                      .k = m,
+                      .alpha = 1.0f,
+                      .a = dy,
+                      .lda = z->out,
+                      .b = x,
+                      .ldb = z->in,
+                      .beta = begin ? 0.0f : 1.0f,
+                      .c = sums->weight,
+                      .ldc = z->in};
+
+    fk_gemm(&w);
+    if (s->node->param[1] >= 0)
+        fk_rows_best()->column_sums(dy, m, z->out, sums->bias);
+    bool wants = fk_wants_din(p, s, 0);
+    if (!wants && !(s->before && s->before->op == FK_LAYERNORM))
+        return;
+    if (wants && !s->before && !fk_data_type_half(p, s->in[0]))
+        dh = (float *)fk_buffer_at(p, s->din[0]) + first * z->in;
+    fk_gemm_args d = {.m = m,
+                      .n = z->in,
+                      .k = z->out,
+                      .alpha = 1.0f,
+                      .a = dy,
+                      .lda = z->out,
+                      .b = weights_of(p, s),
+                      .ldb = z->in,
+                      .c = dh,
+                      .ldc = z->in};
+    fk_gemm(&d);
+    input_gradient(p, s, z, first, m, dh, sums);
+}
+
+/* to[i] = sum over threads of from[t stride + i]; param -1: nothing. */
+void fk_add_parts(fk_plan *p, int param, const float *from, size_t stride, size_t threads)
+{
+    if (param < 0 || p->g->params[param].kind == FK_BUFFER)
+        return;
+    float *to = p->grads + p->g->params[param].offset;
+    size_t n = p->g->params[param].count;
+
+#pragma omp parallel for simd schedule(static) num_threads((int)p->threads)
+    for (size_t i = 0; i < n; i++) {
+        float sum = from[i];
+        for (size_t t = 1; t < threads; t++)
+            sum += from[t * stride + i];
+        to[i] = sum;
+    }
+}
+
+/* With weights W and scale c the product was of c W: its gradient G makes that of W c G, and of each c the product of
+ * the rows of W and G. */
+static void unscale(fk_plan *p, const fk_step *s, const sizes *z)
+{
+    const float *w = fk_graph_values(p->g, s->node->param[0]);
+    const float *c = fk_graph_values(p->g, s->scale_param);
+    int bias = s->node->param[1];
+    float *dw = p->grads + p->g->params[s->node->param[0]].offset;
+    float *db = bias >= 0 ? p->grads + p->g->params[bias].offset : NULL;
+    bool trained = p->g->params[s->scale_param].kind != FK_BUFFER;
+
+#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+    for (size_t j = 0; j < z->out; j++) {
+        double dot = db ? (double)db[j] * (double)fk_graph_values(p->g, bias)[j] : 0.0;
+        for (size_t i = 0; i < z->in; i++) {
+            dot += (double)w[j * z->in + i] * (double)dw[j * z->in + i];
+            dw[j * z->in + i] *= c[j];
+        }
+        if (db)
+            db[j] *= c[j];
+        if (trained)
+            p->grads[p->g->params[s->scale_param].offset + j] = (float)dot;
+    }
+}
+
+static ferkd_status backward(fk_plan *p, fk_step *s)
+{
+    sizes z = sizes_of(p, s);
+    float *scratch = fk_buffer_at(p, s->buffers[SCRATCH_BACK]);
+    size_t stride = part_floats(&z);
+
+#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+    for (size_t t = 0; t < p->threads; t++) {
+        parts sums = parts_of(p, s, &z, t);
+        size_t begin = share(&z, p->threads, t);
+        size_t end = share(&z, p->threads, t + 1);
+        memset(sums.bias, 0, (z.out + 2 * z.in) * sizeof(float));
+        if (begin == end)
+            memset(sums.weight, 0, z.in * z.out * sizeof(float));
+        for (size_t r = begin; r < end; r += z.slice)
+            backward_rows(p, s, &z, r, fk_min_size(z.slice, end - r),
+                          scratch + t * scratch_floats(&z), &sums, r == begin);
+    }
+    parts first = parts_of(p, s, &z, 0);
+    fk_add_parts(p, s->node->param[0], first.weight, stride, p->threads);
+    fk_add_parts(p, s->node->param[1], first.bias, stride, p->threads);
+    if (s->before && s->before->op == FK_LAYERNORM) {
+        fk_add_parts(p, s->before->param[0], first.norm_weight, stride, p->threads);
+        fk_add_parts(p, s->before->param[1], first.norm_bias, stride, p->threads);
+    }
+    if (s->scale_param >= 0)
+        unscale(p, s, &z);
+    return FERKD_OK;
+}
+
+/* --- compiling ------------------------------------------------------------------------------- */
+
+/* Weights and bias times the scale of their channel. */
+static ferkd_status refresh(fk_plan *p, fk_step *s)
+{
+    sizes z = sizes_of(p, s);
+    const float *w = fk_graph_values(p->g, s->node->param[0]);
+    const float *c = fk_graph_values(p->g, s->scale_param);
+    int bias = s->node->param[1];
+    float *to = fk_buffer_at(p, s->buffers[SCALED]);
+
+    for (size_t j = 0; j < z.out; j++) {
+        for (size_t i = 0; i < z.in; i++)
+            to[j * z.in + i] = c[j] * w[j * z.in + i];
+        to[z.in * z.out + j] = bias >= 0 ? c[j] * fk_graph_values(p->g, bias)[j] : 0.0f;
+    }
+    return FERKD_OK;
+}
+
+static ferkd_status add_buffers(fk_plan *p, fk_step *s)
+{
+    sizes z = sizes_of(p, s);
+    size_t scratch = p->threads * scratch_floats(&z) * sizeof(float);
+
+    TRY(fk_step_buffer(p, s, SCRATCH, scratch, FK_LIFE_FORWARD));
+    if (s->scale_param >= 0) {
+        s->refresh = refresh;
+        TRY(fk_step_buffer(p, s, SCALED, (z.in + 1) * z.out * sizeof(float), FK_LIFE_ALWAYS));
+    }
+    if (!p->o.train)
+        return FERKD_OK;
+    if (s->drop)
+        TRY(fk_step_buffer(p, s, FACTORS, (size_t)s->node->shape.d[0] * sizeof(float),
+                           FK_LIFE_BOTH));
+    TRY(fk_step_buffer(p, s, SCRATCH_BACK, scratch, FK_LIFE_BACKWARD));
+    return fk_step_buffer(p, s, PARTS, p->threads * part_floats(&z) * sizeof(float),
+                          FK_LIFE_BACKWARD);
+}
+
+ferkd_status fk_compile_linear(fk_plan *p, const fk_node *n, int id)
+{
+    fk_step *s = NULL;
+    fk_md *md = NULL;
+    const fk_node *before = NULL;
+    int from = n->in[0];
+    int in;
+
+    if (p->tensor_of[from] < 0) {
+        before = &p->g->nodes[from];
+        from = before->in[0];
+    }
+    TRY(fk_want_rows(p, p->tensor_of[from], &in));
+    tail t = absorb_tail(p, id);
+    if (t.residual >= 0)
+        TRY(fk_want_rows(p, t.residual, &t.residual));
+    TRY(fk_step_new(p, &s, n, t.residual >= 0 ? 2 : 1));
+    s->in[0] = in;
+    if (t.residual >= 0)
+        s->in[1] = s->residual = t.residual;
+    s->passes = t.residual >= 0 ? 1 : -1;
+    s->kind = FK_KIND_DENSE;
+    s->takes_two = true;
+    s->before = before;
+    s->drop = t.drop;
+    s->scale_param = t.scale;
+    s->post = t.post;
+    s->forward = forward;
+    s->backward = backward;
+    TRY(fk_rows_md(p, &n->shape, &md));
+    TRY(fk_step_output(p, s, md, &n->shape, t.id));
+    fk_step_keep(p, in, s);
+    return add_buffers(p, s);
+}

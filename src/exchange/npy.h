@@ -1,0 +1,15 @@
+/* NumPy's .npy files (format 1.0 to 3.0): one array, row-major. */
+#ifndef FK_NPY_H
+#define FK_NPY_H
+
+#include "net/graph.h"
+
+/* Read an array of f2, f4, f8, or integers of up to 4 bytes, little-endian, as floats; the caller frees *values.
+ * FERKD_CORRUPT: not such a file; FERKD_UNSUPPORTED: another type, or Fortran's order; FERKD_LIMIT: more than
+ * FK_MAX_DIMS dimensions or FK_MAX_TENSOR elements. */
+FERKD_CHECK ferkd_status fk_npy_read(const char *path, fk_shape *shape, float **values);
+
+/* Write f4, format 1.0; the file appears whole or not at all. */
+FERKD_CHECK ferkd_status fk_npy_write(const char *path, const fk_shape *shape, const float *values);
+
+#endif

@@ -1,0 +1,305 @@
+/* Loops over rows of values that lie side by side, as transformers have them: LayerNorm, activations, softmax,
+ * sums of columns, additions; each with its gradient. Rows need not be whole vectors long. */
+#include "kernel/lanes.h"
+
+/* --- parts of vectors ------------------------------------------------------------------------ */
+
+/* The first `count` lanes; the others are 0. */
+FK_INLINE fk_v load_part(fk_operand o, size_t i, size_t count)
+{
+    float f[FK_LANES] = {0};
+    uint16_t h[FK_LANES] = {0};
+
+    if (count >= FK_LANES)
+        return fk_v_load(o, i);
+    if (o.half) {
+        for (size_t k = 0; k < count; k++)
+            h[k] = ((const uint16_t *)o.data)[i + k];
+        return fk_v_load((fk_operand){h, true}, 0);
+    }
+#if defined(__AVX512F__) && FK_LANES == 16
+    (void)f;
+    return (fk_v)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), (const float *)o.data + i);
+#else
+    memcpy(f, (const float *)o.data + i, count * sizeof *f);
+    return fk_v_at(f);
+#endif
+}
+
+FK_INLINE void store_part(fk_operand o, size_t i, fk_v v, size_t count)
+{
+    uint16_t h[FK_LANES];
+
+    if (count >= FK_LANES) {
+        fk_v_store(o, i, v);
+        return;
+    }
+    if (o.half) {
+        fk_v_store((fk_operand){h, true}, 0, v);
+        memcpy((uint16_t *)o.data + i, h, count * sizeof *h);
+        return;
+    }
+#if defined(__AVX512F__) && FK_LANES == 16
+    _mm512_mask_storeu_ps((float *)o.data + i, (__mmask16)((1u << count) - 1u), (__m512)v);
+#else
+    for (size_t k = 0; k < count; k++)
+        ((float *)o.data)[i + k] = v[k];
+#endif
+}
+
+FK_INLINE fk_v row_at(const float *row, size_t i, size_t count)
+{
+    return load_part((fk_operand){(void *)(uintptr_t)row, false}, i, count);
+}
+
+FK_INLINE float total(fk_v v)
+{
+#if defined(__AVX512F__) && FK_LANES == 16
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    float sum = 0.0f;
+    for (int i = 0; i < FK_LANES; i++)
+        sum += v[i];
+    return sum;
+#endif
+}
+
+FK_INLINE float largest(fk_v v)
+{
+    float top = v[0];
+
+    for (int i = 1; i < FK_LANES; i++)
+        top = v[i] > top ? v[i] : top;
+    return top;
+}
+
+/* --- LayerNorm ------------------------------------------------------------------------------- */
+
+typedef struct moments {
+    float mean, rstd;
+} moments;
+
+/* Two passes: the row is in the nearest cache. */
+FK_INLINE moments moments_of(fk_operand x, size_t at, size_t n, float eps)
+{
+    fk_v sum = {0};
+    fk_v squares = {0};
+
+    for (size_t i = 0; i < n; i += FK_LANES)
+        sum += load_part(x, at + i, n - i);
+    float mean = total(sum) / (float)n;
+    size_t i = 0;
+    for (; i + FK_LANES <= n; i += FK_LANES) {
+        fk_v d = fk_v_load(x, at + i) - mean;
+        squares += d * d;
+    }
+    float rest = 0.0f;
+    if (i < n) {
+        fk_v d = load_part(x, at + i, n - i) - mean;
+        for (size_t k = 0; k < n - i; k++)
+            rest += d[k] * d[k];
+    }
+    float variance = (total(squares) + rest) / (float)n;
+    return (moments){mean, 1.0f / sqrtf(variance + eps)};
+}
+
+static void norm(const fk_row_norm *k)
+{
+    for (size_t r = 0; r < k->rows; r++) {
+        size_t at = r * k->n;
+        moments m = moments_of(k->x, at, k->n, k->eps);
+        for (size_t i = 0; i < k->n; i += FK_LANES) {
+            size_t part = k->n - i;
+            fk_v v = (load_part(k->x, at + i, part) - m.mean) * m.rstd;
+            if (k->weight)
+                v *= row_at(k->weight, i, part);
+            if (k->bias)
+                v += row_at(k->bias, i, part);
+            store_part(k->y, at + i, v, part);
+        }
+    }
+}
+
+/* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy weight; dweight += dy xhat, dbias += dy. */
+static void norm_back(const fk_row_norm *k)
+{
+    for (size_t r = 0; r < k->rows; r++) {
+        size_t at = r * k->n;
+        moments m = moments_of(k->x, at, k->n, k->eps);
+        fk_v sum = {0};
+        fk_v product = {0};
+        for (size_t i = 0; i < k->n; i += FK_LANES) {
+            size_t part = k->n - i;
+            fk_v dy = load_part(k->dy, at + i, part);
+            fk_v xhat = (load_part(k->x, at + i, part) - m.mean) * m.rstd;
+            fk_v g = k->weight ? dy * row_at(k->weight, i, part) : dy;
+            sum += g; /* beyond the row dy is 0 */
+            product += g * xhat;
+            if (k->dweight)
+                store_part((fk_operand){k->dweight, false}, i,
+                           row_at(k->dweight, i, part) + dy * xhat, part);
+            if (k->dbias)
+                store_part((fk_operand){k->dbias, false}, i, row_at(k->dbias, i, part) + dy, part);
+        }
+        if (!k->dx.data)
+            continue;
+        float mean_g = total(sum) / (float)k->n;
+        float mean_gx = total(product) / (float)k->n;
+        for (size_t i = 0; i < k->n; i += FK_LANES) {
+            size_t part = k->n - i;
+            fk_v dy = load_part(k->dy, at + i, part);
+            fk_v xhat = (load_part(k->x, at + i, part) - m.mean) * m.rstd;
+            fk_v g = k->weight ? dy * row_at(k->weight, i, part) : dy;
+            store_part(k->dx, at + i, (g - mean_g - xhat * mean_gx) * m.rstd, part);
+        }
+    }
+}
+
+/* --- activations ----------------------------------------------------------------------------- */
+
+FK_INLINE void act_as(fk_post act, fk_operand x, fk_operand y, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + FK_LANES <= n; i += FK_LANES)
+        fk_v_store(y, i, fk_v_act(act, fk_v_load(x, i)));
+    if (i < n)
+        store_part(y, i, fk_v_act(act, load_part(x, i, n - i)), n - i);
+}
+
+FK_INLINE void act_back_as(fk_post act, fk_operand x, fk_operand dy, fk_operand dx, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + FK_LANES <= n; i += FK_LANES)
+        fk_v_store(dx, i, fk_v_slope(act, fk_v_load(x, i), fk_v_load(dy, i)));
+    if (i < n)
+        store_part(dx, i, fk_v_slope(act, load_part(x, i, n - i), load_part(dy, i, n - i)), n - i);
+}
+
+static void act(fk_post post, fk_operand x, fk_operand y, size_t n)
+{
+    if (post.kind == FK_GELU)
+        act_as((fk_post){1, FK_GELU, 0, 0}, x, y, n);
+    else if (post.kind == FK_GELU_TANH)
+        act_as((fk_post){1, FK_GELU_TANH, 0, 0}, x, y, n);
+    else if (post.kind == FK_RELU)
+        act_as((fk_post){1, FK_RELU, 0, 0}, x, y, n);
+    else
+        act_as(post, x, y, n);
+}
+
+static void act_back(fk_post post, fk_operand x, fk_operand dy, fk_operand dx, size_t n)
+{
+    if (post.kind == FK_GELU)
+        act_back_as((fk_post){1, FK_GELU, 0, 0}, x, dy, dx, n);
+    else if (post.kind == FK_GELU_TANH)
+        act_back_as((fk_post){1, FK_GELU_TANH, 0, 0}, x, dy, dx, n);
+    else
+        act_back_as(post, x, dy, dx, n);
+}
+
+/* --- softmax --------------------------------------------------------------------------------- */
+
+static void softmax_row(float *x, const float *bias, size_t n)
+{
+    fk_operand o = {x, false};
+    fk_v top = fk_v_of(-INFINITY);
+    fk_v sum = {0};
+    size_t whole = n / FK_LANES * FK_LANES;
+
+    for (size_t i = 0; i < n; i += FK_LANES) {
+        size_t part = n - i;
+        fk_v v = load_part(o, i, part);
+        if (bias) {
+            v += row_at(bias, i, part);
+            store_part(o, i, v, part);
+        }
+        for (size_t k = part; k < FK_LANES; k++)
+            v[k] = -INFINITY;
+        top = fk_v_max(top, v);
+    }
+    float highest = largest(top);
+    for (size_t i = 0; i < whole; i += FK_LANES) {
+        fk_v e = fk_v_exp(fk_v_load(o, i) - highest);
+        fk_v_store(o, i, e);
+        sum += e;
+    }
+    float rest = 0.0f;
+    if (whole < n) {
+        fk_v e = fk_v_exp(load_part(o, whole, n - whole) - highest);
+        store_part(o, whole, e, n - whole);
+        for (size_t k = 0; k < n - whole; k++)
+            rest += e[k];
+    }
+    float scale = 1.0f / (total(sum) + rest);
+    for (size_t i = 0; i < n; i += FK_LANES)
+        store_part(o, i, load_part(o, i, n - i) * scale, n - i);
+}
+
+static void softmax(const fk_row_softmax *k)
+{
+    for (size_t r = 0; r < k->rows; r++)
+        softmax_row(k->x + r * k->stride, k->bias ? k->bias + r * k->bias_stride : NULL, k->n);
+}
+
+/* dx = y (dy - sum(y dy)), in the place of dy. */
+static void softmax_back(const fk_row_softmax *k)
+{
+    for (size_t r = 0; r < k->rows; r++) {
+        const float *y = k->x + r * k->stride;
+        fk_operand dy = {k->dy + r * k->stride, false};
+        fk_v dot = {0};
+        for (size_t i = 0; i < k->n; i += FK_LANES)
+            dot += row_at(y, i, k->n - i) * load_part(dy, i, k->n - i);
+        float all = total(dot);
+        for (size_t i = 0; i < k->n; i += FK_LANES) {
+            size_t part = k->n - i;
+            store_part(dy, i, row_at(y, i, part) * (load_part(dy, i, part) - all), part);
+        }
+    }
+}
+
+/* --- sums ------------------------------------------------------------------------------------ */
+
+static void column_sums(const float *x, size_t rows, size_t n, float *sum)
+{
+    for (size_t i = 0; i < n; i += FK_LANES) {
+        size_t part = n - i;
+        fk_v s[4] = {{0}};
+        size_t r = 0;
+        for (; r + 4 <= rows; r += 4) {
+            for (size_t k = 0; k < 4; k++)
+                s[k] += row_at(x + (r + k) * n, i, part);
+        }
+        for (; r < rows; r++)
+            s[0] += row_at(x + r * n, i, part);
+        store_part((fk_operand){sum, false}, i,
+                   row_at(sum, i, part) + ((s[0] + s[1]) + (s[2] + s[3])), part);
+    }
+}
+
+/* y = a factor + b + row, where b and row may be absent. */
+static void combine(const fk_row_sum *k)
+{
+    for (size_t r = 0; r < k->rows; r++) {
+        size_t at = r * k->n;
+        float factor = k->factors ? k->factors[(k->first + r) / k->rows_each] : 1.0f;
+        for (size_t i = 0; i < k->n; i += FK_LANES) {
+            size_t part = k->n - i;
+            fk_v v = {0};
+            if (k->a.data)
+                v = load_part(k->a, at + i, part) * factor;
+            if (k->b.data)
+                v += load_part(k->b, at + i, part);
+            if (k->row)
+                v += row_at(k->row, i, part);
+            store_part(k->y, at + i, v, part);
+        }
+    }
+}
+
+extern const fk_row_kernels FK_TABLE(fk_rows);
+const fk_row_kernels FK_TABLE(fk_rows) = {
+    FK_LANES, norm, norm_back, act, act_back, softmax, softmax_back, column_sums, combine,
+};
