@@ -83,7 +83,7 @@ static ferkd_status work(void *base, int n, char **argv)
     if (n > 1)
         return fk_fail(FERKD_USAGE, "ferkd info: one MODEL is needed");
     for (uint32_t i = 0; ferkd_zoo_name(i); i++)
-        (void)printf("%-14s %s\n", ferkd_zoo_name(i), ferkd_zoo_about(i));
+        (void)printf("%-32s %s\n", ferkd_zoo_name(i), ferkd_zoo_about(i));
     return FERKD_OK;
 }
 

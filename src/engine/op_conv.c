@@ -326,6 +326,8 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     fk_tail tail = {.id = id, .residual = -1};
     int in = p->tensor_of[n->in[0]];
 
+    if (fk_is_patches(p, n) && p->o.train)
+        return fk_compile_patches(p, n, id);
     if (fk_is_depthwise(p, n) && p->o.train)
         return fk_compile_depthwise(p, n, id);
     if (fk_is_sliced_conv(p, n))

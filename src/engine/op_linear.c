@@ -21,6 +21,18 @@ bool fk_is_linear(const fk_node *n)
     return n->op == FK_DENSE && n->shape.n >= 3;
 }
 
+bool fk_is_patches(const fk_plan *p, const fk_node *n)
+{
+    const fk_window *w = &n->u.conv.window;
+    const fk_shape *in = &p->g->nodes[n->in[0]].shape;
+    bool fits = n->op == FK_CONV && n->u.conv.groups == 1 && w->kernel[0] * w->kernel[1] > 1;
+
+    for (int i = 0; i < 2 && fits; i++)
+        fits = w->kernel[i] == w->stride[i] && w->dilation[i] == 1 && w->begin[i] == 0 &&
+               w->end[i] == 0 && in->d[2 + i] % w->kernel[i] == 0;
+    return fits;
+}
+
 bool fk_linear_takes(const fk_plan *p, int id)
 {
     const fk_node *n = &p->g->nodes[id];
@@ -115,7 +127,7 @@ static sizes sizes_of(const fk_plan *p, const fk_step *s)
 {
     const fk_shape *w = &p->g->params[s->node->param[0]].shape;
     sizes z = {.rows = (size_t)(fk_shape_count(&s->node->shape) / w->d[0]),
-               .in = (size_t)w->d[1],
+               .in = (size_t)(fk_shape_count(w) / w->d[0]),
                .out = (size_t)w->d[0]};
 
     z.slice = SLICE_BYTES / ((z.in + z.out) * sizeof(float));
@@ -148,14 +160,51 @@ static const float *bias_of(const fk_plan *p, const fk_step *s, const sizes *z)
                                : fk_graph_values(p->g, s->node->param[1]);
 }
 
+/* Rows first .. first + m of a patch convolution's input, [C kh kw] each, out of the image or (back) into it. Patches
+ * don't overlap, so each pixel has one place. */
+static void copy_patches(const fk_plan *p, const fk_step *s, size_t first, size_t m, float *image,
+                         float *rows, bool back)
+{
+    const fk_shape *in = &p->tensors[s->in[0]].shape;
+    const fk_shape *out = &s->node->shape;
+    const int64_t *k = s->node->u.conv.window.kernel;
+    bool last = !p->tensors[s->in[0]].plain;
+    size_t channels = (size_t)in->d[1];
+    size_t pixel = last ? channels : 1;
+    size_t channel = last ? 1 : (size_t)(in->d[2] * in->d[3]);
+
+    for (size_t r = first; r < first + m; r++) {
+        size_t x = r % (size_t)out->d[3];
+        size_t y = r / (size_t)out->d[3] % (size_t)out->d[2];
+        size_t n = r / (size_t)(out->d[2] * out->d[3]);
+        size_t at = n * channels * (size_t)(in->d[2] * in->d[3]) +
+                    (y * (size_t)(k[0] * in->d[3]) + x * (size_t)k[1]) * pixel;
+        for (size_t c = 0; c < channels; c++) {
+            for (size_t i = 0; i < (size_t)k[0]; i++) {
+                float *line = image + at + c * channel + i * (size_t)in->d[3] * pixel;
+                for (size_t j = 0; j < (size_t)k[1]; j++, rows++) {
+                    if (back)
+                        line[j * pixel] = *rows;
+                    else
+                        *rows = line[j * pixel];
+                }
+            }
+        }
+    }
+}
+
 /* The input of the product, rows first .. first + m, as floats: where they are, or in room. */
 static const float *input_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
                                size_t m, float *room)
 {
-    fk_operand x = fk_operand_at(fk_data_operand(p, s->in[0]), first * z->in);
     const fk_node *before = s->before;
     fk_operand to = {room, false};
 
+    if (s->node->op == FK_CONV) {
+        copy_patches(p, s, first, m, fk_data(p, s->in[0]), room, false);
+        return room;
+    }
+    fk_operand x = fk_operand_at(fk_data_operand(p, s->in[0]), first * z->in);
     if (before && before->op == FK_LAYERNORM) {
         fk_row_norm k = {
             .rows = m,
@@ -318,6 +367,11 @@ static void input_gradient(const fk_plan *p, const fk_step *s, const sizes *z, s
     const fk_node *before = s->before;
     bool half = fk_data_type_half(p, s->in[0]);
     size_t at = first * z->in;
+
+    if (s->node->op == FK_CONV) {
+        copy_patches(p, s, first, m, fk_din(p, s, 0), dh, true);
+        return;
+    }
     fk_operand x = fk_operand_at(fk_data_operand(p, s->in[0]), at);
     fk_operand dx = {0};
 
@@ -370,7 +424,7 @@ static void backward_rows(const fk_plan *p, const fk_step *s, const sizes *z, si
     bool wants = fk_wants_din(p, s, 0);
     if (!wants && !(s->before && s->before->op == FK_LAYERNORM))
         return;
-    if (wants && !s->before && !fk_data_type_half(p, s->in[0]))
+    if (wants && !s->before && s->node->op == FK_DENSE && !fk_data_type_half(p, s->in[0]))
         dh = (float *)fk_buffer_at(p, s->din[0]) + first * z->in;
     fk_gemm_args d = {.m = m,
                       .n = z->in,
@@ -497,6 +551,36 @@ static ferkd_status add_buffers(fk_plan *p, fk_step *s)
                           FK_LIFE_BACKWARD);
 }
 
+static void begin_step(fk_plan *p, fk_step *s)
+{
+    s->kind = FK_KIND_DENSE;
+    s->takes_two = true;
+    s->forward = forward;
+    s->backward = backward;
+    fk_step_keep(p, s->in[0], s);
+}
+
+/* The image row-major or with channels last, whichever it has; the output with channels last: rows. */
+ferkd_status fk_compile_patches(fk_plan *p, const fk_node *n, int id)
+{
+    fk_step *s = NULL;
+    fk_md *last = NULL;
+    int in = p->tensor_of[n->in[0]];
+    fk_shape shape = p->tensors[in].shape;
+
+    TRY(fk_md_last(&last, &shape, false));
+    bool has = fk_md_equal(last, p->tensors[in].md);
+    fk_md_free(last);
+    if (!has)
+        TRY(fk_want_plain(p, in, &in));
+    TRY(fk_step_new(p, &s, n, 1));
+    s->in[0] = in;
+    TRY(fk_md_last(&last, &n->shape, p->o.train && p->o.half));
+    TRY(fk_step_output(p, s, last, &n->shape, id));
+    begin_step(p, s);
+    return add_buffers(p, s);
+}
+
 ferkd_status fk_compile_linear(fk_plan *p, const fk_node *n, int id)
 {
     fk_step *s = NULL;
@@ -518,16 +602,12 @@ ferkd_status fk_compile_linear(fk_plan *p, const fk_node *n, int id)
     if (t.residual >= 0)
         s->in[1] = s->residual = t.residual;
     s->passes = t.residual >= 0 ? 1 : -1;
-    s->kind = FK_KIND_DENSE;
-    s->takes_two = true;
     s->before = before;
     s->drop = t.drop;
     s->scale_param = t.scale;
     s->post = t.post;
-    s->forward = forward;
-    s->backward = backward;
     TRY(fk_rows_md(p, &n->shape, &md));
     TRY(fk_step_output(p, s, md, &n->shape, t.id));
-    fk_step_keep(p, in, s);
+    begin_step(p, s);
     return add_buffers(p, s);
 }

@@ -20,10 +20,10 @@ typedef struct fk_optim_options {
 typedef struct fk_optim {
     fk_optim_options o;
     size_t n;
-    float *m;      /* momentum or first moment; [n] */
-    float *v;      /* AdamW: second moment; [n] */
-    float *ema;    /* [n_values], buffers included; NULL: none */
-    uint64_t step; /* steps done */
+    float *m;       /* momentum or first moment; [n] */
+    float *v;       /* AdamW: second moment; [n] */
+    float *ema;     /* [n_values], buffers included; NULL: none */
+    uint64_t step;  /* steps done */
     bool head_only; /* only the head's parameters move (linear probe) */
 } fk_optim;
 

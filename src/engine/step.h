@@ -289,6 +289,10 @@ bool fk_is_linear(const fk_node *n);
 bool fk_linear_takes(const fk_plan *p, int id);
 ferkd_status fk_compile_linear(fk_plan *p, const fk_node *n, int id);
 
+/* In training: a convolution whose windows stand side by side is such a product of patches. */
+bool fk_is_patches(const fk_plan *p, const fk_node *n);
+ferkd_status fk_compile_patches(fk_plan *p, const fk_node *n, int id);
+
 /* The sum of all threads' parts, `stride` floats apart, becomes the parameter's gradient; param -1: nothing. */
 void fk_add_parts(fk_plan *p, int param, const float *from, size_t stride, size_t threads);
 

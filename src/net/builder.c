@@ -165,3 +165,153 @@ int fk_build_dense(fk_builder *b, int x, const char *name, int64_t out, double s
 
     return add(b, &n);
 }
+
+fk_shape fk_build_shape(const fk_builder *b, int x)
+{
+    return b->st == FERKD_OK
+               ? b->g->nodes[x].shape
+               : (fk_shape){.n = 4, .d = {1, 1, 1, 1}}; /* nothing is built any more */
+}
+
+/* A node without parameters on the inputs `in`. */
+static int simple(fk_builder *b, fk_node n, const char *name, const int *in, int n_in)
+{
+    char text[256];
+    int copy[8];
+
+    memcpy(copy, in, (size_t)n_in * sizeof *in);
+    n.name = full_name(b, name, text, sizeof text);
+    n.in = copy;
+    n.n_in = n_in;
+    for (int i = 0; i < FK_MAX_PARAMS; i++)
+        n.param[i] = -1;
+    return add(b, &n);
+}
+
+int fk_build_linear(fk_builder *b, int x, const char *name, int64_t out, double std, bool bias)
+{
+    char text[256];
+    fk_shape s = fk_build_shape(b, x);
+    int64_t in = s.d[s.n - 1];
+    double bound = 1.0 / sqrt((double)in);
+    fk_node n = {.op = FK_DENSE,
+                 .name = full_name(b, name, text, sizeof text),
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {-1, -1, -1, -1}};
+
+    n.param[0] = param(b, name, "weight", fk_shape_of(2, out, in), FK_WEIGHT,
+                       std > 0 ? FK_INIT_NORMAL : FK_INIT_UNIFORM, std > 0 ? std : bound);
+    if (bias)
+        n.param[1] = param(b, name, "bias", fk_shape_of(1, out), FK_BIAS,
+                           std > 0 ? FK_INIT_ZERO : FK_INIT_UNIFORM, bound);
+    return add(b, &n);
+}
+
+int fk_build_layernorm(fk_builder *b, int x, const char *name, double eps)
+{
+    char text[256];
+    fk_shape s = fk_build_shape(b, x);
+    fk_shape c = fk_shape_of(1, s.d[s.n - 1]);
+    fk_node n = {.op = FK_LAYERNORM,
+                 .name = full_name(b, name, text, sizeof text),
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {param(b, name, "weight", c, FK_NORM_WEIGHT, FK_INIT_ONE, 0),
+                           param(b, name, "bias", c, FK_BIAS, FK_INIT_ZERO, 0), -1, -1},
+                 .u.norm = {.eps = eps}};
+
+    return add(b, &n);
+}
+
+int fk_build_attention(fk_builder *b, int qkv, int64_t heads)
+{
+    fk_shape s = fk_build_shape(b, qkv);
+    double width = (double)s.d[s.n - 1] / (double)(3 * heads);
+
+    return simple(b, (fk_node){.op = FK_ATTENTION, .u.attention = {heads, 1.0 / sqrt(width)}},
+                  "attention", &qkv, 1);
+}
+
+int fk_build_value(fk_builder *b, const char *name, fk_shape shape, fk_init init, double scale)
+{
+    char text[256];
+    int id = -1;
+    fk_node n = {.op = FK_CONST, .param = {-1, -1, -1, -1}};
+
+    n.name = full_name(b, name, text, sizeof text);
+    if (b->st == FERKD_OK)
+        b->st = fk_graph_param(b->g, text, shape, FK_BIAS, NULL, &id);
+    if (b->st != FERKD_OK)
+        return -1;
+    b->g->params[id].init = init;
+    b->g->params[id].scale = scale;
+    n.param[0] = id;
+    return add(b, &n);
+}
+
+int fk_build_binary(fk_builder *b, fk_binary kind, int x, int y)
+{
+    return simple(b, (fk_node){.op = FK_BINARY, .u.binary = {kind}}, "binary", (int[]){x, y}, 2);
+}
+
+int fk_build_times(fk_builder *b, int x, float v)
+{
+    fk_node n = {.op = FK_CONST, .name = "number", .param = {-1, -1, -1, -1}};
+    fk_shape one = fk_shape_of(1, (int64_t)1);
+
+    if (b->st == FERKD_OK)
+        b->st = fk_graph_param(b->g, "number", one, FK_BUFFER, &v, &n.param[0]);
+    if (b->st != FERKD_OK)
+        return -1;
+    b->g->params[n.param[0]].init = FK_INIT_CONST;
+    b->g->params[n.param[0]].scale = (double)v;
+    return fk_build_binary(b, FK_MUL, x, add(b, &n));
+}
+
+int fk_build_reshape(fk_builder *b, int x, fk_shape to)
+{
+    return simple(b, (fk_node){.op = FK_RESHAPE, .shape = to}, "reshape", &x, 1);
+}
+
+int fk_build_transpose(fk_builder *b, int x, int n, const int *perm)
+{
+    fk_node node = {.op = FK_TRANSPOSE};
+
+    memcpy(node.u.transpose.perm, perm, (size_t)n * sizeof *perm);
+    return simple(b, node, "transpose", &x, 1);
+}
+
+int fk_build_expand(fk_builder *b, int x, fk_shape to)
+{
+    return simple(b, (fk_node){.op = FK_EXPAND, .shape = to}, "expand", &x, 1);
+}
+
+int fk_build_concat(fk_builder *b, int n, const int *in, int axis)
+{
+    return simple(b, (fk_node){.op = FK_CONCAT, .u.axis = {.axis = axis}}, "concat", in, n);
+}
+
+int fk_build_slice(fk_builder *b, int x, int axis, int64_t start, int64_t count)
+{
+    return simple(b,
+                  (fk_node){.op = FK_SLICE,
+                            .shape = fk_shape_of(1, count),
+                            .u.axis = {.axis = axis, .start = start, .step = 1}},
+                  "slice", &x, 1);
+}
+
+int fk_build_mean(fk_builder *b, int x, unsigned axes, bool keep)
+{
+    return simple(b, (fk_node){.op = FK_REDUCE, .u.reduce = {axes, keep, FK_BY_MEAN}}, "mean", &x,
+                  1);
+}
+
+void fk_build_conv_bias(fk_builder *b, int x, const char *name, double bound)
+{
+    if (b->st != FERKD_OK)
+        return;
+    int id = param(b, name, "bias", fk_shape_of(1, b->g->nodes[x].shape.d[1]), FK_BIAS,
+                   FK_INIT_UNIFORM, bound);
+    b->g->nodes[x].param[1] = id;
+}

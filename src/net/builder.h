@@ -22,6 +22,26 @@ int fk_build_global_pool(fk_builder *b, int x); /* to [N, C] */
 int fk_build_dropout(fk_builder *b, int x, double ratio);
 /* As torch.nn.Linear starts: uniform within 1/sqrt(in); std > 0: normal, bias 0. */
 int fk_build_dense(fk_builder *b, int x, const char *name, int64_t out, double std);
+/* The same, its weight's last dimension that of x; bias as stated. std > 0: normal, bias 0. */
+int fk_build_linear(fk_builder *b, int x, const char *name, int64_t out, double std, bool bias);
+/* Over the last dimension. */
+int fk_build_layernorm(fk_builder *b, int x, const char *name, double eps);
+/* [B, T, 3 D] to [B, T, D]. */
+int fk_build_attention(fk_builder *b, int qkv, int64_t heads);
+/* A trained value; it does not decay. */
+int fk_build_value(fk_builder *b, const char *name, fk_shape shape, fk_init init, double scale);
+int fk_build_binary(fk_builder *b, fk_binary kind, int x, int y);
+/* x times a number. */
+int fk_build_times(fk_builder *b, int x, float v);
+int fk_build_reshape(fk_builder *b, int x, fk_shape to);
+int fk_build_transpose(fk_builder *b, int x, int n, const int *perm);
+int fk_build_expand(fk_builder *b, int x, fk_shape to);
+int fk_build_concat(fk_builder *b, int n, const int *in, int axis);
+int fk_build_slice(fk_builder *b, int x, int axis, int64_t start, int64_t count);
+int fk_build_mean(fk_builder *b, int x, unsigned axes, bool keep);
+/* A bias for the convolution x, [out]; uniform within bound. */
+void fk_build_conv_bias(fk_builder *b, int x, const char *name, double bound);
+fk_shape fk_build_shape(const fk_builder *b, int x);
 /* Channels of a node's output. */
 int64_t fk_build_channels(const fk_builder *b, int x);
 

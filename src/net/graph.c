@@ -207,6 +207,9 @@ void fk_graph_init_param(fk_graph *g, int param, uint64_t seed)
         case FK_INIT_ONE:
             v[k] = 1.0f;
             break;
+        case FK_INIT_CONST:
+            v[k] = (float)p->scale;
+            break;
         case FK_INIT_NORMAL:
             v[k] = (float)(p->scale * fk_rng_normal(&r));
             break;

@@ -169,14 +169,20 @@ typedef enum fk_param_kind {
     FK_BUFFER       /* running statistics, constants: not trained */
 } fk_param_kind;
 
-typedef enum fk_init { FK_INIT_ZERO, FK_INIT_ONE, FK_INIT_NORMAL, FK_INIT_UNIFORM } fk_init;
+typedef enum fk_init {
+    FK_INIT_ZERO,
+    FK_INIT_ONE,
+    FK_INIT_NORMAL,
+    FK_INIT_UNIFORM,
+    FK_INIT_CONST
+} fk_init;
 
 typedef struct fk_param {
     char *name;
     fk_shape shape;
     fk_param_kind kind;
     fk_init init;
-    double scale;  /* standard deviation, or bound */
+    double scale;  /* standard deviation, or bound, or the constant */
     size_t offset; /* of its first value in fk_graph.values */
     size_t count;
     bool head;    /* of the classifier at the end (net/head.h) */

@@ -28,6 +28,8 @@ FERKD_CHECK ferkd_status fk_zoo_build(fk_graph **out, const char *name, const fk
 int fk_build_resnet(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_resnet_cifar(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_mobilenet_v2(fk_builder *b, int x, const fk_zoo_options *o, int variant);
+int fk_build_vit(fk_builder *b, int x, const fk_zoo_options *o, int variant);
+int fk_build_convnext(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_small28(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 
 #endif
