@@ -33,6 +33,7 @@ ROWS = """train-resnet18-f32 train-resnet18-bf16 train-resnet50-f32 train-resnet
 train-mobilenet_v2-bf16 infer-resnet50-best infer-resnet18-best infer-mobilenet_v2-best infer-lite0-best
 infer-resnet50-f32 infer-resnet18-f32 infer-mobilenet_v2-f32 infer-lite0-f32 endtoend-resnet18-bf16
 endtoend4-resnet18-bf16 label-lite0-best share-resnet50-bf16 memory-resnet50-f32 scaling-resnet18-f32
+train-deit_tiny_patch16_224-f32 train-deit_tiny_patch16_224-bf16 train-deit_small_patch16_224-f32 train-deit_small_patch16_224-bf16
 infer-lite0-best:batch=1 infer-lite0-best:batch=8 infer-resnet50-best:batch=1 infer-resnet50-best:batch=8""".split()
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "99999999999", "MALLOC_TOP_PAD_": "1000000000"}
 
@@ -44,8 +45,9 @@ class Row:
             sys.exit(f"bench: {name}: a row is KIND-MODEL-PRECISION[:size=N,batch=N,classes=N]")
         self.name, self.kind, self.model, self.precision = name, m[1], m[2], m[3]
         self.classes = 10
-        self.size = 224 if self.model == "lite0" or self.kind == "memory" else 128
-        self.batch = 32 if self.model == "resnet50" else 64
+        transformer = self.model.startswith(("deit", "vit"))
+        self.size = 224 if self.model == "lite0" or self.kind == "memory" or transformer else 128
+        self.batch = 32 if self.model == "resnet50" or transformer else 64
         for word in filter(None, (m[4] or "").split(",")):
             key, value = word.split("=")
             setattr(self, key, int(value))

@@ -43,7 +43,13 @@ def make_model(name, classes):
     import torchvision
 
     torch.manual_seed(1)
-    return getattr(torchvision.models, name)(num_classes=classes).to(memory_format=torch.channels_last)
+    if hasattr(torchvision.models, name):
+        model = getattr(torchvision.models, name)(num_classes=classes)
+    else:
+        import timm
+
+        model = timm.create_model(name, num_classes=classes)
+    return model.to(memory_format=torch.channels_last)
 
 
 def train_step(o, half):

@@ -1,31 +1,15 @@
-/* Writing a graph as ONNX: opset 13, batch open, weights under their torchvision names. The protobuf
+/* Writing a graph as ONNX: batch open, weights under their torchvision names. The protobuf
  * is put together in a pool that is freed in one go. */
 #include "base/compat.h"
 
-#include "exchange/onnx.h"
+#include "exchange/onnx_writer.h"
 
 #include "base/file.h"
 #include "base/mem.h"
 
-#include "onnx.pb-c.h"
-
-#define OPSET 13
-
-typedef struct writer {
-    const fk_graph *g;
-    const char *path;
-    void **pool; /* everything allocated */
-    size_t n_pool, cap_pool;
-    ferkd_status st; /* the first failure; later calls do nothing */
-    Onnx__NodeProto **nodes;
-    size_t n_nodes, cap_nodes;
-    Onnx__TensorProto **tensors;
-    size_t n_tensors, cap_tensors;
-} writer;
-
 /* --- the pool -------------------------------------------------------------------------------- */
 
-static void *take(writer *w, size_t n, size_t size)
+void *fk_writer_take(fk_writer *w, size_t n, size_t size)
 {
     void *p = NULL;
 
@@ -39,9 +23,7 @@ static void *take(writer *w, size_t n, size_t size)
     return p;
 }
 
-static char *text(writer *w, const char *format, ...) FK_PRINTF(2, 3);
-
-static char *text(writer *w, const char *format, ...)
+char *fk_writer_text(fk_writer *w, const char *format, ...)
 {
     char buffer[512];
     va_list args;
@@ -49,7 +31,7 @@ static char *text(writer *w, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(buffer, sizeof buffer, format, args);
     va_end(args);
-    char *p = take(w, strlen(buffer) + 1, 1);
+    char *p = fk_writer_take(w, strlen(buffer) + 1, 1);
     if (p)
         memcpy(p, buffer, strlen(buffer) + 1);
     return p;
@@ -57,15 +39,16 @@ static char *text(writer *w, const char *format, ...)
 
 /* --- attributes ------------------------------------------------------------------------------ */
 
-static Onnx__AttributeProto *attr(writer *w, Onnx__NodeProto *n, const char *name)
+static Onnx__AttributeProto *attr(fk_writer *w, Onnx__NodeProto *n, const char *name)
 {
-    Onnx__AttributeProto *a = take(w, 1, sizeof *a);
-    Onnx__AttributeProto **list = take(w, n->n_attribute + 1, sizeof(Onnx__AttributeProto *));
+    Onnx__AttributeProto *a = fk_writer_take(w, 1, sizeof *a);
+    Onnx__AttributeProto **list =
+        fk_writer_take(w, n->n_attribute + 1, sizeof(Onnx__AttributeProto *));
 
     if (!a || !list)
         return NULL;
     onnx__attribute_proto__init(a);
-    a->name = text(w, "%s", name);
+    a->name = fk_writer_text(w, "%s", name);
     a->has_type = 1;
     if (n->n_attribute)
         memcpy(list, n->attribute, n->n_attribute * sizeof *list);
@@ -74,7 +57,7 @@ static Onnx__AttributeProto *attr(writer *w, Onnx__NodeProto *n, const char *nam
     return a;
 }
 
-static void attr_int(writer *w, Onnx__NodeProto *n, const char *name, int64_t v)
+void fk_writer_int(fk_writer *w, Onnx__NodeProto *n, const char *name, int64_t v)
 {
     Onnx__AttributeProto *a = attr(w, n, name);
 
@@ -85,7 +68,7 @@ static void attr_int(writer *w, Onnx__NodeProto *n, const char *name, int64_t v)
     a->i = v;
 }
 
-static void attr_float(writer *w, Onnx__NodeProto *n, const char *name, double v)
+void fk_writer_float(fk_writer *w, Onnx__NodeProto *n, const char *name, double v)
 {
     Onnx__AttributeProto *a = attr(w, n, name);
 
@@ -96,10 +79,10 @@ static void attr_float(writer *w, Onnx__NodeProto *n, const char *name, double v
     a->f = (float)v;
 }
 
-static void attr_ints(writer *w, Onnx__NodeProto *n, const char *name, const int64_t *v, size_t k)
+void fk_writer_ints(fk_writer *w, Onnx__NodeProto *n, const char *name, const int64_t *v, size_t k)
 {
     Onnx__AttributeProto *a = attr(w, n, name);
-    int64_t *copy = take(w, k, sizeof *copy);
+    int64_t *copy = fk_writer_take(w, k, sizeof *copy);
 
     if (!a || !copy)
         return;
@@ -112,49 +95,74 @@ static void attr_ints(writer *w, Onnx__NodeProto *n, const char *name, const int
 /* --- nodes and tensors ----------------------------------------------------------------------- */
 
 /* The name of a node's value; dropout is left out, so its name is its input's. */
-static char *value_name(writer *w, int id)
+char *fk_writer_value(fk_writer *w, int id)
 {
     while (w->g->nodes[id].op == FK_DROPOUT)
         id = w->g->nodes[id].in[0];
     if (id == w->g->output)
-        return text(w, "logits");
+        return fk_writer_text(w, "logits");
     if (id == w->g->input)
-        return text(w, "input");
+        return fk_writer_text(w, "input");
     if (w->g->nodes[id].op == FK_CONST)
-        return text(w, "%s", w->g->params[w->g->nodes[id].param[0]].name);
-    return text(w, "v%d_%s", id, w->g->nodes[id].name);
+        return fk_writer_text(w, "%s", w->g->params[w->g->nodes[id].param[0]].name);
+    return fk_writer_text(w, "v%d_%s", id, w->g->nodes[id].name);
 }
 
 /* A node with room for n_in inputs, of which the graph's own are filled in. */
-static Onnx__NodeProto *node(writer *w, const char *op, int id, size_t n_in)
+Onnx__NodeProto *fk_writer_node(fk_writer *w, const char *op, int id, size_t n_in)
 {
     const fk_node *from = &w->g->nodes[id];
-    Onnx__NodeProto *n = take(w, 1, sizeof *n);
-    char **in = take(w, n_in, sizeof *in);
-    char **out = take(w, 1, sizeof *out);
+    Onnx__NodeProto *n = fk_writer_take(w, 1, sizeof *n);
+    char **in = fk_writer_take(w, n_in, sizeof *in);
+    char **out = fk_writer_take(w, 1, sizeof *out);
 
     if (w->st == FERKD_OK)
         w->st = fk_grow(&w->nodes, &w->cap_nodes, w->n_nodes + 1, sizeof(Onnx__NodeProto *));
     if (w->st != FERKD_OK)
         return NULL;
     onnx__node_proto__init(n);
-    n->op_type = text(w, "%s", op);
-    n->name = text(w, "%d_%s", id, from->name);
+    n->op_type = fk_writer_text(w, "%s", op);
+    n->name = fk_writer_text(w, "%d_%s", id, from->name);
     n->input = in;
     n->n_input = n_in;
     n->output = out;
     n->n_output = 1;
-    out[0] = value_name(w, id);
+    out[0] = fk_writer_value(w, id);
     for (int i = 0; i < from->n_in && (size_t)i < n_in; i++)
-        in[i] = value_name(w, from->in[i]);
+        in[i] = fk_writer_value(w, from->in[i]);
     w->nodes[w->n_nodes++] = n;
     return n;
 }
 
-static Onnx__TensorProto *tensor(writer *w, const char *name, size_t n_dims, const int64_t *dims)
+Onnx__NodeProto *fk_writer_step(fk_writer *w, const char *op, int id, bool last, char *const *in,
+                                size_t n_in)
 {
-    Onnx__TensorProto *t = take(w, 1, sizeof *t);
-    int64_t *copy = take(w, n_dims, sizeof *copy);
+    Onnx__NodeProto *n = fk_writer_take(w, 1, sizeof *n);
+    char **inputs = fk_writer_take(w, n_in, sizeof *inputs);
+    char **out = fk_writer_take(w, 1, sizeof *out);
+
+    if (w->st == FERKD_OK)
+        w->st = fk_grow(&w->nodes, &w->cap_nodes, w->n_nodes + 1, sizeof(Onnx__NodeProto *));
+    if (w->st != FERKD_OK)
+        return NULL;
+    onnx__node_proto__init(n);
+    memcpy(inputs, in, n_in * sizeof *in);
+    out[0] = last ? fk_writer_value(w, id) : fk_writer_text(w, "v%d_%zu_%s", id, w->n_nodes, op);
+    n->op_type = fk_writer_text(w, "%s", op);
+    n->name = fk_writer_text(w, "%d_%zu_%s", id, w->n_nodes, op);
+    n->input = inputs;
+    n->n_input = n_in;
+    n->output = out;
+    n->n_output = 1;
+    w->nodes[w->n_nodes++] = n;
+    return n;
+}
+
+Onnx__TensorProto *fk_writer_tensor(fk_writer *w, const char *name, size_t n_dims,
+                                    const int64_t *dims)
+{
+    Onnx__TensorProto *t = fk_writer_take(w, 1, sizeof *t);
+    int64_t *copy = fk_writer_take(w, n_dims, sizeof *copy);
 
     if (w->st == FERKD_OK)
         w->st =
@@ -164,7 +172,7 @@ static Onnx__TensorProto *tensor(writer *w, const char *name, size_t n_dims, con
     onnx__tensor_proto__init(t);
     for (size_t i = 0; i < n_dims; i++) /* a scalar has none */
         copy[i] = dims[i];
-    t->name = text(w, "%s", name);
+    t->name = fk_writer_text(w, "%s", name);
     t->n_dims = n_dims;
     t->dims = copy;
     t->has_data_type = t->has_raw_data = 1;
@@ -173,11 +181,11 @@ static Onnx__TensorProto *tensor(writer *w, const char *name, size_t n_dims, con
 }
 
 /* An initialiser of integers; its name. */
-static char *integers(writer *w, const char *name, const int64_t *v, size_t n)
+char *fk_writer_integers(fk_writer *w, const char *name, const int64_t *v, size_t n)
 {
     int64_t dims = (int64_t)n;
-    Onnx__TensorProto *t = tensor(w, name, 1, &dims);
-    int64_t *copy = take(w, n, sizeof *copy);
+    Onnx__TensorProto *t = fk_writer_tensor(w, name, 1, &dims);
+    int64_t *copy = fk_writer_take(w, n, sizeof *copy);
 
     if (!t || !copy)
         return NULL;
@@ -188,10 +196,10 @@ static char *integers(writer *w, const char *name, const int64_t *v, size_t n)
     return t->name;
 }
 
-static char *number(writer *w, const char *name, float v)
+char *fk_writer_number(fk_writer *w, const char *name, float v)
 {
-    Onnx__TensorProto *t = tensor(w, name, 0, NULL);
-    float *copy = take(w, 1, sizeof *copy);
+    Onnx__TensorProto *t = fk_writer_tensor(w, name, 0, NULL);
+    float *copy = fk_writer_take(w, 1, sizeof *copy);
 
     if (!t || !copy)
         return NULL;
@@ -202,232 +210,19 @@ static char *number(writer *w, const char *name, float v)
     return t->name;
 }
 
-/* --- the ops --------------------------------------------------------------------------------- */
-
-static void set_params(writer *w, Onnx__NodeProto *n, const fk_node *from, size_t first, int count)
-{
-    for (int i = 0; n && i < count; i++)
-        n->input[first + (size_t)i] = text(w, "%s", w->g->params[from->param[i]].name);
-}
-
-static void write_window(writer *w, Onnx__NodeProto *n, const fk_window *v)
-{
-    int64_t pads[4] = {v->begin[0], v->begin[1], v->end[0], v->end[1]};
-
-    attr_ints(w, n, "kernel_shape", v->kernel, 2);
-    attr_ints(w, n, "strides", v->stride, 2);
-    attr_ints(w, n, "pads", pads, 4);
-}
-
-static void write_conv(writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    int params = from->param[1] >= 0 ? 2 : 1;
-    Onnx__NodeProto *n = node(w, "Conv", id, 1 + (size_t)params);
-
-    if (!n)
-        return;
-    set_params(w, n, from, 1, params);
-    write_window(w, n, &from->u.conv.window);
-    attr_ints(w, n, "dilations", from->u.conv.window.dilation, 2);
-    attr_int(w, n, "group", from->u.conv.groups);
-}
-
-static void write_act(writer *w, int id)
-{
-    static const char *const NAMES[FK_ACT_COUNT] = {
-        [FK_RELU] = "Relu",       [FK_CLIP] = "Clip", [FK_SIGMOID] = "Sigmoid",
-        [FK_LEAKY] = "LeakyRelu", [FK_ELU] = "Elu",   [FK_HARDSIGMOID] = "HardSigmoid",
-        [FK_TANH] = "Tanh",       [FK_ERF] = "Erf"};
-    const fk_node *from = &w->g->nodes[id];
-    const char *op = NAMES[from->u.act.kind];
-    char name[64];
-
-    if (!op) {
-        w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of the activation %s", w->path,
-                        fk_act_name(from->u.act.kind));
-        return;
-    }
-    bool clip = from->u.act.kind == FK_CLIP;
-    Onnx__NodeProto *n = node(w, op, id, clip ? 3 : 1);
-    if (!n)
-        return;
-    if (clip) {
-        (void)snprintf(name, sizeof name, "v%d_min", id);
-        n->input[1] = number(w, name, from->u.act.a);
-        (void)snprintf(name, sizeof name, "v%d_max", id);
-        n->input[2] = number(w, name, from->u.act.b);
-    } else if (from->u.act.kind == FK_LEAKY || from->u.act.kind == FK_ELU) {
-        attr_float(w, n, "alpha", (double)from->u.act.a);
-    } else if (from->u.act.kind == FK_HARDSIGMOID) {
-        attr_float(w, n, "alpha", (double)from->u.act.a);
-        attr_float(w, n, "beta", (double)from->u.act.b);
-    }
-}
-
-static void write_pool(writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    Onnx__NodeProto *n = node(w, from->u.pool.max ? "MaxPool" : "AveragePool", id, 1);
-
-    if (!n)
-        return;
-    write_window(w, n, &from->u.pool.window);
-    if (!from->u.pool.max)
-        attr_int(w, n, "count_include_pad", from->u.pool.include_pad);
-}
-
-static void write_mean(writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    int64_t axes[FK_MAX_DIMS];
-    size_t count = 0;
-    Onnx__NodeProto *n = node(w, "ReduceMean", id, 1);
-
-    if (!n)
-        return;
-    for (int i = 0; i < FK_MAX_DIMS; i++) {
-        if (from->u.reduce.axes >> i & 1u)
-            axes[count++] = i;
-    }
-    attr_ints(w, n, "axes", axes, count);
-    attr_int(w, n, "keepdims", from->u.reduce.keep);
-}
-
-static void write_dense(writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    int params = from->param[1] >= 0 ? 2 : 1;
-    Onnx__NodeProto *n = node(w, "Gemm", id, 1 + (size_t)params);
-
-    if (!n)
-        return;
-    set_params(w, n, from, 1, params);
-    attr_int(w, n, "transB", 1);
-}
-
-static void write_slice(writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    static const char *const TAILS[] = {"starts", "ends", "axes", "steps"};
-    int64_t count = from->shape.d[from->u.axis.axis];
-    int64_t v[4] = {from->u.axis.start, from->u.axis.start + count * from->u.axis.step,
-                    from->u.axis.axis, from->u.axis.step};
-    Onnx__NodeProto *n = node(w, "Slice", id, 5);
-
-    for (int i = 0; n && i < 4; i++) {
-        char name[64];
-        (void)snprintf(name, sizeof name, "v%d_%s", id, TAILS[i]);
-        n->input[1 + i] = integers(w, name, &v[i], 1);
-    }
-}
-
-static void write_pad(writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    int64_t pads[2 * FK_MAX_DIMS];
-    size_t rank = (size_t)from->shape.n;
-    char name[64];
-    Onnx__NodeProto *n = node(w, "Pad", id, 3);
-
-    if (!n)
-        return;
-    memcpy(pads, from->u.pad.begin, rank * sizeof *pads);
-    memcpy(pads + rank, from->u.pad.end, rank * sizeof *pads);
-    (void)snprintf(name, sizeof name, "v%d_pads", id);
-    n->input[1] = integers(w, name, pads, 2 * rank);
-    (void)snprintf(name, sizeof name, "v%d_value", id);
-    n->input[2] = number(w, name, from->u.pad.value);
-}
-
-static void write_reshape(writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    int64_t dims[FK_MAX_DIMS];
-    char name[64];
-    Onnx__NodeProto *n = node(w, "Reshape", id, 2);
-
-    memcpy(dims, from->shape.d, sizeof dims);
-    dims[0] = -1; /* the batch */
-    (void)snprintf(name, sizeof name, "v%d_shape", id);
-    if (n)
-        n->input[1] = integers(w, name, dims, (size_t)from->shape.n);
-}
-
-static void write_node(writer *w, int id)
-{
-    static const char *const BINARY[] = {"Add", "Sub", "Mul", "Div"};
-    const fk_node *from = &w->g->nodes[id];
-    Onnx__NodeProto *n = NULL;
-
-    switch (from->op) {
-    case FK_CONV:
-        write_conv(w, id);
-        return;
-    case FK_BATCHNORM:
-        n = node(w, "BatchNormalization", id, 5);
-        set_params(w, n, from, 1, 4);
-        if (n)
-            attr_float(w, n, "epsilon", from->u.norm.eps);
-        return;
-    case FK_ACT:
-        write_act(w, id);
-        return;
-    case FK_BINARY:
-        (void)node(w, BINARY[from->u.binary.kind], id, 2);
-        return;
-    case FK_POOL:
-        write_pool(w, id);
-        return;
-    case FK_REDUCE:
-        write_mean(w, id);
-        return;
-    case FK_DENSE:
-        write_dense(w, id);
-        return;
-    case FK_CONCAT:
-        n = node(w, "Concat", id, (size_t)from->n_in);
-        if (n)
-            attr_int(w, n, "axis", from->u.axis.axis);
-        return;
-    case FK_SOFTMAX:
-        n = node(w, "Softmax", id, 1);
-        if (n)
-            attr_int(w, n, "axis", from->u.axis.axis);
-        return;
-    case FK_SLICE:
-        write_slice(w, id);
-        return;
-    case FK_PAD:
-        write_pad(w, id);
-        return;
-    case FK_RESHAPE:
-        write_reshape(w, id);
-        return;
-    case FK_INPUT:
-    case FK_CONST:
-    case FK_DROPOUT:
-        return;
-    default:
-        break;
-    }
-    w->st =
-        fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of the op %s", w->path, fk_op_name(from->op));
-}
-
 /* --- the model ------------------------------------------------------------------------------- */
 
-static Onnx__ValueInfoProto *value_info(writer *w, const char *name, const fk_shape *s)
+static Onnx__ValueInfoProto *value_info(fk_writer *w, const char *name, const fk_shape *s)
 {
-    Onnx__ValueInfoProto *v = take(w, 1, sizeof *v);
-    Onnx__TypeProto *type = take(w, 1, sizeof *type);
-    Onnx__TypeProto__Tensor *t = take(w, 1, sizeof *t);
-    Onnx__TensorShapeProto *shape = take(w, 1, sizeof *shape);
+    Onnx__ValueInfoProto *v = fk_writer_take(w, 1, sizeof *v);
+    Onnx__TypeProto *type = fk_writer_take(w, 1, sizeof *type);
+    Onnx__TypeProto__Tensor *t = fk_writer_take(w, 1, sizeof *t);
+    Onnx__TensorShapeProto *shape = fk_writer_take(w, 1, sizeof *shape);
     Onnx__TensorShapeProto__Dimension **dims =
-        take(w, (size_t)s->n, sizeof(Onnx__TensorShapeProto__Dimension *));
+        fk_writer_take(w, (size_t)s->n, sizeof(Onnx__TensorShapeProto__Dimension *));
 
     for (int i = 0; dims && i < s->n; i++) {
-        dims[i] = take(w, 1, sizeof **dims);
+        dims[i] = fk_writer_take(w, 1, sizeof **dims);
         if (!dims[i])
             break;
         onnx__tensor_shape_proto__dimension__init(dims[i]);
@@ -436,7 +231,7 @@ static Onnx__ValueInfoProto *value_info(writer *w, const char *name, const fk_sh
         if (i)
             dims[i]->dim_value = s->d[i];
         else
-            dims[i]->dim_param = text(w, "N");
+            dims[i]->dim_param = fk_writer_text(w, "N");
     }
     if (w->st != FERKD_OK)
         return NULL;
@@ -451,16 +246,28 @@ static Onnx__ValueInfoProto *value_info(writer *w, const char *name, const fk_sh
     t->shape = shape;
     type->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
     type->tensor_type = t;
-    v->name = text(w, "%s", name);
+    v->name = fk_writer_text(w, "%s", name);
     v->type = type;
     return v;
 }
 
-static void write_weights(writer *w)
+/* Parameters that living nodes use as they are; those of a gathering are written as integers. */
+static void write_weights(fk_writer *w, const int *uses)
 {
+    bool *used = fk_writer_take(w, w->g->n_params, sizeof *used);
+
+    for (size_t i = 0; used && i < w->g->n_nodes; i++) {
+        const fk_node *n = &w->g->nodes[i];
+        for (int k = 0; k < FK_MAX_PARAMS && uses[i] && n->op != FK_GATHER; k++) {
+            if (n->param[k] >= 0)
+                used[n->param[k]] = true;
+        }
+    }
     for (size_t i = 0; i < w->g->n_params && w->st == FERKD_OK; i++) {
         const fk_param *p = &w->g->params[i];
-        Onnx__TensorProto *t = tensor(w, p->name, (size_t)p->shape.n, p->shape.d);
+        if (!used[i])
+            continue;
+        Onnx__TensorProto *t = fk_writer_tensor(w, p->name, (size_t)p->shape.n, p->shape.d);
         if (!t)
             return;
         t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
@@ -469,13 +276,14 @@ static void write_weights(writer *w)
     }
 }
 
-static ferkd_status pack(writer *w, Onnx__GraphProto *graph, const fk_onnx_text *texts,
+static ferkd_status pack(fk_writer *w, Onnx__GraphProto *graph, const fk_onnx_text *texts,
                          size_t n_texts)
 {
     Onnx__ModelProto model;
     Onnx__OperatorSetIdProto opset;
     Onnx__OperatorSetIdProto *opsets = &opset;
-    Onnx__StringStringEntryProto **props = take(w, n_texts, sizeof(Onnx__StringStringEntryProto *));
+    Onnx__StringStringEntryProto **props =
+        fk_writer_take(w, n_texts, sizeof(Onnx__StringStringEntryProto *));
     char producer[] = "ferkd";
     char version[32];
     char domain[] = "";
@@ -483,15 +291,15 @@ static ferkd_status pack(writer *w, Onnx__GraphProto *graph, const fk_onnx_text 
     onnx__model_proto__init(&model);
     onnx__operator_set_id_proto__init(&opset);
     opset.has_version = 1;
-    opset.version = OPSET;
+    opset.version = w->opset;
     opset.domain = domain;
     for (size_t i = 0; props && i < n_texts; i++) {
-        props[i] = take(w, 1, sizeof **props);
+        props[i] = fk_writer_take(w, 1, sizeof **props);
         if (!props[i])
             break;
         onnx__string_string_entry_proto__init(props[i]);
-        props[i]->key = take(w, strlen(texts[i].key) + 1, 1);
-        props[i]->value = take(w, strlen(texts[i].value) + 1, 1);
+        props[i]->key = fk_writer_take(w, strlen(texts[i].key) + 1, 1);
+        props[i]->value = fk_writer_take(w, strlen(texts[i].value) + 1, 1);
         if (w->st != FERKD_OK)
             break;
         memcpy(props[i]->key, texts[i].key, strlen(texts[i].key) + 1);
@@ -500,7 +308,7 @@ static ferkd_status pack(writer *w, Onnx__GraphProto *graph, const fk_onnx_text 
     TRY(w->st);
     (void)snprintf(version, sizeof version, "%s", ferkd_version());
     model.has_ir_version = 1;
-    model.ir_version = 7;
+    model.ir_version = w->opset > 14 ? 8 : 7;
     model.producer_name = producer;
     model.producer_version = version;
     model.n_opset_import = 1;
@@ -509,7 +317,7 @@ static ferkd_status pack(writer *w, Onnx__GraphProto *graph, const fk_onnx_text 
     model.n_metadata_props = n_texts;
     model.metadata_props = props;
     size_t size = onnx__model_proto__get_packed_size(&model);
-    uint8_t *bytes = take(w, size, 1);
+    uint8_t *bytes = fk_writer_take(w, size, 1);
     if (!bytes)
         return w->st;
     (void)onnx__model_proto__pack(&model, bytes);
@@ -519,16 +327,25 @@ static ferkd_status pack(writer *w, Onnx__GraphProto *graph, const fk_onnx_text 
 ferkd_status fk_onnx_write(const char *path, const fk_graph *g, const fk_onnx_text *texts,
                            size_t n_texts)
 {
-    writer w = {.g = g, .path = path};
+    fk_writer w = {.g = g, .path = path, .opset = 13};
     Onnx__GraphProto graph;
+    int *uses = fk_writer_take(&w, g->n_nodes, sizeof *uses);
 
     onnx__graph_proto__init(&graph);
-    for (size_t i = 0; i < g->n_nodes && w.st == FERKD_OK; i++)
-        write_node(&w, (int)i);
-    write_weights(&w);
+    if (uses)
+        fk_graph_uses(g, uses);
+    for (size_t i = 0; uses && i < g->n_nodes; i++) {
+        if (uses[i] && g->nodes[i].op == FK_LAYERNORM)
+            w.opset = 17;
+    }
+    for (size_t i = 0; i < g->n_nodes && w.st == FERKD_OK; i++) {
+        if (uses[i])
+            fk_writer_op(&w, (int)i);
+    }
+    write_weights(&w, uses);
     Onnx__ValueInfoProto *in = value_info(&w, "input", &g->nodes[g->input].shape);
     Onnx__ValueInfoProto *out = value_info(&w, "logits", &g->nodes[g->output].shape);
-    graph.name = text(&w, "%s", g->name);
+    graph.name = fk_writer_text(&w, "%s", g->name);
     if (w.st == FERKD_OK) {
         graph.n_node = w.n_nodes;
         graph.node = w.nodes;

@@ -1,0 +1,510 @@
+/* The ops of a graph as ONNX nodes, opset 13, or 17 where there is a LayerNorm. */
+#include "base/compat.h"
+
+#include "exchange/onnx_writer.h"
+
+/* --- the ops --------------------------------------------------------------------------------- */
+
+static void set_params(fk_writer *w, Onnx__NodeProto *n, const fk_node *from, size_t first,
+                       int count)
+{
+    for (int i = 0; n && i < count; i++)
+        n->input[first + (size_t)i] = fk_writer_text(w, "%s", w->g->params[from->param[i]].name);
+}
+
+static void write_window(fk_writer *w, Onnx__NodeProto *n, const fk_window *v)
+{
+    int64_t pads[4] = {v->begin[0], v->begin[1], v->end[0], v->end[1]};
+
+    fk_writer_ints(w, n, "kernel_shape", v->kernel, 2);
+    fk_writer_ints(w, n, "strides", v->stride, 2);
+    fk_writer_ints(w, n, "pads", pads, 4);
+}
+
+static void write_conv(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    int params = from->param[1] >= 0 ? 2 : 1;
+    Onnx__NodeProto *n = fk_writer_node(w, "Conv", id, 1 + (size_t)params);
+
+    if (!n)
+        return;
+    set_params(w, n, from, 1, params);
+    write_window(w, n, &from->u.conv.window);
+    fk_writer_ints(w, n, "dilations", from->u.conv.window.dilation, 2);
+    fk_writer_int(w, n, "group", from->u.conv.groups);
+}
+
+/* A node on one or two values, its output's name. */
+static char *step(fk_writer *w, const char *op, int id, bool last, char *a, char *b)
+{
+    char *in[2] = {a, b};
+    Onnx__NodeProto *n = fk_writer_step(w, op, id, last, in, b ? 2 : 1);
+
+    return n ? n->output[0] : NULL;
+}
+
+/* A number, as an initialiser of node id. */
+static char *value(fk_writer *w, int id, const char *tail, double v)
+{
+    char name[64];
+
+    (void)snprintf(name, sizeof name, "v%d_%s", id, tail);
+    return fk_writer_number(w, name, (float)v);
+}
+
+/* Those that opset 13 has no operator for. */
+static bool write_composed(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    char *x = fk_writer_value(w, from->in[0]);
+    char *y;
+
+    switch (from->u.act.kind) {
+    case FK_SILU:
+        y = step(w, "Sigmoid", id, false, x, NULL);
+        break;
+    case FK_HARDSWISH: {
+        Onnx__NodeProto *n = fk_writer_step(w, "HardSigmoid", id, false, &x, 1);
+        if (n) {
+            fk_writer_float(w, n, "alpha", 1.0 / 6.0);
+            fk_writer_float(w, n, "beta", 0.5);
+        }
+        y = n ? n->output[0] : NULL;
+        break;
+    }
+    case FK_MISH:
+        y = step(w, "Softplus", id, false, x, NULL);
+        y = step(w, "Tanh", id, false, y, NULL);
+        break;
+    case FK_GELU: /* 0.5 (1 + erf(x / sqrt(2))) */
+        y = step(w, "Div", id, false, x, value(w, id, "root", sqrt(2.0)));
+        y = step(w, "Erf", id, false, y, NULL);
+        y = step(w, "Add", id, false, y, value(w, id, "one", 1.0));
+        y = step(w, "Mul", id, false, y, value(w, id, "half", 0.5));
+        break;
+    case FK_GELU_TANH: /* 0.5 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */
+        y = step(w, "Mul", id, false, x, x);
+        y = step(w, "Mul", id, false, y, value(w, id, "cubic", 0.035677408136300125));
+        y = step(w, "Add", id, false, y, value(w, id, "linear", 0.7978845608028654));
+        y = step(w, "Mul", id, false, y, x);
+        y = step(w, "Tanh", id, false, y, NULL);
+        y = step(w, "Add", id, false, y, value(w, id, "one", 1.0));
+        y = step(w, "Mul", id, false, y, value(w, id, "half", 0.5));
+        break;
+    default:
+        return false;
+    }
+    (void)step(w, "Mul", id, true, x, y);
+    return true;
+}
+
+static void write_act(fk_writer *w, int id)
+{
+    static const char *const NAMES[FK_ACT_COUNT] = {
+        [FK_RELU] = "Relu",         [FK_CLIP] = "Clip",
+        [FK_SIGMOID] = "Sigmoid",   [FK_LEAKY] = "LeakyRelu",
+        [FK_ELU] = "Elu",           [FK_HARDSIGMOID] = "HardSigmoid",
+        [FK_TANH] = "Tanh",         [FK_ERF] = "Erf",
+        [FK_EXP] = "Exp",           [FK_LOG] = "Log",
+        [FK_SQRT] = "Sqrt",         [FK_ABS] = "Abs",
+        [FK_SIGN] = "Sign",         [FK_RECIPROCAL] = "Reciprocal",
+        [FK_SOFTPLUS] = "Softplus", [FK_SOFTSIGN] = "Softsign",
+        [FK_ROUND] = "Round",       [FK_FLOOR] = "Floor",
+        [FK_CEIL] = "Ceil"};
+    const fk_node *from = &w->g->nodes[id];
+    const char *op = NAMES[from->u.act.kind];
+
+    if (write_composed(w, id))
+        return;
+    if (!op) {
+        w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of the activation %s", w->path,
+                        fk_act_name(from->u.act.kind));
+        return;
+    }
+    bool clip = from->u.act.kind == FK_CLIP;
+    Onnx__NodeProto *n = fk_writer_node(w, op, id, clip ? 3 : 1);
+    if (!n)
+        return;
+    if (clip) {
+        n->input[1] = value(w, id, "min", (double)from->u.act.a);
+        n->input[2] = value(w, id, "max", (double)from->u.act.b);
+    } else if (from->u.act.kind == FK_LEAKY || from->u.act.kind == FK_ELU) {
+        fk_writer_float(w, n, "alpha", (double)from->u.act.a);
+    } else if (from->u.act.kind == FK_HARDSIGMOID) {
+        fk_writer_float(w, n, "alpha", (double)from->u.act.a);
+        fk_writer_float(w, n, "beta", (double)from->u.act.b);
+    }
+}
+
+static void write_pool(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    Onnx__NodeProto *n = fk_writer_node(w, from->u.pool.max ? "MaxPool" : "AveragePool", id, 1);
+
+    if (!n)
+        return;
+    write_window(w, n, &from->u.pool.window);
+    if (!from->u.pool.max)
+        fk_writer_int(w, n, "count_include_pad", from->u.pool.include_pad);
+}
+
+static void write_reduce(fk_writer *w, int id)
+{
+    static const char *const NAMES[] = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
+                                        "ReduceL2"};
+    const fk_node *from = &w->g->nodes[id];
+    bool sum = from->u.reduce.kind == FK_BY_SUM; /* takes its axes as an input since opset 13 */
+    int64_t axes[FK_MAX_DIMS];
+    size_t count = 0;
+    char name[64];
+    Onnx__NodeProto *n = fk_writer_node(w, NAMES[from->u.reduce.kind], id, sum ? 2 : 1);
+
+    if (!n)
+        return;
+    for (int i = 0; i < FK_MAX_DIMS; i++) {
+        if (from->u.reduce.axes >> i & 1u)
+            axes[count++] = i;
+    }
+    (void)snprintf(name, sizeof name, "v%d_axes", id);
+    if (sum)
+        n->input[1] = fk_writer_integers(w, name, axes, count);
+    else
+        fk_writer_ints(w, n, "axes", axes, count);
+    fk_writer_int(w, n, "keepdims", from->u.reduce.keep);
+}
+
+/* x under the shape of dims, of which the first, the batch, is left open. */
+static char *reshape(fk_writer *w, int id, bool last, char *x, const char *tail, int n,
+                     const int64_t *dims)
+{
+    char name[64];
+    int64_t open[FK_MAX_DIMS];
+
+    memcpy(open, dims, (size_t)n * sizeof *dims);
+    open[0] = -1;
+    (void)snprintf(name, sizeof name, "v%d_%s", id, tail);
+    return step(w, "Reshape", id, last, x, fk_writer_integers(w, name, open, (size_t)n));
+}
+
+static char *permute(fk_writer *w, int id, bool last, char *x, int n, const int64_t *perm)
+{
+    Onnx__NodeProto *node = fk_writer_step(w, "Transpose", id, last, &x, 1);
+
+    if (!node)
+        return NULL;
+    fk_writer_ints(w, node, "perm", perm, (size_t)n);
+    return node->output[0];
+}
+
+/* Gemm knows matrices only: other inputs become one, and the output is shaped back. */
+static void write_dense(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    int params = from->param[1] >= 0 ? 2 : 1;
+    bool flat = from->shape.n == 2;
+    char *in[3] = {fk_writer_value(w, from->in[0])};
+    int64_t matrix[2] = {-1, w->g->params[from->param[0]].shape.d[1]};
+
+    if (!flat)
+        in[0] = reshape(w, id, false, in[0], "matrix", 2, matrix);
+    for (int i = 0; i < params; i++)
+        in[1 + i] = fk_writer_text(w, "%s", w->g->params[from->param[i]].name);
+    Onnx__NodeProto *n = fk_writer_step(w, "Gemm", id, flat, in, 1 + (size_t)params);
+    if (!n)
+        return;
+    fk_writer_int(w, n, "transB", 1);
+    if (!flat)
+        (void)reshape(w, id, true, n->output[0], "shape", from->shape.n, from->shape.d);
+}
+
+static void write_layernorm(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    char *in[3] = {fk_writer_value(w, from->in[0])};
+    int64_t width = from->shape.d[from->shape.n - 1];
+
+    if (from->param[0] >= 0) {
+        in[1] = fk_writer_text(w, "%s", w->g->params[from->param[0]].name);
+    } else { /* it must have a weight */
+        float *ones = fk_writer_take(w, (size_t)width, sizeof *ones);
+        char *name = fk_writer_text(w, "v%d_ones", id);
+        Onnx__TensorProto *t = fk_writer_tensor(w, name, 1, &width);
+        if (!ones || !t)
+            return;
+        for (int64_t i = 0; i < width; i++)
+            ones[i] = 1.0f;
+        t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
+        t->raw_data.data = (uint8_t *)ones;
+        t->raw_data.len = (size_t)width * sizeof *ones;
+        in[1] = name;
+    }
+    if (from->param[1] >= 0)
+        in[2] = fk_writer_text(w, "%s", w->g->params[from->param[1]].name);
+    Onnx__NodeProto *n =
+        fk_writer_step(w, "LayerNormalization", id, true, in, from->param[1] >= 0 ? 3 : 2);
+    if (!n)
+        return;
+    fk_writer_int(w, n, "axis", -1);
+    fk_writer_float(w, n, "epsilon", from->u.norm.eps);
+}
+
+/* Part i of queries, keys, values: [B, T, 3 D] to [B, H, T, d]; keys turned. */
+static char *part_of(fk_writer *w, int id, char *qkv, int64_t i)
+{
+    static const char *const TAILS[3][2] = {
+        {"q_from", "q_to"}, {"k_from", "k_to"}, {"v_from", "v_to"}};
+    static const int64_t PERM[] = {0, 2, 1, 3};
+    static const int64_t TURNED[] = {0, 2, 3, 1};
+    const fk_node *from = &w->g->nodes[id];
+    int64_t width = from->shape.d[2];
+    int64_t heads = from->u.attention.heads;
+    int64_t shape[] = {-1, from->shape.d[1], heads, width / heads};
+    int64_t at[2] = {i * width, (i + 1) * width};
+    int64_t axis = 2;
+    char *in[4] = {qkv, fk_writer_integers(w, fk_writer_text(w, "v%d_%s", id, TAILS[i][0]), at, 1),
+                   fk_writer_integers(w, fk_writer_text(w, "v%d_%s", id, TAILS[i][1]), at + 1, 1),
+                   fk_writer_integers(w, fk_writer_text(w, "v%d_axis%d", id, (int)i), &axis, 1)};
+    Onnx__NodeProto *n = fk_writer_step(w, "Slice", id, false, in, 4);
+
+    if (!n)
+        return NULL;
+    char *x = reshape(w, id, false, n->output[0], fk_writer_text(w, "heads%d", (int)i), 4, shape);
+    return permute(w, id, false, x, 4, i == 1 ? TURNED : PERM);
+}
+
+static void write_attention(fk_writer *w, int id)
+{
+    static const int64_t PERM[] = {0, 2, 1, 3};
+    const fk_node *from = &w->g->nodes[id];
+    char *qkv = fk_writer_value(w, from->in[0]);
+
+    if (from->n_in > 1 && w->g->nodes[from->in[1]].shape.d[0] != 1) {
+        w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of attention in windows", w->path);
+        return;
+    }
+    char *q = part_of(w, id, qkv, 0);
+    char *s = step(w, "MatMul", id, false, q, part_of(w, id, qkv, 1));
+    s = step(w, "Mul", id, false, s, value(w, id, "scale", from->u.attention.scale));
+    if (from->n_in > 1)
+        s = step(w, "Add", id, false, s, fk_writer_value(w, from->in[1]));
+    Onnx__NodeProto *soft = fk_writer_step(w, "Softmax", id, false, &s, 1);
+    if (!soft)
+        return;
+    fk_writer_int(w, soft, "axis", -1);
+    s = step(w, "MatMul", id, false, soft->output[0], part_of(w, id, qkv, 2));
+    s = permute(w, id, false, s, 4, PERM);
+    (void)reshape(w, id, true, s, "shape", 3, from->shape.d);
+}
+
+/* To the batch that the input has, where the first dimension is expanded to the graph's. */
+static void write_expand(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    const fk_shape *in = &w->g->nodes[from->in[0]].shape;
+    bool batch = (in->n < from->shape.n || in->d[0] == 1) &&
+                 from->shape.d[0] == w->g->nodes[w->g->input].shape.d[0];
+    char *shape = NULL;
+
+    if (batch) {
+        int64_t zero = 0;
+        int64_t one = 1;
+        char *cut[3] = {step(w, "Shape", id, false, fk_writer_text(w, "input"), NULL),
+                        fk_writer_integers(w, fk_writer_text(w, "v%d_zero", id), &zero, 1),
+                        fk_writer_integers(w, fk_writer_text(w, "v%d_one", id), &one, 1)};
+        Onnx__NodeProto *slice = fk_writer_step(w, "Slice", id, false, cut, 3);
+        char *parts[2] = {slice ? slice->output[0] : NULL,
+                          fk_writer_integers(w, fk_writer_text(w, "v%d_rest", id),
+                                             from->shape.d + 1, (size_t)from->shape.n - 1)};
+        Onnx__NodeProto *concat = fk_writer_step(w, "Concat", id, false, parts, 2);
+        if (!concat)
+            return;
+        fk_writer_int(w, concat, "axis", 0);
+        shape = concat->output[0];
+    } else {
+        shape = fk_writer_integers(w, fk_writer_text(w, "v%d_shape", id), from->shape.d,
+                                   (size_t)from->shape.n);
+    }
+    (void)step(w, "Expand", id, true, fk_writer_value(w, from->in[0]), shape);
+}
+
+static void write_gather(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    const fk_param *p = &w->g->params[from->param[0]];
+    int64_t *index = fk_writer_take(w, p->count, sizeof *index);
+    Onnx__TensorProto *t =
+        fk_writer_tensor(w, fk_writer_text(w, "v%d_indices", id), (size_t)p->shape.n, p->shape.d);
+
+    if (!index || !t)
+        return;
+    for (size_t i = 0; i < p->count; i++)
+        index[i] = (int64_t)fk_graph_values(w->g, from->param[0])[i];
+    t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT64;
+    t->raw_data.data = (uint8_t *)index;
+    t->raw_data.len = p->count * sizeof *index;
+    char *in[2] = {fk_writer_value(w, from->in[0]), t->name};
+    Onnx__NodeProto *n = fk_writer_step(w, "Gather", id, true, in, 2);
+    if (n)
+        fk_writer_int(w, n, "axis", from->u.axis.axis);
+}
+
+/* The condition as a bool. */
+static void write_select(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    char *x = fk_writer_value(w, from->in[0]);
+    Onnx__NodeProto *cast = fk_writer_step(w, "Cast", id, false, &x, 1);
+
+    if (!cast)
+        return;
+    fk_writer_int(w, cast, "to", ONNX__TENSOR_PROTO__DATA_TYPE__BOOL);
+    char *in[3] = {cast->output[0], fk_writer_value(w, from->in[1]),
+                   fk_writer_value(w, from->in[2])};
+    (void)fk_writer_step(w, "Where", id, true, in, 3);
+}
+
+static void write_transpose(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    int64_t perm[FK_MAX_DIMS];
+
+    for (int i = 0; i < from->shape.n; i++)
+        perm[i] = from->u.transpose.perm[i];
+    (void)permute(w, id, true, fk_writer_value(w, from->in[0]), from->shape.n, perm);
+}
+
+static void write_binary(fk_writer *w, int id)
+{
+    static const char *const NAMES[FK_BINARY_COUNT] = {"Add", "Sub", "Mul", "Div",
+                                                       "Pow", "Max", "Min"};
+    const char *op = NAMES[w->g->nodes[id].u.binary.kind];
+
+    if (op)
+        (void)fk_writer_node(w, op, id, 2);
+    else
+        w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of a comparison", w->path);
+}
+
+static void write_slice(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    static const char *const TAILS[] = {"starts", "ends", "axes", "steps"};
+    int64_t count = from->shape.d[from->u.axis.axis];
+    int64_t v[4] = {from->u.axis.start, from->u.axis.start + count * from->u.axis.step,
+                    from->u.axis.axis, from->u.axis.step};
+    Onnx__NodeProto *n = fk_writer_node(w, "Slice", id, 5);
+
+    for (int i = 0; n && i < 4; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "v%d_%s", id, TAILS[i]);
+        n->input[1 + i] = fk_writer_integers(w, name, &v[i], 1);
+    }
+}
+
+static void write_pad(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    int64_t pads[2 * FK_MAX_DIMS];
+    size_t rank = (size_t)from->shape.n;
+    char name[64];
+    Onnx__NodeProto *n = fk_writer_node(w, "Pad", id, 3);
+
+    if (!n)
+        return;
+    memcpy(pads, from->u.pad.begin, rank * sizeof *pads);
+    memcpy(pads + rank, from->u.pad.end, rank * sizeof *pads);
+    (void)snprintf(name, sizeof name, "v%d_pads", id);
+    n->input[1] = fk_writer_integers(w, name, pads, 2 * rank);
+    (void)snprintf(name, sizeof name, "v%d_value", id);
+    n->input[2] = fk_writer_number(w, name, from->u.pad.value);
+}
+
+static void write_reshape(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+
+    (void)reshape(w, id, true, fk_writer_value(w, from->in[0]), "shape", from->shape.n,
+                  from->shape.d);
+}
+
+void fk_writer_op(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    Onnx__NodeProto *n = NULL;
+
+    switch (from->op) {
+    case FK_CONV:
+        write_conv(w, id);
+        return;
+    case FK_BATCHNORM:
+        n = fk_writer_node(w, "BatchNormalization", id, 5);
+        set_params(w, n, from, 1, 4);
+        if (n)
+            fk_writer_float(w, n, "epsilon", from->u.norm.eps);
+        return;
+    case FK_ACT:
+        write_act(w, id);
+        return;
+    case FK_BINARY:
+        write_binary(w, id);
+        return;
+    case FK_POOL:
+        write_pool(w, id);
+        return;
+    case FK_REDUCE:
+        write_reduce(w, id);
+        return;
+    case FK_DENSE:
+        write_dense(w, id);
+        return;
+    case FK_CONCAT:
+        n = fk_writer_node(w, "Concat", id, (size_t)from->n_in);
+        if (n)
+            fk_writer_int(w, n, "axis", from->u.axis.axis);
+        return;
+    case FK_SOFTMAX:
+        n = fk_writer_node(w, "Softmax", id, 1);
+        if (n)
+            fk_writer_int(w, n, "axis", from->u.axis.axis);
+        return;
+    case FK_SLICE:
+        write_slice(w, id);
+        return;
+    case FK_PAD:
+        write_pad(w, id);
+        return;
+    case FK_RESHAPE:
+        write_reshape(w, id);
+        return;
+    case FK_MATMUL:
+        (void)fk_writer_node(w, "MatMul", id, 2);
+        return;
+    case FK_TRANSPOSE:
+        write_transpose(w, id);
+        return;
+    case FK_LAYERNORM:
+        write_layernorm(w, id);
+        return;
+    case FK_ATTENTION:
+        write_attention(w, id);
+        return;
+    case FK_EXPAND:
+        write_expand(w, id);
+        return;
+    case FK_GATHER:
+        write_gather(w, id);
+        return;
+    case FK_SELECT:
+        write_select(w, id);
+        return;
+    case FK_INPUT:
+    case FK_CONST:
+    case FK_DROPOUT:
+        return;
+    default:
+        break;
+    }
+    w->st =
+        fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of the op %s", w->path, fk_op_name(from->op));
+}
