@@ -6,6 +6,7 @@ tests/golden/losses.txt. Needs torch, torchvision and safetensors. Inputs and we
 formula that tests/ops/case.c has, too, so they are not stored.
 """
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -209,10 +210,13 @@ def make_ops():
     save_file(out, HERE / "ops.safetensors")
 
 
-def train_losses(name, model, f, lr, batch=8, size=64, steps=20):
+UNDECAYED = ("cls_token", "pos_embed", "dist_token")
+
+
+def train_losses(name, model, f, lr, batch=8, size=64, steps=20, by_name=False):
     """SGD with Nesterov's momentum from formula weights on formula batches."""
-    for i, (_, p) in enumerate(model.named_parameters()):
-        v = values(p.numel(), i + 1)
+    for i, (key, p) in enumerate(model.named_parameters()):
+        v = values(p.numel(), zlib.crc32(key.encode()) & 0xFFFF if by_name else i + 1)
         if p.dim() > 1:
             v = v * np.float32(np.sqrt(6.0 / (p.numel() / p.shape[0])))
             if p.dim() == 2:  # a quiet head: larger steps are chaotic, float32 differs from float64
@@ -220,8 +224,8 @@ def train_losses(name, model, f, lr, batch=8, size=64, steps=20):
         else:
             v = np.float32(0.1) * v + (1 if i and isinstance_norm(model, i) else 0)
         p.data = torch.tensor(v.reshape(p.shape).astype(np.float32))
-    decay = [p for p in model.parameters() if p.dim() > 1]
-    rest = [p for p in model.parameters() if p.dim() <= 1]
+    decay = [p for k, p in model.named_parameters() if p.dim() > 1 and k not in UNDECAYED]
+    rest = [p for k, p in model.named_parameters() if p.dim() <= 1 or k in UNDECAYED]
     opt = torch.optim.SGD([{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0}],
                           lr=lr, momentum=0.9, nesterov=True)
     model.train()
@@ -240,7 +244,7 @@ def train_losses(name, model, f, lr, batch=8, size=64, steps=20):
 def isinstance_norm(model, i):
     name = list(dict(model.named_parameters()))[i]
     module = model.get_submodule(name.rsplit(".", 1)[0])
-    return isinstance(module, torch.nn.BatchNorm2d) and name.endswith("weight")
+    return isinstance(module, (torch.nn.BatchNorm2d, torch.nn.LayerNorm)) and name.endswith("weight")
 
 
 def make_losses():
@@ -253,16 +257,23 @@ def make_losses():
         # at 64 px one value that rounds to the other side of ReLU6's kink moves the gradient by
         # percents, in PyTorch's own float32 against float64, too; 128 px average over more of them
         train_losses("mobilenet_v2", m, f, 2e-4, size=128)
+        import timm
+        train_losses("deit_tiny_patch16_224", timm.create_model("deit_tiny_patch16_224", num_classes=10, img_size=64), f,
+                     2e-3, by_name=True)
+        train_losses("convnext_atto", timm.create_model("convnext_atto", num_classes=10, conv_mlp=False), f, 2e-3,
+                     by_name=True)
 
 
 def make_counts():
     """Names and shapes of torchvision's state_dicts, buffers without num_batches_tracked."""
+    import timm
     import torchvision
     with open(HERE / "state_dicts.txt", "w") as f:
         f.write("# model: number of trained parameters; then a crc32 of all lines 'name shape'\n")
-        import zlib
-        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2"):
-            m = getattr(torchvision.models, name)()
+        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "vit_tiny_patch16_224",
+                     "deit_small_patch16_224", "vit_base_patch16_224", "convnext_tiny"):
+            ours = name.startswith(("vit", "deit", "convnext"))
+            m = timm.create_model(name) if ours else getattr(torchvision.models, name)()
             lines = [f"{k} {'x'.join(str(v) for v in t.shape)}" for k, t in m.state_dict().items()
                      if not k.endswith("num_batches_tracked")]
             n = sum(p.numel() for p in m.parameters())
