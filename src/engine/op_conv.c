@@ -322,9 +322,9 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     fk_step *s = NULL;
     fk_pd *pd = NULL;
     fk_md *dst_md = NULL;
-    const fk_tail_rules rules = {fk_act_is_dnnl, fk_act_is_dnnl, may_add};
     fk_tail tail = {.id = id, .residual = -1};
     int in = p->tensor_of[n->in[0]];
+    const fk_tail_rules rules = {fk_act_is_dnnl, fk_act_is_dnnl, may_add, in};
 
     if (fk_is_patches(p, n) && p->o.train)
         return fk_compile_patches(p, n, id);

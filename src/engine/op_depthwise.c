@@ -257,7 +257,7 @@ static ferkd_status compile_buffers(fk_plan *p, fk_step *s)
 
 ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id)
 {
-    const fk_tail_rules rules = {fk_kernel_has_act, fk_kernel_has_act, never_add};
+    const fk_tail_rules rules = {fk_kernel_has_act, fk_kernel_has_act, never_add, -1};
     int in = p->tensor_of[n->in[0]];
     bool half = fk_md_half(p->tensors[in].md);
     int lanes = fk_dn_lanes();

@@ -372,7 +372,7 @@ static ferkd_status want_residual(fk_plan *p, int in, int *residual)
 ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
 {
     fk_tail_rules rules = {fk_kernel_has_act, p->o.train ? fk_act_from_output : fk_kernel_has_act,
-                           may_add};
+                           may_add, -1};
     int in = p->tensor_of[n->in[0]];
     const fk_lay lay = p->tensors[in].lay;
     fk_step *s = NULL;

@@ -276,6 +276,7 @@ typedef struct fk_tail_rules {
     bool (*has_act)(fk_act kind);
     bool (*act_with_residual)(fk_act kind);
     bool (*may_add)(const fk_plan *p, int tensor, int adder); /* this value, at node `adder`? */
+    int reads; /* tensor that the step reads while it writes in the residual's place; -1: it does not */
 } fk_tail_rules;
 
 fk_tail fk_absorb_tail(fk_plan *p, int id, const fk_tail_rules *r);

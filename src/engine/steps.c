@@ -186,6 +186,7 @@ fk_tail fk_absorb_tail(fk_plan *p, int id, const fk_tail_rules *r)
         int other = p->tensor_of[next->in[next->in[0] == id ? 1 : 0]];
         if (next->in[0] != next->in[1] && other >= 0 && p->tensors[other].lazy < 0 &&
             p->tensors[other].param < 0 && r->may_add(p, other, user) &&
+            (r->reads < 0 || p->tensors[other].data != p->tensors[r->reads].data) &&
             fk_shape_equal(&p->tensors[other].shape, &p->g->nodes[id].shape)) {
             tail.residual = other;
             tail.id = user;

@@ -23,26 +23,41 @@ static ferkd_status matrix(fk_reader *r, const fk_constant *c, bool turn, float 
     return st;
 }
 
+/* alpha x B + beta C with a constant B; a C of one value a column becomes the bias, others are added. */
 ferkd_status fk_import_gemm(fk_reader *r)
 {
-    fk_node n = {.op = FK_DENSE, .n_in = 1, .param = {-1, -1, -1, -1}};
+    static const int TURN[] = {1, 0};
+    fk_node n = FK_NODE(.op = FK_DENSE, .n_in = 1);
     bool bad;
     const fk_constant *b = fk_input_constant(r, 1, &bad);
+    float beta = fk_attr_float(r, "beta", 1.0f);
     int x;
+    int y;
 
     TRY(fk_import_input(r, 0, &x));
-    if (bad || !b || !b->real || b->shape.n != 2 || fk_attr_int(r, "transA", 0))
-        return fk_reader_refuse(r, "only a constant second matrix, the first not transposed");
-    TRY(matrix(r, b, !fk_attr_int(r, "transB", 0), fk_attr_float(r, "alpha", 1.0f), &n.param[0]));
-    TRY(fk_import_param(r, 2, FK_BIAS, &n.param[1]));
-    if (n.param[1] >= 0) {
-        fk_param *p = &r->g->params[n.param[1]];
-        float beta = fk_attr_float(r, "beta", 1.0f);
-        for (size_t i = 0; i < p->count; i++)
-            p->given[i] *= beta;
-    }
+    if (bad || !b || !b->real || b->shape.n != 2 || fk_import_shape(r, x).n != 2)
+        return fk_reader_refuse(r, "only a constant second matrix");
+    if (fk_attr_int(r, "transA", 0))
+        TRY(fk_import_permute(r, &x, TURN));
+    bool turned = fk_attr_int(r, "transB", 0) != 0;
+    TRY(matrix(r, b, !turned, fk_attr_float(r, "alpha", 1.0f), &n.param[0]));
+    const fk_constant *c = fk_input_constant(r, 2, &bad);
+    bool is_bias = c && c->shape.n >= 1 && fk_shape_count(&c->shape) == b->shape.d[!turned] &&
+                   c->shape.d[c->shape.n - 1] == b->shape.d[!turned];
+    if (is_bias)
+        TRY(fk_import_param(r, 2, FK_BIAS, &n.param[1]));
+    for (size_t i = 0; is_bias && i < r->g->params[n.param[1]].count; i++)
+        r->g->params[n.param[1]].given[i] *= beta;
     n.in = &x;
-    return fk_import_emit(r, &n);
+    if (is_bias || !fk_input(r, 2))
+        return fk_import_emit(r, &n);
+    n.name = fk_import_name(r);
+    TRY(fk_graph_add(r->g, &n, &x));
+    TRY(fk_import_input(r, 2, &y));
+    if (beta != 1.0f)
+        TRY(fk_import_number(r, &y, FK_MUL, beta));
+    TRY(fk_import_binary_of(r, &x, FK_ADD, y));
+    return fk_import_alias(r, x);
 }
 
 ferkd_status fk_import_matmul(fk_reader *r)
@@ -447,6 +462,10 @@ ferkd_status fk_import_attention(fk_reader *r)
     for (size_t i = 4; i < r->node->n_input; i++) {
         if (*r->node->input[i])
             return fk_reader_refuse(r, "past values are not supported");
+    }
+    for (size_t i = 0; i < r->node->n_attribute; i++) {
+        if (strstr(r->node->attribute[i]->name, "window"))
+            return fk_reader_refuse(r, "attention to a window is not supported");
     }
     if (fk_attr_int(r, "is_causal", 0) || fk_attr_float(r, "softcap", 0.0f) != 0.0f || bad ||
         (m && !m->real) || r->node->n_output > 1)

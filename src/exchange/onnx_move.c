@@ -221,6 +221,10 @@ ferkd_status fk_import_identity(fk_reader *r)
 
     int64_t to = fk_attr_int(r, "to", ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT);
 
+    bool bad;
+    const fk_constant *training = fk_input_constant(r, 2, &bad);
+    if (fk_import_is(r, "Dropout") && (bad || (training && fk_constant_get(training, 0) != 0.0)))
+        return fk_reader_refuse(r, "export the model in eval mode");
     TRY(fk_import_input(r, 0, &x));
     if (fk_import_is(r, "Cast") && to != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT &&
         to != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16 && to != ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE)
@@ -307,7 +311,8 @@ ferkd_status fk_import_depth_space(fk_reader *r)
 {
     static const int OF_DEPTH[] = {0, 3, 4, 1, 5, 2};   /* N b b C H W to N C H b W b */
     static const int OF_COLUMNS[] = {0, 1, 4, 2, 5, 3}; /* N C b b H W likewise */
-    static const int TO_DEPTH[] = {0, 3, 5, 1, 2, 4};   /* N C H b W b to N b b C H W */
+    static const int TO_COLUMNS[] = {0, 1, 3, 5, 2, 4};
+    static const int TO_DEPTH[] = {0, 3, 5, 1, 2, 4}; /* N C H b W b to N b b C H W */
     bool deep = fk_import_is(r, "DepthToSpace");
     bool columns = fk_import_word(r, "mode", "CRD");
     int64_t b = fk_attr_int(r, "blocksize", 1);
@@ -320,7 +325,7 @@ ferkd_status fk_import_depth_space(fk_reader *r)
     if (!deep) {
         TRY(fk_import_reshape_to(r, &x,
                                  fk_shape_of(6, s.d[0], s.d[1], s.d[2] / b, b, s.d[3] / b, b)));
-        TRY(fk_import_permute(r, &x, TO_DEPTH));
+        TRY(fk_import_permute(r, &x, columns ? TO_COLUMNS : TO_DEPTH));
         TRY(fk_import_reshape_to(r, &x,
                                  fk_shape_of(4, s.d[0], s.d[1] * b * b, s.d[2] / b, s.d[3] / b)));
         return fk_import_alias(r, x);

@@ -8,7 +8,7 @@
 #include "exchange/onnx_graph.h"
 
 #define MIN_OPSET 7
-#define MAX_OPSET 23
+#define MAX_OPSET 28
 
 struct fk_onnx_file {
     char *path;

@@ -7,10 +7,12 @@
 /* Where output pixel i lies among the input's, in pixels. */
 static double place(const fk_reader *r, double i, double scale, double in, double out)
 {
-    if (fk_import_word(r, "coordinate_transformation_mode", "asymmetric"))
+    bool old = fk_import_is(r, "Upsample") || r->opset < 11;
+
+    if (old || fk_import_word(r, "coordinate_transformation_mode", "asymmetric"))
         return i / scale;
     if (fk_import_word(r, "coordinate_transformation_mode", "align_corners"))
-        return out > 1 ? i * (in - 1) / (out - 1) : 0.0;
+        return in * scale > 1 ? i * (in - 1) / (in * scale - 1) : 0.0;
     if (fk_import_word(r, "coordinate_transformation_mode", "pytorch_half_pixel"))
         return out > 1 ? (i + 0.5) / scale - 0.5 : 0.0;
     if (fk_import_word(r, "coordinate_transformation_mode", "half_pixel_symmetric")) {

@@ -181,6 +181,10 @@ class Case:
     def op_gather(self, x, a):
         return x.index_select(int(a[0]), torch.tensor([int(v) for v in a[1:]]))
 
+    def op_pos_enc(self, x, a):
+        c = x.shape[1]
+        return x + self.op_conv(x, [c, 3, 1, 1, c, 1])
+
     def op_gate(self, x, a):
         c = x.shape[1]
         s = F.conv2d(x.mean((2, 3), keepdim=True), self.param((c, c, 1, 1), "weight"))

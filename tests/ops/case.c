@@ -4,10 +4,11 @@
 #define MAX_WORDS 64
 
 static const char *const OPS[] = {
-    "in",      "conv",      "norm",  "act",    "pool",      "mean",      "dense",
-    "reshape", "transpose", "slice", "pad",    "softmax",   "add_self",  "mul_self",
-    "concat",  "scale",     "gate",  "gram",   "layernorm", "attention", "attention_bias",
-    "block",   "att_block", "train", "reduce", "expand",    "gather",    "bare_dense"};
+    "in",        "conv",      "norm",           "act",        "pool",      "mean",
+    "dense",     "reshape",   "transpose",      "slice",      "pad",       "softmax",
+    "add_self",  "mul_self",  "concat",         "scale",      "gate",      "gram",
+    "layernorm", "attention", "attention_bias", "block",      "att_block", "train",
+    "reduce",    "expand",    "gather",         "bare_dense", "pos_enc"};
 
 typedef struct parser {
     fk_graph *g;
@@ -170,6 +171,16 @@ static ferkd_status gate(parser *p)
     TRY(conv(p, shape(p)->d[1], 1, 1, 0, 1, false));
     TRY(act(p, "sigmoid", 0, 0));
     return binary(p, FK_MUL, x, p->x);
+}
+
+/* x + depthwise convolution of x: the residual is the input. */
+static ferkd_status pos_enc(parser *p)
+{
+    int x = p->x;
+    int64_t c = shape(p)->d[1];
+
+    TRY(conv(p, c, 3, 1, 1, c, true));
+    return binary(p, FK_ADD, x, p->x);
 }
 
 static ferkd_status gram(parser *p)
@@ -375,6 +386,8 @@ static ferkd_status one(parser *p, const char *op)
         return reduce(p);
     if (strcmp(op, "gather") == 0)
         return gather(p);
+    if (strcmp(op, "pos_enc") == 0)
+        return pos_enc(p);
     if (strcmp(op, "bare_dense") == 0)
         return dense_of(p, num(p, 0), false);
     if (strcmp(op, "gate") == 0)
