@@ -41,6 +41,9 @@ FERKD_CHECK ferkd_status fk_import_expand_to(fk_reader *r, int *x, fk_shape to);
 /* NumPy's broadcast of both, or *n of -1. */
 fk_shape fk_import_broadcast(const fk_shape *a, const fk_shape *b);
 
+/* Does node id, reshaped to this, end an attention (onnx_fuse.c)? Then *out is that as one node, on node *qkv. */
+bool fk_import_attention_at(const fk_reader *r, int id, const fk_shape *to, fk_node *out, int *qkv);
+
 typedef ferkd_status fk_import_fn(fk_reader *r);
 
 /* onnx_math.c */

@@ -34,6 +34,12 @@ ferkd_status fk_import_reshape(fk_reader *r)
     TRY(fk_import_input(r, 0, &x));
     fk_shape in = fk_import_shape(r, x);
     TRY(fk_reshape_target(r, &in, &to));
+    fk_node attention;
+    int qkv;
+    if (fk_import_attention_at(r, x, &to, &attention, &qkv)) {
+        attention.in = &qkv;
+        return fk_import_emit(r, &attention);
+    }
     return reshape(r, x, &to);
 }
 
