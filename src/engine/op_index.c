@@ -24,6 +24,8 @@ static ferkd_status const_backward(fk_plan *p, fk_step *s)
 {
     const fk_param *param = &p->g->params[s->node->param[0]];
 
+    if (p->tensors[s->out].grad < 0) /* a product has it as its scale, and sees to its gradient */
+        return FERKD_OK;
     memcpy(p->grads + param->offset, fk_grad(p, s->out), param->count * sizeof(float));
     return FERKD_OK;
 }
