@@ -13,6 +13,7 @@
 #define FK_MAX_DIMS         6                  /* dimensions of a tensor */
 #define FK_MAX_NODES        100000u            /* nodes of a graph */
 #define FK_MAX_TENSOR       (1ull << 31)       /* elements of one tensor */
+#define FK_MAX_FOLDED       (1u << 26)         /* elements of a constant that an ONNX file has worked out */
 #define FK_MAX_ONNX_BYTES   (1ull << 31)       /* protobuf's own limit */
 #define FK_MAX_HEADER_BYTES (100ull * 1000000) /* the JSON of a safetensors file */
 #define FK_MAX_YAML_BYTES   (1ull << 20)       /* a recipe */

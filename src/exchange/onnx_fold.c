@@ -11,6 +11,20 @@ typedef ferkd_status fold_fn(fk_reader *r, const fk_constant *const *in, size_t 
 
 #define MAX_IN 64
 
+/* What is worked out has no file behind it that would bound it. */
+static ferkd_status new_constant(fk_constant **out, bool real, const fk_shape *shape)
+{
+    int64_t n = 1;
+
+    for (int i = 0; i < shape->n; i++) {
+        if (shape->d[i] < 0 || __builtin_mul_overflow(n, shape->d[i], &n) ||
+            n > (int64_t)FK_MAX_FOLDED)
+            return fk_fail(FERKD_LIMIT, "a constant of more than %u elements is worked out",
+                           FK_MAX_FOLDED);
+    }
+    return fk_constant_new(out, real, shape);
+}
+
 static void strides_of(const fk_shape *s, int64_t *strides)
 {
     int64_t step = 1;
@@ -67,7 +81,7 @@ static ferkd_status fold_binary(fk_reader *r, const fk_constant *const *in, size
         s.d[i] = da == 1 ? db : da;
     }
     bool real = (a->real || b->real) && strcmp(op, "Equal") != 0;
-    TRY(fk_constant_new(out, real, &s));
+    TRY(new_constant(out, real, &s));
     strides_of(&a->shape, sa);
     strides_of(&b->shape, sb);
     for (int64_t k = 0; k < fk_shape_count(&s); k++) {
@@ -90,7 +104,7 @@ static ferkd_status fold_binary(fk_reader *r, const fk_constant *const *in, size
 
 static ferkd_status copy_as(const fk_constant *c, const fk_shape *shape, fk_constant **out)
 {
-    TRY(fk_constant_new(out, c->real, shape));
+    TRY(new_constant(out, c->real, shape));
     size_t n = (size_t)fk_shape_count(shape);
     if (c->real)
         memcpy((*out)->f, c->f, n * sizeof *c->f);
@@ -111,7 +125,7 @@ static ferkd_status fold_unary(fk_reader *r, const fk_constant *const *in, size_
         int64_t to = fk_attr_int(r, "to", 1);
         real = to == 1 || to == 10 || to == 11 || to == 16;
     }
-    TRY(fk_constant_new(out, real, &in[0]->shape));
+    TRY(new_constant(out, real, &in[0]->shape));
     for (int64_t k = 0; k < fk_shape_count(&in[0]->shape); k++) {
         double v = fk_constant_get(in[0], k);
         if (strcmp(op, "Sqrt") == 0)
@@ -168,7 +182,7 @@ static ferkd_status fold_transpose(fk_reader *r, const fk_constant *const *in, s
             return fk_reader_refuse(r, "perm is no permutation");
         to.d[i] = c->shape.d[perm[i]];
     }
-    TRY(fk_constant_new(out, c->real, &to));
+    TRY(new_constant(out, c->real, &to));
     for (int64_t k = 0; k < fk_shape_count(&to); k++) {
         int64_t rest = k;
         int64_t at = 0;
@@ -202,7 +216,7 @@ static ferkd_status fold_gather(fk_reader *r, const fk_constant *const *in, size
         to.d[to.n++] = index->shape.d[i];
     for (int i = axis + 1; i < c->shape.n; i++)
         inner *= to.d[to.n++] = c->shape.d[i];
-    TRY(fk_constant_new(out, c->real, &to));
+    TRY(new_constant(out, c->real, &to));
     int64_t count = fk_shape_count(&index->shape);
     int64_t dim = c->shape.d[axis];
     for (int64_t o = 0; o < outer; o++) {
@@ -242,7 +256,7 @@ static ferkd_status fold_concat(fk_reader *r, const fk_constant *const *in, size
         outer *= to.d[i];
     for (int i = axis + 1; i < to.n; i++)
         inner *= to.d[i];
-    TRY(fk_constant_new(out, in[0]->real, &to));
+    TRY(new_constant(out, in[0]->real, &to));
     int64_t at = 0;
     for (int64_t o = 0; o < outer; o++) {
         for (size_t k = 0; k < n; k++) {
@@ -266,7 +280,7 @@ static ferkd_status slice_axis(const fk_constant *c, int axis, int64_t first, in
         outer *= to.d[i];
     for (int i = axis + 1; i < to.n; i++)
         inner *= to.d[i];
-    TRY(fk_constant_new(out, c->real, &to));
+    TRY(new_constant(out, c->real, &to));
     for (int64_t o = 0; o < outer; o++) {
         for (int64_t k = 0; k < count; k++) {
             int64_t from = (o * c->shape.d[axis] + first + k * step) * inner;
@@ -382,7 +396,7 @@ static ferkd_status fold_constant_of_shape(fk_reader *r, const fk_constant *cons
             return fk_reader_refuse(r, "its value is not one number");
         }
     }
-    ferkd_status st = fk_constant_new(out, !value || value->real, &to);
+    ferkd_status st = new_constant(out, !value || value->real, &to);
     double v = value ? fk_constant_get(value, 0) : 0.0;
     for (int64_t k = 0; st == FERKD_OK && k < fk_shape_count(&to); k++)
         fk_constant_set(*out, k, v);
@@ -405,7 +419,7 @@ static ferkd_status fold_range(fk_reader *r, const fk_constant *const *in, size_
     if (!(count >= 0 && count < 1e8))
         return fk_reader_refuse(r, "a range without end");
     fk_shape to = fk_shape_of(1, (int64_t)count);
-    TRY(fk_constant_new(out, in[0]->real, &to));
+    TRY(new_constant(out, in[0]->real, &to));
     for (int64_t k = 0; k < to.d[0]; k++)
         fk_constant_set(*out, k, start + (double)k * delta);
     return FERKD_OK;
@@ -422,7 +436,7 @@ static ferkd_status fold_where(fk_reader *r, const fk_constant *const *in, size_
         if (many[i] != count && many[i] != 1)
             return fk_reader_refuse(r, "constants that don't fit together");
     }
-    TRY(fk_constant_new(out, in[1]->real, &in[0]->shape));
+    TRY(new_constant(out, in[1]->real, &in[0]->shape));
     for (int64_t k = 0; k < count; k++) {
         int side = fk_constant_get(in[0], k) != 0 ? 0 : 1;
         fk_constant_set(*out, k, fk_constant_get(in[1 + side], many[side] == 1 ? 0 : k));
@@ -455,7 +469,7 @@ static ferkd_status fold_mean(fk_reader *r, const fk_constant *const *in, size_t
         if (!(gone >> i & 1u) || keep)
             to.d[to.n++] = gone >> i & 1u ? 1 : c->shape.d[i];
     }
-    TRY(fk_constant_new(out, c->real, &to));
+    TRY(new_constant(out, c->real, &to));
     int64_t all = fk_shape_count(&c->shape);
     int64_t results = fk_shape_count(&to);
     double *sum = calloc((size_t)results + 1, sizeof *sum);
@@ -497,7 +511,7 @@ static ferkd_status fold_norm(fk_reader *r, const fk_constant *const *in, size_t
         if (!in[i] || fk_shape_count(&in[i]->shape) != channels)
             return fk_reader_refuse(r, "one value a channel is needed");
     }
-    TRY(fk_constant_new(out, true, &c->shape));
+    TRY(new_constant(out, true, &c->shape));
     for (int64_t k = 0; k < fk_shape_count(&c->shape); k++) {
         int64_t ch = k / inner % channels;
         double v = (fk_constant_get(c, k) - fk_constant_get(in[3], ch)) /
@@ -553,14 +567,14 @@ static ferkd_status fold_literal(fk_reader *r, fk_constant **out)
         return fk_constant_decode(out, a->t, r->node->n_output ? r->node->output[0] : "Constant");
     if ((a = fk_attr(r, "value_float")) != NULL || (a = fk_attr(r, "value_int")) != NULL) {
         bool real = strcmp(a->name, "value_float") == 0;
-        TRY(fk_constant_new(out, real, &scalar));
+        TRY(new_constant(out, real, &scalar));
         fk_constant_set(*out, 0, real ? (double)a->f : (double)a->i);
         return FERKD_OK;
     }
     if ((a = fk_attr(r, "value_ints")) != NULL || (a = fk_attr(r, "value_floats")) != NULL) {
         bool real = strcmp(a->name, "value_floats") == 0;
         list.d[0] = (int64_t)(real ? a->n_floats : a->n_ints);
-        TRY(fk_constant_new(out, real, &list));
+        TRY(new_constant(out, real, &list));
         for (int64_t i = 0; i < list.d[0]; i++)
             fk_constant_set(*out, i, real ? (double)a->floats[i] : (double)a->ints[i]);
         return FERKD_OK;
@@ -583,7 +597,7 @@ static ferkd_status fold_shape(fk_reader *r, fk_constant **out)
     if (start < 0 || start > s->n || end < start)
         return fk_reader_refuse(r, "start or end out of range");
     fk_shape to = fk_shape_of(1, end - start);
-    TRY(fk_constant_new(out, false, &to));
+    TRY(new_constant(out, false, &to));
     memcpy((*out)->i, s->d + start, (size_t)to.d[0] * sizeof(int64_t));
     return FERKD_OK;
 }
