@@ -336,43 +336,11 @@ static ferkd_status fold_slice(fk_reader *r, const fk_constant *const *in, size_
 static ferkd_status fold_squeeze(fk_reader *r, const fk_constant *const *in, size_t n,
                                  fk_constant **out)
 {
-    int64_t axes[FK_MAX_DIMS];
-    int n_axes;
-    unsigned gone = 0;
-    fk_shape to = {0};
+    fk_shape to;
 
     if (n < 1 || !in[0])
         return fk_reader_refuse(r, "an input is missing");
-    TRY(fk_ints(r, "axes", 1, axes, FK_MAX_DIMS, &n_axes));
-    const fk_shape *s = &in[0]->shape;
-    if (strcmp(r->node->op_type, "Unsqueeze") == 0) {
-        int rank = s->n + n_axes;
-        if (rank > FK_MAX_DIMS)
-            return fk_reader_refuse(r, "too many dimensions");
-        for (int i = 0; i < n_axes; i++) {
-            int axis;
-            TRY(fk_axis(r, axes[i], rank, &axis));
-            gone |= 1u << axis;
-        }
-        for (int i = 0, k = 0; i < rank; i++) {
-            if (!(gone >> i & 1u) && k >= s->n)
-                return fk_reader_refuse(r, "an axis is given twice");
-            to.d[to.n++] = gone >> i & 1u ? 1 : s->d[k++];
-        }
-        return copy_as(in[0], &to, out);
-    }
-    for (int i = 0; i < n_axes; i++) {
-        int axis;
-        TRY(fk_axis(r, axes[i], s->n, &axis));
-        gone |= 1u << axis;
-    }
-    for (int i = 0; i < s->n; i++) {
-        bool drop = n_axes ? gone >> i & 1u : s->d[i] == 1;
-        if (drop && s->d[i] != 1)
-            return fk_reader_refuse(r, "a squeezed dimension is not 1");
-        if (!drop)
-            to.d[to.n++] = s->d[i];
-    }
+    TRY(fk_squeeze_target(r, &in[0]->shape, &to));
     return copy_as(in[0], &to, out);
 }
 

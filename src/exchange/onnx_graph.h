@@ -69,6 +69,8 @@ FERKD_CHECK ferkd_status fk_ints(const fk_reader *r, const char *name, size_t i,
 FERKD_CHECK ferkd_status fk_axis(const fk_reader *r, int64_t axis, int rank, int *out);
 /* The target of a Reshape (0: copy, -1: the rest). */
 FERKD_CHECK ferkd_status fk_reshape_target(const fk_reader *r, const fk_shape *in, fk_shape *out);
+/* The target of a Squeeze or Unsqueeze, whichever the node at hand is. */
+FERKD_CHECK ferkd_status fk_squeeze_target(const fk_reader *r, const fk_shape *in, fk_shape *out);
 /* Start, count and step of one axis of a Slice. */
 FERKD_CHECK ferkd_status fk_slice_range(const fk_reader *r, int64_t start, int64_t end,
                                         int64_t step, int64_t dim, int64_t *first, int64_t *count);

@@ -45,34 +45,12 @@ ferkd_status fk_import_reshape(fk_reader *r)
 
 ferkd_status fk_import_squeeze(fk_reader *r)
 {
-    int64_t axes[FK_MAX_DIMS];
-    int n_axes;
-    unsigned marked = 0;
-    bool grow = strcmp(r->node->op_type, "Unsqueeze") == 0;
-    fk_shape to = {0};
+    fk_shape to;
     int x;
 
     TRY(fk_import_input(r, 0, &x));
-    TRY(fk_ints(r, "axes", 1, axes, FK_MAX_DIMS, &n_axes));
-    fk_shape s = fk_import_shape(r, x);
-    int rank = grow ? s.n + n_axes : s.n;
-    if (rank > FK_MAX_DIMS)
-        return fk_reader_refuse(r, "too many dimensions");
-    for (int i = 0; i < n_axes; i++) {
-        int axis;
-        TRY(fk_axis(r, axes[i], rank, &axis));
-        marked |= 1u << axis;
-    }
-    for (int i = 0, k = 0; i < rank; i++) {
-        bool mark = marked >> i & 1u;
-        if (grow) {
-            if (!mark && k >= s.n)
-                return fk_reader_refuse(r, "an axis is given twice");
-            to.d[to.n++] = mark ? 1 : s.d[k++];
-        } else if (!(n_axes ? mark : s.d[i] == 1)) {
-            to.d[to.n++] = s.d[i];
-        }
-    }
+    fk_shape in = fk_import_shape(r, x);
+    TRY(fk_squeeze_target(r, &in, &to));
     return reshape(r, x, &to);
 }
 

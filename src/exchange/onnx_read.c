@@ -222,6 +222,37 @@ ferkd_status fk_reshape_target(const fk_reader *r, const fk_shape *in, fk_shape 
     return FERKD_OK;
 }
 
+ferkd_status fk_squeeze_target(const fk_reader *r, const fk_shape *in, fk_shape *out)
+{
+    int64_t axes[FK_MAX_DIMS];
+    int n_axes;
+    unsigned marked = 0;
+    bool grow = strcmp(r->node->op_type, "Unsqueeze") == 0;
+
+    TRY(fk_ints(r, "axes", 1, axes, FK_MAX_DIMS, &n_axes));
+    int rank = grow ? in->n + n_axes : in->n;
+    if (rank > FK_MAX_DIMS)
+        return fk_reader_refuse(r, "too many dimensions");
+    for (int i = 0; i < n_axes; i++) {
+        int axis = 0;
+        TRY(fk_axis(r, axes[i], rank, &axis));
+        marked |= 1u << axis;
+    }
+    *out = (fk_shape){.n = 0};
+    for (int i = 0, k = 0; i < rank; i++) {
+        bool mark = marked >> i & 1u;
+        if (grow && !mark && k >= in->n)
+            return fk_reader_refuse(r, "an axis is given twice");
+        if (!grow && mark && in->d[i] != 1)
+            return fk_reader_refuse(r, "a squeezed dimension is not 1");
+        if (grow)
+            out->d[out->n++] = mark ? 1 : in->d[k++];
+        else if (!(n_axes ? mark : in->d[i] == 1))
+            out->d[out->n++] = in->d[i];
+    }
+    return FERKD_OK;
+}
+
 ferkd_status fk_slice_range(const fk_reader *r, int64_t start, int64_t end, int64_t step,
                             int64_t dim, int64_t *first, int64_t *count)
 {

@@ -108,10 +108,9 @@ char *fk_writer_value(fk_writer *w, int id)
     return fk_writer_text(w, "v%d_%s", id, w->g->nodes[id].name);
 }
 
-/* A node with room for n_in inputs, of which the graph's own are filled in. */
-Onnx__NodeProto *fk_writer_node(fk_writer *w, const char *op, int id, size_t n_in)
+/* A node with room for n_in inputs and one output, last in the list; its names are the caller's. */
+static Onnx__NodeProto *add_node(fk_writer *w, const char *op, size_t n_in)
 {
-    const fk_node *from = &w->g->nodes[id];
     Onnx__NodeProto *n = fk_writer_take(w, 1, sizeof *n);
     char **in = fk_writer_take(w, n_in, sizeof *in);
     char **out = fk_writer_take(w, 1, sizeof *out);
@@ -122,39 +121,39 @@ Onnx__NodeProto *fk_writer_node(fk_writer *w, const char *op, int id, size_t n_i
         return NULL;
     onnx__node_proto__init(n);
     n->op_type = fk_writer_text(w, "%s", op);
-    n->name = fk_writer_text(w, "%d_%s", id, from->name);
     n->input = in;
     n->n_input = n_in;
     n->output = out;
     n->n_output = 1;
-    out[0] = fk_writer_value(w, id);
-    for (int i = 0; i < from->n_in && (size_t)i < n_in; i++)
-        in[i] = fk_writer_value(w, from->in[i]);
     w->nodes[w->n_nodes++] = n;
+    return n;
+}
+
+Onnx__NodeProto *fk_writer_node(fk_writer *w, const char *op, int id, size_t n_in)
+{
+    const fk_node *from = &w->g->nodes[id];
+    Onnx__NodeProto *n = add_node(w, op, n_in);
+
+    if (!n)
+        return NULL;
+    n->name = fk_writer_text(w, "%d_%s", id, from->name);
+    n->output[0] = fk_writer_value(w, id);
+    for (int i = 0; i < from->n_in && (size_t)i < n_in; i++)
+        n->input[i] = fk_writer_value(w, from->in[i]);
     return n;
 }
 
 Onnx__NodeProto *fk_writer_step(fk_writer *w, const char *op, int id, bool last, char *const *in,
                                 size_t n_in)
 {
-    Onnx__NodeProto *n = fk_writer_take(w, 1, sizeof *n);
-    char **inputs = fk_writer_take(w, n_in, sizeof *inputs);
-    char **out = fk_writer_take(w, 1, sizeof *out);
+    size_t number = w->n_nodes;
+    Onnx__NodeProto *n = add_node(w, op, n_in);
 
-    if (w->st == FERKD_OK)
-        w->st = fk_grow(&w->nodes, &w->cap_nodes, w->n_nodes + 1, sizeof(Onnx__NodeProto *));
-    if (w->st != FERKD_OK)
+    if (!n)
         return NULL;
-    onnx__node_proto__init(n);
-    memcpy(inputs, in, n_in * sizeof *in);
-    out[0] = last ? fk_writer_value(w, id) : fk_writer_text(w, "v%d_%zu_%s", id, w->n_nodes, op);
-    n->op_type = fk_writer_text(w, "%s", op);
-    n->name = fk_writer_text(w, "%d_%zu_%s", id, w->n_nodes, op);
-    n->input = inputs;
-    n->n_input = n_in;
-    n->output = out;
-    n->n_output = 1;
-    w->nodes[w->n_nodes++] = n;
+    n->name = fk_writer_text(w, "%d_%zu_%s", id, number, op);
+    n->output[0] = last ? fk_writer_value(w, id) : fk_writer_text(w, "v%d_%zu_%s", id, number, op);
+    memcpy(n->input, in, n_in * sizeof *in);
     return n;
 }
 
