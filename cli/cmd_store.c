@@ -1,19 +1,20 @@
 /* ferkd store */
 #include "cli.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 
 typedef struct options {
     char *output, *data, *type, *class_names;
-    int64_t topk, prob_bits;
-    bool json;
+    int64_t topk, prob_bits, images_per_file;
+    bool with_images, json;
 } options;
 
 #define AT(field) offsetof(options, field)
 
 static const fk_option TABLE[] = {
     {"output", 'o', FK_OPT_TEXT, AT(output), NULL, 0, 0, NULL, "STORE",
-     "the store (export: folder) to write"},
+     "the store (export: folder or .tar) to write"},
     {"data", 0, FK_OPT_TEXT, AT(data), NULL, 0, 0, NULL, "DATA",
      "import, export: the images; export: default: where the store says they were"},
     {"type", 0, FK_OPT_TEXT, AT(type), "marginal_smoothing_k5", 0, 0, NULL, "TYPE",
@@ -25,6 +26,10 @@ static const fk_option TABLE[] = {
      "convert: keep so many probabilities a region; 0: all"},
     {"prob-bits", 0, FK_OPT_INT, AT(prob_bits), "0", 0, 16, NULL, "N",
      "convert: of a probability, 8 to 16; 0: as \"ferkd label\" has it"},
+    {"images-per-file", 0, FK_OPT_INT, AT(images_per_file), "0", 0, 1 << 30, NULL, "N",
+     "export to .tar: several files of so many images; 0: one file"},
+    {"with-images", 0, FK_OPT_FLAG, AT(with_images), "false", 0, 0, NULL, NULL,
+     "export to .tar: the images, too"},
     {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print as JSON"},
 };
 
@@ -184,25 +189,50 @@ static ferkd_status head(const options *o, int n, char **argv)
 
 static ferkd_status import(const options *o, int n, char **argv)
 {
+    bool tar = n > 0 && !fk_is_folder(argv[0]);
     ferkd_dataset *data = NULL;
-    ferkd_dataset_options how = {.class_names = o->class_names, .ignore_exif = true};
+    ferkd_dataset_options how = {.class_names = o->class_names, .ignore_exif = !tar};
     ferkd_watch watch = cli_watch();
+    ferkd_status st = FERKD_OK;
 
     TRY(need_output(o));
-    if (n != 1 || !o->data)
-        return fk_fail(FERKD_USAGE,
-                       "ferkd store import: one FOLDER of archives and --data are needed");
-    TRY(ferkd_dataset_open(&data, o->data, &how));
-    ferkd_status st = ferkd_fkd_import(data, argv[0], o->type, o->output, &watch);
+    if (n < 1 || (!tar && (n != 1 || !o->data)))
+        return fk_fail(FERKD_USAGE, "ferkd store import: one FOLDER of archives and --data, or "
+                                    "WebDataset's .tar files, are needed");
+    if (o->data)
+        TRY(ferkd_dataset_open(&data, o->data, &how));
+    if (tar)
+        st = ferkd_webdataset_import((const char *const *)argv, (uint32_t)n, data, o->output,
+                                     &watch);
+    else
+        st = ferkd_fkd_import(data, argv[0], o->type, o->output, &watch);
     ferkd_dataset_close(&data);
     return st == FERKD_OK ? done(o->output) : st;
+}
+
+static ferkd_status export_to(const options *o, const ferkd_store *s, const ferkd_dataset *data)
+{
+    ferkd_watch watch = cli_watch();
+    const ferkd_store_info *a = ferkd_store_about(s);
+
+    if (fk_ends_with(o->output, ".tar")) {
+        ferkd_webdataset_options how = {(uint32_t)o->images_per_file, o->with_images};
+        TRY(ferkd_webdataset_export(s, data, o->output, &how, &watch));
+        cli_progress_end();
+        (void)printf("%s: WebDataset of %u images\n", o->output, a->images);
+        return FERKD_OK;
+    }
+    TRY(ferkd_fkd_export(s, data, o->output, &watch));
+    cli_progress_end();
+    (void)printf("%s: archives of %u images, type marginal_smoothing_k%u\n", o->output, a->labelled,
+                 a->topk);
+    return FERKD_OK;
 }
 
 static ferkd_status export(const options *o, int n, char **argv)
 {
     ferkd_store *s = NULL;
     ferkd_dataset *data = NULL;
-    ferkd_watch watch = cli_watch();
 
     TRY(need_output(o));
     if (n != 1)
@@ -212,11 +242,7 @@ static ferkd_status export(const options *o, int n, char **argv)
     ferkd_dataset_options how = {.class_names = o->class_names, .ignore_exif = a->ignore_exif};
     ferkd_status st = ferkd_dataset_open(&data, o->data ? o->data : a->dataset, &how);
     if (st == FERKD_OK)
-        st = ferkd_fkd_export(s, data, o->output, &watch);
-    cli_progress_end();
-    if (st == FERKD_OK)
-        (void)printf("%s: archives of %u images, type marginal_smoothing_k%u\n", o->output,
-                     a->labelled, a->topk);
+        st = export_to(o, s, data);
     ferkd_dataset_close(&data);
     ferkd_store_close(&s);
     return st;
@@ -260,7 +286,9 @@ const cli_command cli_store = {
     "  import -o STORE FOLDER     FKD's label archives of --data, with their own boxes; train "
     "with\n"
     "                             --ignore-exif, as FKD does\n"
-    "  export -o FOLDER STORE     FKD's archives, which its own loader reads\n\n"
+    "  import -o STORE X.tar ...  WebDataset, as export writes it, or others' about --data\n"
+    "  export -o FOLDER STORE     FKD's archives, which its own loader reads\n"
+    "  export -o X.tar STORE      WebDataset: boxes, classes, probabilities as NumPy's arrays\n\n"
     "  ferkd store merge -o labels.ferkd labels.ferkd.*of4\n"
     "  ferkd store verify labels.ferkd || ferkd label photos/train --teacher big.onnx --repair -o "
     "labels.ferkd",

@@ -7,7 +7,7 @@ dir=build-fuzz
 cmake -S . -B $dir -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     -DFERKD_SANITIZE=fuzzer-no-link,address,undefined -DFERKD_TESTS=OFF >/dev/null
 cmake --build $dir -j "$(nproc)" --target ferkd_static
-libs=$(pkg-config --libs libjpeg libpng zlib jansson yaml-0.1 libxxhash libprotobuf-c)
+libs=$(pkg-config --libs libjpeg libpng zlib jansson yaml-0.1 libxxhash libarchive libprotobuf-c)
 # shellcheck disable=SC2086
 clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -DFERKD_VERSION='"fuzz"' -Iinclude -Isrc -Itests/fuzz \
     tests/fuzz/fuzz_"$target".c $dir/libferkd.a -o $dir/fuzz_"$target" $libs -ldnnl -lomp -fopenmp -lm -lpthread 2>/dev/null ||

@@ -2,7 +2,7 @@
 # Install the Debian packages of the groups named (build, demo, test), or say which are missing.
 set -eu
 build="gcc make cmake pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libjansson-dev
-libyaml-dev libxxhash-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev"
+libyaml-dev libxxhash-dev libarchive-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev"
 demo="dataset-fashion-mnist"
 test="libcmocka-dev bats python3 python3-venv"
 

@@ -155,6 +155,28 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_fkd_export(const ferkd_store *store,
                                                     const ferkd_dataset *data, const char *folder,
                                                     const ferkd_watch *watch);
 
+typedef struct ferkd_webdataset_options {
+    uint32_t images_per_file; /**< 0: all in one; else NAME-000000.tar, NAME-000001.tar ... */
+    bool with_images;         /**< the encoded images, too: a data set of its own */
+} ferkd_webdataset_options;
+
+/** A store as WebDataset's tar files (what is in them: train/webdataset.h, docs/store-format.md). path ends in .tar.
+ *  options NULL: one file, labels only. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_webdataset_export(const ferkd_store *store,
+                                                           const ferkd_dataset *data,
+                                                           const char *path,
+                                                           const ferkd_webdataset_options *options,
+                                                           const ferkd_watch *watch);
+
+/** The n tar files of a WebDataset, in any order, become the store path, which is replaced. What ferkd_webdataset_export()
+ *  wrote needs no data, and gives the store's labels again. Of others', samples are matched with the images of data by
+ *  "file" in their .json or by their key; they have boxes.npy, classes.npy, probs.npy and perhaps flips.npy. Labels of one
+ *  store are held in memory, packed. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_webdataset_import(const char *const *paths, uint32_t n,
+                                                           const ferkd_dataset *data,
+                                                           const char *path,
+                                                           const ferkd_watch *watch);
+
 /* --- evaluation -------------------------------------------------------------------------------- */
 
 typedef struct ferkd_eval_options {

@@ -95,20 +95,20 @@ static float element(const header *h, const uint8_t *p)
     return v;
 }
 
-static ferkd_status read_header(header *h, const char *path, const fk_map *map, size_t *data)
+static ferkd_status read_header(header *h, const char *path, const uint8_t *p, size_t size,
+                                size_t *data)
 {
     char dict[512];
-    const uint8_t *p = map->bytes;
     size_t start = MAGIC_BYTES + 4;
 
-    if (map->size_bytes < start + 2 || memcmp(p, MAGIC, MAGIC_BYTES) != 0)
+    if (size < start + 2 || memcmp(p, MAGIC, MAGIC_BYTES) != 0)
         return bad(path, "no .npy file");
     size_t n = fk_u16le(p + MAGIC_BYTES + 2);
     if (p[MAGIC_BYTES] >= 2) {
         n = fk_u32le(p + MAGIC_BYTES + 2);
         start += 2;
     }
-    if (n > MAX_HEADER || n > map->size_bytes - start)
+    if (n > MAX_HEADER || n > size - start)
         return bad(path, "damaged");
     size_t used = fk_min_size(n, sizeof dict - 1);
     memcpy(dict, p + start, used);
@@ -123,45 +123,55 @@ static ferkd_status read_header(header *h, const char *path, const fk_map *map, 
     return FERKD_OK;
 }
 
-ferkd_status fk_npy_read(const char *path, fk_shape *shape, float **values)
+ferkd_status fk_npy_parse(const char *name, const uint8_t *bytes, size_t size, fk_shape *shape,
+                          float **values)
 {
-    fk_map map = {0};
     header h = {.shape = {.n = 0}};
     float *v = NULL;
     size_t at = 0;
-    ferkd_status st = FERKD_OK;
 
-    TRY(fk_map_open(&map, path));
-    TRY_DONE(read_header(&h, path, &map, &at));
+    TRY(read_header(&h, name, bytes, size, &at));
     size_t n = (size_t)fk_shape_count(&h.shape);
-    if ((map.size_bytes - at) / h.size < n) {
-        st = bad(path, "cut short");
-        goto done;
-    }
-    TRY_DONE(fk_calloc(&v, n, sizeof *v, path));
+    if ((size - at) / h.size < n)
+        return bad(name, "cut short");
+    TRY(fk_calloc(&v, n, sizeof *v, name));
     for (size_t i = 0; i < n; i++)
-        v[i] = element(&h, map.bytes + at + i * h.size);
+        v[i] = element(&h, bytes + at + i * h.size);
     *shape = h.shape;
     *values = v;
-done:
+    return FERKD_OK;
+}
+
+ferkd_status fk_npy_read(const char *path, fk_shape *shape, float **values)
+{
+    fk_map map = {0};
+
+    TRY(fk_map_open(&map, path));
+    ferkd_status st = fk_npy_parse(path, map.bytes, map.size_bytes, shape, values);
     fk_map_close(&map);
     return st;
 }
 
-ferkd_status fk_npy_write(const char *path, const fk_shape *shape, const float *values)
+static size_t type_bytes(const char *type)
+{
+    return (size_t)(type[2] - '0');
+}
+
+ferkd_status fk_npy_format(uint8_t **out, size_t *size, const char *type, const fk_shape *shape,
+                           const void *values)
 {
     char dims[160] = "";
     char head[256];
     size_t used = 0;
-    size_t n = (size_t)fk_shape_count(shape) * sizeof *values;
+    size_t n = (size_t)fk_shape_count(shape) * type_bytes(type);
     uint8_t *bytes = NULL;
 
     for (int i = 0; i < shape->n; i++)
         used += (size_t)snprintf(dims + used, sizeof dims - used, "%" PRId64 ", ", shape->d[i]);
-    int k = snprintf(head, sizeof head, "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }",
-                     dims);
+    int k = snprintf(head, sizeof head, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
+                     type, dims);
     size_t whole = (MAGIC_BYTES + 4 + (size_t)k + 1 + 63) / 64 * 64; /* the data begins aligned */
-    TRY(fk_calloc(&bytes, whole + n, 1, path));
+    TRY(fk_calloc(&bytes, whole + n, 1, "an array"));
     memcpy(bytes, MAGIC, MAGIC_BYTES);
     bytes[MAGIC_BYTES] = 1;
     fk_put_u16(bytes + MAGIC_BYTES + 2, (uint32_t)(whole - MAGIC_BYTES - 4));
@@ -169,7 +179,18 @@ ferkd_status fk_npy_write(const char *path, const fk_shape *shape, const float *
     memcpy(bytes + MAGIC_BYTES + 4, head, (size_t)k);
     bytes[whole - 1] = '\n';
     memcpy(bytes + whole, values, n);
-    ferkd_status st = fk_file_replace(path, bytes, whole + n);
+    *out = bytes;
+    *size = whole + n;
+    return FERKD_OK;
+}
+
+ferkd_status fk_npy_write(const char *path, const fk_shape *shape, const float *values)
+{
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+
+    TRY(fk_npy_format(&bytes, &n, "<f4", shape, values));
+    ferkd_status st = fk_file_replace(path, bytes, n);
     free(bytes);
     return st;
 }

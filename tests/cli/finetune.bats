@@ -114,36 +114,3 @@ EOF
     [ "$status" -eq 6 ]
     [[ "$output" == *"not run"* ]]
 }
-
-@test "FKD's archives become a store with their own boxes" {
-    mkdir -p "$WORK/two"/{ant,bee,cat,dog}
-    cp "$SOURCE/tests/data/images/rgb420.jpg" "$WORK/two/ant/"
-    cp "$SOURCE/tests/data/images/rgb444.jpg" "$WORK/two/bee/"
-    cp "$SOURCE/tests/data/images/rgb411.jpg" "$WORK/two/cat/" 2>/dev/null || cp "$SOURCE/tests/data/images/rgb420.jpg" "$WORK/two/cat/other.jpg"
-    cp "$SOURCE/tests/data/images/grey.png" "$WORK/two/dog/" 2>/dev/null || cp "$SOURCE/tests/data/images/rgb444.jpg" "$WORK/two/dog/other.jpg"
-    run "$FERKD" store import "$SOURCE/tests/golden/fkd" --data "$WORK/two" --type marginal_smoothing_k2 -o "$WORK/fkd.ferkd"
-    [ "$status" -eq 0 ]
-    [[ "$output" == *"no labels there for"* ]]
-    run "$FERKD" store info "$WORK/fkd.ferkd" --json
-    echo "$output" | python3 -c 'import json,sys; d=json.load(sys.stdin); assert (d["labelled"],d["skipped"],d["regions"],d["topk"])==(2,2,3,2), d'
-    python3 - "$SOURCE/examples" "$WORK/fkd.ferkd" <<'EOF'
-import sys
-sys.path.insert(0, sys.argv[1])
-from read_store import Store
-s = Store(sys.argv[2])
-truth, labels = s.image(0)
-assert s.boxes and truth == 0 and s.image(2)[1] is None
-want = [[.125, .75, .0625, .0625], [.5, .125, .125, .25], [.1875, .25, .375, .1875]]
-for (top, _, _), w in zip(labels, want, strict=True):
-    assert all(abs(a - b) < 1e-4 for a, b in zip(s.dense(top), w)), (top, w)
-EOF
-    run "$FERKD" store import "$SOURCE/tests/golden/fkd" --data "$WORK/two" --type hard -o "$WORK/fkd2.ferkd"
-    [ "$status" -eq 2 ]
-    [[ "$output" == *"of another type"* ]]
-    "$FERKD" train "$WORK/two" --labels "$WORK/fkd.ferkd" --ignore-exif --model small28 --size 28 --batch 4 --epochs 2 -o "$WORK/fkdrun"
-    # Out and in again: the same labels and boxes.
-    "$FERKD" store export "$WORK/fkd.ferkd" -o "$WORK/out"
-    [ -s "$WORK/out/two/ant/rgb420.tar" ]
-    "$FERKD" store import "$WORK/out" --data "$WORK/two" --type marginal_smoothing_k2 -o "$WORK/again.ferkd"
-    cmp "$WORK/fkd.ferkd" "$WORK/again.ferkd"
-}
