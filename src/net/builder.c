@@ -37,10 +37,11 @@ int64_t fk_build_channels(const fk_builder *b, int x)
     return b->st == FERKD_OK ? b->g->nodes[x].shape.d[1] : 1;
 }
 
-int fk_build_conv(fk_builder *b, int x, const char *name, int64_t out, int64_t k, int64_t s,
-                  int64_t p, int64_t groups)
+static int conv(fk_builder *b, int x, const char *name, int64_t out, const fk_window *w,
+                int64_t groups)
 {
     char text[256];
+    int64_t k = w->kernel[0];
     fk_shape shape = fk_shape_of(4, out, fk_build_channels(b, x) / groups, k, k);
     double fan_out = (double)(out * k * k) / (double)groups;
     fk_node n = {
@@ -50,14 +51,33 @@ int fk_build_conv(fk_builder *b, int x, const char *name, int64_t out, int64_t k
         .n_in = 1,
         .param = {param(b, name, "weight", shape, FK_WEIGHT, FK_INIT_NORMAL, sqrt(2.0 / fan_out)),
                   -1, -1, -1},
-        .u.conv = {.window = {.kernel = {k, k},
-                              .stride = {s, s},
-                              .dilation = {1, 1},
-                              .begin = {p, p},
-                              .end = {p, p}},
-                   .groups = groups}};
+        .u.conv = {.window = *w, .groups = groups}};
 
     return add(b, &n);
+}
+
+int fk_build_conv(fk_builder *b, int x, const char *name, int64_t out, int64_t k, int64_t s,
+                  int64_t p, int64_t groups)
+{
+    const fk_window w = {{k, k}, {s, s}, {1, 1}, {p, p}, {p, p}};
+
+    return conv(b, x, name, out, &w, groups);
+}
+
+int fk_build_conv_same(fk_builder *b, int x, const char *name, int64_t out, int64_t k, int64_t s,
+                       int64_t groups)
+{
+    fk_shape in = fk_build_shape(b, x);
+    fk_window w = {{k, k}, {s, s}, {1, 1}, {0, 0}, {0, 0}};
+
+    for (int i = 0; i < 2; i++) {
+        int64_t last = (in.d[2 + i] - 1) / s * s; /* where the last window begins */
+        int64_t more = last + k - in.d[2 + i];
+        more = more > 0 ? more : 0;
+        w.begin[i] = more / 2;
+        w.end[i] = more - more / 2;
+    }
+    return conv(b, x, name, out, &w, groups);
 }
 
 int fk_build_norm(fk_builder *b, int x, const char *name)
@@ -208,6 +228,14 @@ int fk_build_linear(fk_builder *b, int x, const char *name, int64_t out, double 
     return add(b, &n);
 }
 
+int fk_build_linear_uniform(fk_builder *b, int x, const char *name, int64_t out, double bound)
+{
+    x = fk_build_linear(b, x, name, out, bound, true);
+    if (b->st == FERKD_OK)
+        b->g->params[b->g->nodes[x].param[0]].init = FK_INIT_UNIFORM;
+    return x;
+}
+
 int fk_build_layernorm(fk_builder *b, int x, const char *name, double eps)
 {
     char text[256];
@@ -231,6 +259,60 @@ int fk_build_attention(fk_builder *b, int qkv, int64_t heads)
 
     return simple(b, (fk_node){.op = FK_ATTENTION, .u.attention = {heads, 1.0 / sqrt(width)}},
                   "attention", &qkv, 1);
+}
+
+int fk_build_attention_biased(fk_builder *b, int qkv, int bias, int64_t heads)
+{
+    fk_shape s = fk_build_shape(b, qkv);
+    double width = (double)s.d[s.n - 1] / (double)(3 * heads);
+
+    return simple(b, (fk_node){.op = FK_ATTENTION, .u.attention = {heads, 1.0 / sqrt(width)}},
+                  "attention", (int[]){qkv, bias}, 2);
+}
+
+/* A buffer of given values. */
+static int given(fk_builder *b, const char *name, fk_shape shape, const float *values)
+{
+    char text[256];
+    int id = -1;
+
+    if (b->st == FERKD_OK)
+        b->st = fk_graph_param(b->g, full_name(b, name, text, sizeof text), shape, FK_BUFFER,
+                               values, &id);
+    if (b->st == FERKD_OK)
+        b->g->params[id].init = FK_INIT_GIVEN;
+    return id;
+}
+
+int fk_build_constant(fk_builder *b, const char *name, fk_shape shape, const float *values)
+{
+    fk_node n = {.op = FK_CONST, .name = name, .param = {-1, -1, -1, -1}};
+
+    n.param[0] = given(b, name, shape, values);
+    return add(b, &n);
+}
+
+int fk_build_gather(fk_builder *b, int x, int axis, fk_shape shape, const float *index)
+{
+    fk_node n = {.op = FK_GATHER,
+                 .name = "gather",
+                 .in = &x,
+                 .n_in = 1,
+                 .param = {-1, -1, -1, -1},
+                 .u.axis = {.axis = axis}};
+
+    n.param[0] = given(b, "index", shape, index);
+    return add(b, &n);
+}
+
+int fk_build_pad(fk_builder *b, int x, int axis, int64_t behind)
+{
+    fk_node n = {.op = FK_PAD};
+
+    if (behind == 0)
+        return x;
+    n.u.pad.end[axis] = behind;
+    return simple(b, n, "pad", &x, 1);
 }
 
 int fk_build_value(fk_builder *b, const char *name, fk_shape shape, fk_init init, double scale)
@@ -257,16 +339,9 @@ int fk_build_binary(fk_builder *b, fk_binary kind, int x, int y)
 
 int fk_build_times(fk_builder *b, int x, float v)
 {
-    fk_node n = {.op = FK_CONST, .name = "number", .param = {-1, -1, -1, -1}};
-    fk_shape one = fk_shape_of(1, (int64_t)1);
+    int number = fk_build_constant(b, "number", fk_shape_of(1, (int64_t)1), &v);
 
-    if (b->st == FERKD_OK)
-        b->st = fk_graph_param(b->g, "number", one, FK_BUFFER, &v, &n.param[0]);
-    if (b->st != FERKD_OK)
-        return -1;
-    b->g->params[n.param[0]].init = FK_INIT_CONST;
-    b->g->params[n.param[0]].scale = (double)v;
-    return fk_build_binary(b, FK_MUL, x, add(b, &n));
+    return fk_build_binary(b, FK_MUL, x, number);
 }
 
 int fk_build_reshape(fk_builder *b, int x, fk_shape to)
@@ -314,4 +389,13 @@ void fk_build_conv_bias(fk_builder *b, int x, const char *name, double bound)
     int id = param(b, name, "bias", fk_shape_of(1, b->g->nodes[x].shape.d[1]), FK_BIAS,
                    FK_INIT_UNIFORM, bound);
     b->g->nodes[x].param[1] = id;
+}
+
+void fk_build_conv_as_torch(fk_builder *b, int x)
+{
+    if (b->st != FERKD_OK)
+        return;
+    fk_param *w = &b->g->params[b->g->nodes[x].param[0]];
+    w->init = FK_INIT_UNIFORM;
+    w->scale = 1.0 / sqrt((double)w->count / (double)w->shape.d[0]);
 }

@@ -216,6 +216,8 @@ void fk_graph_init_param(fk_graph *g, int param, uint64_t seed)
         case FK_INIT_UNIFORM:
             v[k] = (float)(p->scale * (2.0 * fk_rng_unit(&r) - 1.0));
             break;
+        case FK_INIT_GIVEN:
+            break;
         }
     }
 }

@@ -174,7 +174,8 @@ typedef enum fk_init {
     FK_INIT_ONE,
     FK_INIT_NORMAL,
     FK_INIT_UNIFORM,
-    FK_INIT_CONST
+    FK_INIT_CONST,
+    FK_INIT_GIVEN /* stays: not drawn, not taken from a checkpoint */
 } fk_init;
 
 typedef struct fk_param {

@@ -55,6 +55,8 @@ ferkd_status fk_load_init(fk_graph *g, const char *from, const ferkd_watch *watc
 
     for (size_t i = 0; i < g->n_params && st == FERKD_OK; i++) {
         const fk_param *p = &g->params[i];
+        if (p->init == FK_INIT_GIVEN)
+            continue;
         st = copy(&s, p, fk_graph_values(g, (int)i));
         taken += st == FERKD_OK;
         if (st == FERKD_CORRUPT)

@@ -214,10 +214,10 @@ def make_ops():
     save_file(out, HERE / "ops.safetensors")
 
 
-UNDECAYED = ("cls_token", "pos_embed", "dist_token")
+UNDECAYED = ("cls_token", "pos_embed", "dist_token", "relative_position_bias_table")
 
 
-def train_losses(name, model, f, lr, batch=8, size=64, steps=20, by_name=False):
+def train_losses(name, model, f, lr, batch=8, size=64, steps=20, by_name=False, dtype=torch.float32):
     """SGD with Nesterov's momentum from formula weights on formula batches."""
     for i, (key, p) in enumerate(model.named_parameters()):
         v = values(p.numel(), zlib.crc32(key.encode()) & 0xFFFF if by_name else i + 1)
@@ -228,21 +228,21 @@ def train_losses(name, model, f, lr, batch=8, size=64, steps=20, by_name=False):
         else:
             v = np.float32(0.1) * v + (1 if i and isinstance_norm(model, i) else 0)
         p.data = torch.tensor(v.reshape(p.shape).astype(np.float32))
-    decay = [p for k, p in model.named_parameters() if p.dim() > 1 and k not in UNDECAYED]
-    rest = [p for k, p in model.named_parameters() if p.dim() <= 1 or k in UNDECAYED]
+    decay = [p for k, p in model.named_parameters() if p.dim() > 1 and k.split(".")[-1] not in UNDECAYED]
+    rest = [p for k, p in model.named_parameters() if p.dim() <= 1 or k.split(".")[-1] in UNDECAYED]
     opt = torch.optim.SGD([{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0}],
                           lr=lr, momentum=0.9, nesterov=True)
-    model.train()
+    model.train().to(dtype)
     losses = []
     for s in range(steps):
-        x = torch.tensor(values(batch * 3 * size * size, 5000 + s % 4).reshape(batch, 3, size, size))
+        x = torch.tensor(values(batch * 3 * size * size, 5000 + s % 4).reshape(batch, 3, size, size)).to(dtype)
         y = torch.tensor([(7 * i + 3 * (s % 4)) % 10 for i in range(batch)])
         loss = F.cross_entropy(model(x), y)
         opt.zero_grad()
         loss.backward()
         opt.step()
         losses.append(loss.item())
-    f.write(name + "".join(f" {v:.7g}" for v in losses) + "\n")
+    f.write("".join(f" {v:.7g}" for v in losses) + "\n")
 
 
 def isinstance_norm(model, i):
@@ -251,41 +251,66 @@ def isinstance_norm(model, i):
     return isinstance(module, (torch.nn.BatchNorm2d, torch.nn.LayerNorm)) and name.endswith("weight")
 
 
-def make_losses():
+def peer(name, classes=1000, **how):
+    """torchvision's model of this name, or timm's."""
+    import timm
     import torchvision
-    with open(HERE / "losses.txt", "w") as f:
-        f.write("# model, then the losses of 20 training steps (PyTorch, float32)\n")
-        train_losses("resnet18", torchvision.models.resnet18(num_classes=10), f, 1e-3)
-        m = torchvision.models.mobilenet_v2(num_classes=10)
-        m.classifier[0].p = 0.0  # dropout's random numbers are each program's own
-        # at 64 px one value that rounds to the other side of ReLU6's kink moves the gradient by
-        # percents, in PyTorch's own float32 against float64, too; 128 px average over more of them
-        train_losses("mobilenet_v2", m, f, 2e-4, size=128)
-        import timm
-        train_losses("deit_tiny_patch16_224", timm.create_model("deit_tiny_patch16_224", num_classes=10, img_size=64), f,
-                     2e-3, by_name=True)
-        train_losses("convnext_atto", timm.create_model("convnext_atto", num_classes=10, conv_mlp=False), f, 2e-3,
-                     by_name=True)
+    if name.startswith("convnext"):
+        how["conv_mlp"] = False  # as Linear, whose values are the same
+    if name.startswith(("vit", "deit", "convnext", "swin", "efficientnet", "tf_", "mobilenetv", "fbnet")):
+        return timm.create_model(name, num_classes=classes, **how)
+    base, _, width = name.partition("_x") if name.startswith("mobilenet_v2") else (name, "", "")
+    if width:
+        how["width_mult"] = float(width.replace("_", "."))
+    return getattr(torchvision.models, base)(num_classes=classes, **how)
+
+
+SMALL = {"img_size": 64}
+# name: learning rate, side, whether bf16 is compared, too, further arguments. Old ones number their parameters, the others use names.
+# ReLU networks are trained gently: one value that rounds to the other side of a kink moves the gradient by
+# percents, in PyTorch's own float32 against float64, too; 128 px average over more of them.
+# In bf16 PyTorch's autocast itself is 3 to 30% from its f32 on average in those marked 0.
+TRAINED = {"resnet18": (1e-3, 64, 1, {}), "mobilenet_v2": (2e-4, 128, 1, {}), "deit_tiny_patch16_224": (2e-3, 64, 1, SMALL),
+           "convnext_atto": (2e-3, 64, 1, {}), "swin_tiny_patch4_window7_224": (2e-3, 64, 1, SMALL),
+           "resnext50_32x4d": (2e-5, 128, 0, {}), "regnet_y_400mf": (2e-5, 128, 0, {}), "shufflenet_v2_x0_5": (2e-4, 128, 0, {}),
+           "efficientnet_b0": (2e-3, 64, 0, {}), "tf_efficientnetv2_b0": (2e-3, 64, 0, {}), "mobilenetv3_small_100": (2e-3, 64, 0, {}),
+           "mobilenetv4_conv_small": (5e-5, 64, 0, {})}
+
+
+def make_losses(names):
+    """losses.txt, of which only the lines of these names change; all if there are none."""
+    path = HERE / "losses.txt"
+    old = dict(line.split(" ", 1) for line in open(path) if line[0] != "#") if names else {}
+    with open(path, "w") as f:
+        f.write("# model, learning rate, side, bf16 too, then the losses of 20 training steps (PyTorch, float32)\n")
+        for name, (lr, size, half, how) in TRAINED.items():
+            if names and name not in names:
+                if name in old:
+                    f.write(name + " " + old[name])
+                continue
+            m = peer(name, 10, **how)
+            for module in m.modules():  # dropout's random numbers are each program's own
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+            for key in [k for k, v in m.named_modules() if type(v).__name__ == "DropPath"]:
+                m.get_submodule(key).drop_prob = 0.0
+            f.write(f"{name} {lr:g} {size} {half}")
+            train_losses(name, m, f, lr, size=size, by_name=name not in ("resnet18", "mobilenet_v2"))
 
 
 def make_counts():
-    """Names and shapes of torchvision's state_dicts, buffers without num_batches_tracked."""
-    import timm
-    import torchvision
+    """Names and shapes of the state_dicts of all models that torchvision or timm have, too."""
+    zoo = sys.argv[2:]
     with open(HERE / "state_dicts.txt", "w") as f:
         f.write("# model: number of trained parameters; then a crc32 of all lines 'name shape'\n")
-        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "vit_tiny_patch16_224",
-                     "deit_small_patch16_224", "vit_base_patch16_224", "convnext_tiny"):
-            ours = name.startswith(("vit", "deit", "convnext"))
-            m = timm.create_model(name) if ours else getattr(torchvision.models, name)()
+        for name in zoo:
+            m = peer(name)
             lines = [f"{k} {'x'.join(str(v) for v in t.shape)}" for k, t in m.state_dict().items()
                      if not k.endswith("num_batches_tracked")]
             n = sum(p.numel() for p in m.parameters())
             f.write(f"{name} {n} {zlib.crc32(chr(10).join(sorted(lines)).encode()):08x}\n")
 
 
+# make_ops.py ops | losses [NAME ...] | names NAME ... (those that "ferkd info" lists)
 torch.manual_seed(0)
-make_ops()
-if len(sys.argv) < 2:
-    make_losses()
-    make_counts()
+{"ops": make_ops, "losses": lambda: make_losses(sys.argv[2:]), "names": make_counts}[sys.argv[1]]()

@@ -2,8 +2,7 @@
  * network for 28x28 images. */
 #include "net/zoo/zoo.h"
 
-/* To a multiple of 8, never losing more than a tenth (the authors' own rule). */
-static int64_t round_channels(double v)
+int64_t fk_zoo_round_channels(double v)
 {
     int64_t n = (int64_t)(v + 4) / 8 * 8;
 
@@ -50,16 +49,17 @@ int fk_build_mobilenet_v2(fk_builder *b, int x, const fk_zoo_options *o, int var
     double width = variant / 100.0;
     int block = 1;
 
-    x = conv_norm_relu6(b, x, "features.0", round_channels(32 * width), 3, 2, 1);
+    x = conv_norm_relu6(b, x, "features.0", fk_zoo_round_channels(32 * width), 3, 2, 1);
     for (size_t i = 0; i < FK_COUNT(STAGES); i++) {
         for (int k = 0; k < STAGES[i][2]; k++, block++) {
             (void)snprintf(b->prefix, sizeof b->prefix, "features.%d.", block);
-            x = inverted_residual(b, x, STAGES[i][0], round_channels(STAGES[i][1] * width),
+            x = inverted_residual(b, x, STAGES[i][0], fk_zoo_round_channels(STAGES[i][1] * width),
                                   k == 0 ? STAGES[i][3] : 1);
         }
     }
     b->prefix[0] = '\0';
-    x = conv_norm_relu6(b, x, "features.18", round_channels(1280 * fmax(1.0, width)), 1, 1, 1);
+    x = conv_norm_relu6(b, x, "features.18", fk_zoo_round_channels(1280 * fmax(1.0, width)), 1, 1,
+                        1);
     x = fk_build_global_pool(b, x);
     x = fk_build_dropout(b, x, 0.2);
     return fk_build_dense(b, x, "classifier.1", o->classes, 0.01);

@@ -3,9 +3,9 @@
 #include "net/zoo/zoo.h"
 
 static int conv_norm_relu(fk_builder *b, int x, const char *conv, const char *norm, int64_t out,
-                          int64_t k, int64_t s)
+                          int64_t k, int64_t s, int64_t groups)
 {
-    x = fk_build_conv(b, x, conv, out, k, s, k / 2, 1);
+    x = fk_build_conv(b, x, conv, out, k, s, k / 2, groups);
     x = fk_build_norm(b, x, norm);
     return fk_build_act(b, x, FK_RELU, 0, 0);
 }
@@ -21,7 +21,7 @@ static int shortcut(fk_builder *b, int x, int64_t out, int64_t s)
 
 static int basic_block(fk_builder *b, int x, int64_t width, int64_t s)
 {
-    int y = conv_norm_relu(b, x, "conv1", "bn1", width, 3, s);
+    int y = conv_norm_relu(b, x, "conv1", "bn1", width, 3, s, 1);
 
     y = fk_build_conv(b, y, "conv2", width, 3, 1, 1, 1);
     y = fk_build_norm(b, y, "bn2");
@@ -29,46 +29,49 @@ static int basic_block(fk_builder *b, int x, int64_t width, int64_t s)
     return fk_build_act(b, y, FK_RELU, 0, 0);
 }
 
-static int bottleneck(fk_builder *b, int x, int64_t width, int64_t s)
+/* ResNeXt (Xie, Girshick, Dollar, Tu, He 2016): the 3x3 convolution in groups; of `inner` channels. */
+static int bottleneck(fk_builder *b, int x, int64_t width, int64_t inner, int64_t s, int64_t groups)
 {
-    int y = conv_norm_relu(b, x, "conv1", "bn1", width, 1, 1);
+    int y = conv_norm_relu(b, x, "conv1", "bn1", inner, 1, 1, 1);
 
-    y = conv_norm_relu(b, y, "conv2", "bn2", width, 3, s);
+    y = conv_norm_relu(b, y, "conv2", "bn2", inner, 3, s, groups);
     y = fk_build_conv(b, y, "conv3", 4 * width, 1, 1, 0, 1);
     y = fk_build_norm(b, y, "bn3");
     y = fk_build_add(b, y, shortcut(b, x, 4 * width, s));
     return fk_build_act(b, y, FK_RELU, 0, 0);
 }
 
-static const int *depths_of(int variant)
-{
-    static const struct {
-        int variant, depths[4];
-    } ALL[] = {{18, {2, 2, 2, 2}},
-               {34, {3, 4, 6, 3}},
-               {50, {3, 4, 6, 3}},
-               {101, {3, 4, 23, 3}},
-               {152, {3, 8, 36, 3}}};
+typedef struct form {
+    int variant, depth[4];
+    int64_t groups, group_width; /* of the bottleneck's 3x3 convolution, in the first stage */
+} form;
 
-    for (size_t i = 0; i < FK_COUNT(ALL); i++) {
-        if (ALL[i].variant == variant)
-            return ALL[i].depths;
-    }
-    return ALL[0].depths;
-}
+static const form FORMS[] = {
+    {18, {2, 2, 2, 2}, 0, 0},
+    {34, {3, 4, 6, 3}, 0, 0},
+    {50, {3, 4, 6, 3}, 1, 64},
+    {101, {3, 4, 23, 3}, 1, 64},
+    {152, {3, 8, 36, 3}, 1, 64},
+    {FK_RESNEXT50_32X4D, {3, 4, 6, 3}, 32, 4},
+    {FK_RESNEXT101_32X8D, {3, 4, 23, 3}, 32, 8},
+};
 
 int fk_build_resnet(fk_builder *b, int x, const fk_zoo_options *o, int variant)
 {
-    const int *depths = depths_of(variant);
+    const form *f = FORMS;
 
-    x = conv_norm_relu(b, x, "conv1", "bn1", 64, 7, 2);
+    while (f->variant != variant)
+        f++;
+    x = conv_norm_relu(b, x, "conv1", "bn1", 64, 7, 2, 1);
     x = fk_build_pool(b, x, true, 3, 2, 1);
     for (int stage = 0; stage < 4; stage++) {
-        for (int i = 0; i < depths[stage]; i++) {
+        for (int i = 0; i < f->depth[stage]; i++) {
             int64_t width = (int64_t)64 << stage;
             int64_t s = stage > 0 && i == 0 ? 2 : 1;
             (void)snprintf(b->prefix, sizeof b->prefix, "layer%d.%d.", stage + 1, i);
-            x = variant < 50 ? basic_block(b, x, width, s) : bottleneck(b, x, width, s);
+            x = f->groups == 0
+                    ? basic_block(b, x, width, s)
+                    : bottleneck(b, x, width, f->groups * f->group_width << stage, s, f->groups);
         }
     }
     b->prefix[0] = '\0';
@@ -103,7 +106,7 @@ static int shortcut_a(fk_builder *b, int x, int64_t out)
 
 static int cifar_block(fk_builder *b, int x, int64_t width, int64_t s)
 {
-    int y = conv_norm_relu(b, x, "conv1", "bn1", width, 3, s);
+    int y = conv_norm_relu(b, x, "conv1", "bn1", width, 3, s, 1);
 
     y = fk_build_conv(b, y, "conv2", width, 3, 1, 1, 1);
     y = fk_build_norm(b, y, "bn2");
@@ -115,7 +118,7 @@ int fk_build_resnet_cifar(fk_builder *b, int x, const fk_zoo_options *o, int var
 {
     int depth = (variant - 2) / 6;
 
-    x = conv_norm_relu(b, x, "conv1", "bn1", 16, 3, 1);
+    x = conv_norm_relu(b, x, "conv1", "bn1", 16, 3, 1, 1);
     for (int stage = 0; stage < 3; stage++) {
         for (int i = 0; i < depth; i++) {
             (void)snprintf(b->prefix, sizeof b->prefix, "layer%d.%d.", stage + 1, i);

@@ -24,11 +24,7 @@ static int patches(fk_builder *b, int x, const form *f)
     x = fk_build_conv(b, x, "patch_embed.proj", f->width, f->patch, f->patch, 0, 1);
     double bound = 1.0 / sqrt((double)(channels * f->patch * f->patch));
     fk_build_conv_bias(b, x, "patch_embed.proj", bound);
-    if (b->st == FERKD_OK) { /* as torch starts a convolution */
-        fk_param *w = &b->g->params[b->g->nodes[x].param[0]];
-        w->init = FK_INIT_UNIFORM;
-        w->scale = bound;
-    }
+    fk_build_conv_as_torch(b, x);
     fk_shape s = fk_build_shape(b, x);
     x = fk_build_transpose(b, x, 4, PERM);
     return fk_build_reshape(b, x, fk_shape_of(3, s.d[0], s.d[2] * s.d[3], f->width));

@@ -25,11 +25,32 @@ const fk_zoo_entry *fk_zoo_find(const char *name);
 /* FERKD_ABSENT, with the nearest name, if there is none. Parameters are zero. */
 FERKD_CHECK ferkd_status fk_zoo_build(fk_graph **out, const char *name, const fk_zoo_options *o);
 
+enum { FK_RESNEXT50_32X4D = 1000, FK_RESNEXT101_32X8D };
+
 int fk_build_resnet(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_resnet_cifar(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_mobilenet_v2(fk_builder *b, int x, const fk_zoo_options *o, int variant);
+int fk_build_regnet(fk_builder *b, int x, const fk_zoo_options *o, int variant);
+int fk_build_shufflenet_v2(fk_builder *b, int x, const fk_zoo_options *o, int variant);
+int fk_build_swin(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_vit(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_convnext(fk_builder *b, int x, const fk_zoo_options *o, int variant);
+
+typedef enum fk_efficientnet {
+    FK_EFFICIENTNET_B0,
+    FK_EFFICIENTNET_LITE0,
+    FK_EFFICIENTNETV2_B0,
+    FK_FBNETC_100,
+    FK_MOBILENETV3_SMALL,
+    FK_MOBILENETV3_LARGE,
+    FK_MOBILENETV4_SMALL
+} fk_efficientnet;
+
+int fk_build_efficientnet(fk_builder *b, int x, const fk_zoo_options *o, int variant);
+
+/* To a multiple of 8, never losing more than a tenth (MobileNetV2's own rule). */
+int64_t fk_zoo_round_channels(double v);
+
 int fk_build_small28(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 
 #endif
