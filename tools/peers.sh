@@ -4,9 +4,9 @@
 set -eu
 build=$1
 ferkd=$2
-if ! "$build/venv/bin/python" -c 'import onnx, tensorboard, webdataset' 2>/dev/null; then
+if ! "$build/venv/bin/python" -c 'import onnx, onnxruntime, tensorboard, webdataset' 2>/dev/null; then
     python3 -m venv "$build/venv"
-    if ! "$build/venv/bin/pip" install -q tensorboard onnx webdataset numpy pillow; then
+    if ! "$build/venv/bin/pip" install -q tensorboard onnx onnxruntime webdataset numpy pillow; then
         echo "SKIPPED: PyPI is not reached" >&2
         exit 0
     fi
@@ -15,3 +15,4 @@ fi
 "$build/venv/bin/python" tests/peers/webdataset_reads.py "$ferkd"
 FERKD_LIBRARY=$(dirname "$ferkd")/libferkd.so "$build/venv/bin/python" python/tests/test_ferkd.py "$ferkd"
 "$build/venv/bin/python" tests/peers/onnx_nodes.py "$ferkd"
+"$build/venv/bin/python" tests/peers/zoo_exports.py "$ferkd" --small

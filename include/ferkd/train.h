@@ -71,9 +71,17 @@ typedef struct ferkd_run_options {
 FERKD_API FERKD_CHECK ferkd_status ferkd_run(const ferkd_run_options *o, const ferkd_watch *watch,
                                              char *shape, size_t size);
 
-/** Write the model of a run folder as ONNX (opset 13, free batch), its classes and preprocessing in
- *  the metadata and in a JSON file beside it. */
-FERKD_API FERKD_CHECK ferkd_status ferkd_model_export(const ferkd_model *m, const char *path);
+typedef struct ferkd_export_options {
+    uint32_t
+        opset; /**< 13 to 18; 0: 13, or 17 for transformers, whose LayerNorm has an operator since */
+    bool half;        /**< weights and arithmetic in float16, input and logits in float32 */
+    bool for_opencv4; /**< ReLU6 in a form that OpenCV 4.6 reads */
+} ferkd_export_options;
+
+/** Write the model of a run folder as ONNX with a free batch, its classes and preprocessing in the metadata and in a JSON
+ *  file beside it. options NULL: all zero. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_model_export(const ferkd_model *m, const char *path,
+                                                      const ferkd_export_options *options);
 
 /** One line of a model's description. */
 typedef struct ferkd_layer {

@@ -66,6 +66,21 @@ static inline float fk_half_value(uint32_t h)
     return h >> 15 ? -v : v;
 }
 
+/* The nearest, ties to even; what is too large becomes infinite. */
+static inline uint32_t fk_half_bits(float v)
+{
+    uint32_t sign = signbit(v) ? 0x8000u : 0;
+    float a = fabsf(v);
+    int exponent = 0;
+
+    if (!(a < 65520.0f))
+        return sign | (isnan(v) ? 0x7E00u : 0x7C00u);
+    (void)frexpf(a, &exponent); /* a is below 2^exponent */
+    int step = (exponent < -13 ? -13 : exponent) - 11;
+    uint32_t steps = (uint32_t)lrintf(ldexpf(a, -step)); /* up to 2^11, which carries */
+    return sign | (step == -24 ? steps : ((uint32_t)(step + 24) << 10) + steps);
+}
+
 static inline float fk_bf16_value(uint32_t h)
 {
     uint32_t bits = h << 16;

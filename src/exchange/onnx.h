@@ -31,9 +31,17 @@ typedef struct fk_onnx_text {
     const char *key, *value;
 } fk_onnx_text;
 
-/* Write g with a free batch dimension, opset 13, in eval form (BatchNorm kept, dropout left out).
- * texts go to the metadata. */
+/* How a file is written. */
+typedef struct fk_onnx_form {
+    int64_t opset;    /* 13 to 18; 0: 13, or 17 where there is a LayerNorm */
+    bool half;        /* weights and arithmetic of 16 bits (float16), input and logits of 32 */
+    bool for_opencv4; /* ReLU6 as OpenCV 4.6 reads it */
+} fk_onnx_form;
+
+/* Write g with a free batch dimension, in eval form (BatchNorm kept, dropout left out). texts go to the metadata. form
+ * NULL: all zero. */
 FERKD_CHECK ferkd_status fk_onnx_write(const char *path, const fk_graph *g,
-                                       const fk_onnx_text *texts, size_t n_texts);
+                                       const fk_onnx_form *form, const fk_onnx_text *texts,
+                                       size_t n_texts);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "exchange/onnx_writer.h"
 
+#include "base/bytes.h"
 #include "base/file.h"
 #include "base/mem.h"
 
@@ -100,9 +101,9 @@ char *fk_writer_value(fk_writer *w, int id)
     while (w->g->nodes[id].op == FK_DROPOUT)
         id = w->g->nodes[id].in[0];
     if (id == w->g->output)
-        return fk_writer_text(w, "logits");
+        return fk_writer_text(w, w->half ? "logits16" : "logits");
     if (id == w->g->input)
-        return fk_writer_text(w, "input");
+        return fk_writer_text(w, w->half ? "input16" : "input");
     if (w->g->nodes[id].op == FK_CONST)
         return fk_writer_text(w, "%s", w->g->params[w->g->nodes[id].param[0]].name);
     return fk_writer_text(w, "v%d_%s", id, w->g->nodes[id].name);
@@ -275,6 +276,41 @@ static void write_weights(fk_writer *w, const int *uses)
     }
 }
 
+/* --- float16 ---------------------------------------------------------------------------------- */
+
+static void cast(fk_writer *w, const char *from, const char *to, int type)
+{
+    Onnx__NodeProto *n = add_node(w, "Cast", 1);
+
+    if (!n)
+        return;
+    n->name = fk_writer_text(w, "cast_%s", to);
+    n->input[0] = fk_writer_text(w, "%s", from);
+    n->output[0] = fk_writer_text(w, "%s", to);
+    fk_writer_int(w, n, "to", type);
+}
+
+static void halve_tensors(fk_writer *w)
+{
+    for (size_t i = 0; i < w->n_tensors && w->st == FERKD_OK; i++) {
+        Onnx__TensorProto *t = w->tensors[i];
+        if (t->data_type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)
+            continue;
+        size_t n = t->raw_data.len / sizeof(float);
+        uint8_t *out = fk_writer_take(w, n, 2);
+        for (size_t k = 0; out && k < n; k++) {
+            float v;
+            memcpy(&v, t->raw_data.data + k * sizeof v, sizeof v);
+            fk_put_u16(out + 2 * k, fk_half_bits(v));
+        }
+        t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16;
+        t->raw_data.data = out;
+        t->raw_data.len = 2 * n;
+    }
+}
+
+/* --- the file ---------------------------------------------------------------------------------- */
+
 static ferkd_status pack(fk_writer *w, Onnx__GraphProto *graph, const fk_onnx_text *texts,
                          size_t n_texts)
 {
@@ -323,25 +359,38 @@ static ferkd_status pack(fk_writer *w, Onnx__GraphProto *graph, const fk_onnx_te
     return fk_file_replace(w->path, bytes, size);
 }
 
-ferkd_status fk_onnx_write(const char *path, const fk_graph *g, const fk_onnx_text *texts,
-                           size_t n_texts)
+static int64_t choose_opset(const fk_graph *g, const int *uses)
 {
-    fk_writer w = {.g = g, .path = path, .opset = 13};
+    for (size_t i = 0; uses && i < g->n_nodes; i++) {
+        if (uses[i] && g->nodes[i].op == FK_LAYERNORM)
+            return 17;
+    }
+    return 13;
+}
+
+ferkd_status fk_onnx_write(const char *path, const fk_graph *g, const fk_onnx_form *form,
+                           const fk_onnx_text *texts, size_t n_texts)
+{
+    fk_onnx_form f = form ? *form : (fk_onnx_form){0};
+    fk_writer w = {.g = g, .path = path, .half = f.half, .for_opencv4 = f.for_opencv4};
     Onnx__GraphProto graph;
     int *uses = fk_writer_take(&w, g->n_nodes, sizeof *uses);
 
     onnx__graph_proto__init(&graph);
     if (uses)
         fk_graph_uses(g, uses);
-    for (size_t i = 0; uses && i < g->n_nodes; i++) {
-        if (uses[i] && g->nodes[i].op == FK_LAYERNORM)
-            w.opset = 17;
-    }
+    w.opset = f.opset ? f.opset : choose_opset(g, uses);
+    if (w.half)
+        cast(&w, "input", "input16", ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16);
     for (size_t i = 0; i < g->n_nodes && w.st == FERKD_OK; i++) {
         if (uses[i])
             fk_writer_op(&w, (int)i);
     }
+    if (w.half)
+        cast(&w, "logits16", "logits", ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT);
     write_weights(&w, uses);
+    if (w.half)
+        halve_tensors(&w);
     Onnx__ValueInfoProto *in = value_info(&w, "input", &g->nodes[g->input].shape);
     Onnx__ValueInfoProto *out = value_info(&w, "logits", &g->nodes[g->output].shape);
     graph.name = fk_writer_text(&w, "%s", g->name);

@@ -1,4 +1,4 @@
-/* The ops of a graph as ONNX nodes, opset 13, or 17 where there is a LayerNorm. */
+/* The ops of a graph as ONNX nodes, opsets 13 to 18. */
 #include "base/compat.h"
 
 #include "exchange/onnx_writer.h"
@@ -99,6 +99,25 @@ static bool write_composed(fk_writer *w, int id)
     return true;
 }
 
+/* For OpenCV 4.6, which reads no Clip with inputs: high HardSigmoid(x / high). */
+static bool write_relu6(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    double high = (double)from->u.act.b;
+
+    if (!w->for_opencv4 || from->u.act.kind != FK_CLIP || from->u.act.a < 0.0f ||
+        from->u.act.a > 0.0f || !isfinite(high) || high <= 0.0)
+        return false;
+    char *x = fk_writer_value(w, from->in[0]);
+    Onnx__NodeProto *n = fk_writer_step(w, "HardSigmoid", id, false, &x, 1);
+    if (!n)
+        return true;
+    fk_writer_float(w, n, "alpha", 1.0 / high);
+    fk_writer_float(w, n, "beta", 0.0);
+    (void)step(w, "Mul", id, true, n->output[0], value(w, id, "high", high));
+    return true;
+}
+
 static void write_act(fk_writer *w, int id)
 {
     static const char *const NAMES[FK_ACT_COUNT] = {
@@ -115,7 +134,7 @@ static void write_act(fk_writer *w, int id)
     const fk_node *from = &w->g->nodes[id];
     const char *op = NAMES[from->u.act.kind];
 
-    if (write_composed(w, id))
+    if (write_composed(w, id) || write_relu6(w, id))
         return;
     if (!op) {
         w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of the activation %s", w->path,
@@ -154,11 +173,12 @@ static void write_reduce(fk_writer *w, int id)
     static const char *const NAMES[] = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
                                         "ReduceL2"};
     const fk_node *from = &w->g->nodes[id];
-    bool sum = from->u.reduce.kind == FK_BY_SUM; /* takes its axes as an input since opset 13 */
+    /* axes are an input since opset 13 or 18 */
+    bool input = from->u.reduce.kind == FK_BY_SUM || w->opset >= 18;
     int64_t axes[FK_MAX_DIMS];
     size_t count = 0;
     char name[64];
-    Onnx__NodeProto *n = fk_writer_node(w, NAMES[from->u.reduce.kind], id, sum ? 2 : 1);
+    Onnx__NodeProto *n = fk_writer_node(w, NAMES[from->u.reduce.kind], id, input ? 2 : 1);
 
     if (!n)
         return;
@@ -167,7 +187,7 @@ static void write_reduce(fk_writer *w, int id)
             axes[count++] = i;
     }
     (void)snprintf(name, sizeof name, "v%d_axes", id);
-    if (sum)
+    if (input)
         n->input[1] = fk_writer_integers(w, name, axes, count);
     else
         fk_writer_ints(w, n, "axes", axes, count);
@@ -216,6 +236,40 @@ static void write_dense(fk_writer *w, int id)
     fk_writer_int(w, n, "transB", 1);
     if (!flat)
         (void)reshape(w, id, true, n->output[0], "shape", from->shape.n, from->shape.d);
+}
+
+static char *mean_of(fk_writer *w, int id, char *x, int axis)
+{
+    int64_t last = axis;
+    Onnx__NodeProto *n = fk_writer_step(w, "ReduceMean", id, false, &x, 1);
+
+    if (!n)
+        return NULL;
+    fk_writer_ints(w, n, "axes", &last, 1);
+    return n->output[0];
+}
+
+/* Before opset 17 there was no operator for it. */
+static void write_layernorm_parts(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+    char *x = fk_writer_value(w, from->in[0]);
+    int axis = from->shape.n - 1;
+    char *param[2] = {NULL, NULL};
+
+    for (int i = 0; i < 2; i++) {
+        if (from->param[i] >= 0)
+            param[i] = fk_writer_text(w, "%s", w->g->params[from->param[i]].name);
+    }
+    x = step(w, "Sub", id, false, x, mean_of(w, id, x, axis));
+    char *y = mean_of(w, id, step(w, "Mul", id, false, x, x), axis);
+    y = step(w, "Add", id, false, y, value(w, id, "epsilon", from->u.norm.eps));
+    y = step(w, "Sqrt", id, false, y, NULL);
+    x = step(w, "Div", id, !param[0] && !param[1], x, y);
+    if (param[0])
+        x = step(w, "Mul", id, !param[1], x, param[0]);
+    if (param[1])
+        (void)step(w, "Add", id, true, x, param[1]);
 }
 
 static void write_layernorm(fk_writer *w, int id)
@@ -273,21 +327,35 @@ static char *part_of(fk_writer *w, int id, char *qkv, int64_t i)
     return permute(w, id, false, x, 4, i == 1 ? TURNED : PERM);
 }
 
+/* What is added to the scores, [W, heads or 1, T, T]: batch entries are taken W at a time. */
+static char *add_bias(fk_writer *w, int id, char *s)
+{
+    const fk_node *from = &w->g->nodes[id];
+    int64_t windows = w->g->nodes[from->in[1]].shape.d[0];
+    int64_t tokens = from->shape.d[1];
+    int64_t heads = from->u.attention.heads;
+    const int64_t split[] = {-1, windows, heads, tokens, tokens};
+    const int64_t joined[] = {-1, heads, tokens, tokens};
+    char *bias = fk_writer_value(w, from->in[1]);
+
+    if (windows == 1)
+        return step(w, "Add", id, false, s, bias);
+    s = reshape(w, id, false, s, "windows", 5, split);
+    s = step(w, "Add", id, false, s, bias);
+    return reshape(w, id, false, s, "scores", 4, joined);
+}
+
 static void write_attention(fk_writer *w, int id)
 {
     static const int64_t PERM[] = {0, 2, 1, 3};
     const fk_node *from = &w->g->nodes[id];
     char *qkv = fk_writer_value(w, from->in[0]);
-
-    if (from->n_in > 1 && w->g->nodes[from->in[1]].shape.d[0] != 1) {
-        w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of attention in windows", w->path);
-        return;
-    }
     char *q = part_of(w, id, qkv, 0);
     char *s = step(w, "MatMul", id, false, q, part_of(w, id, qkv, 1));
+
     s = step(w, "Mul", id, false, s, value(w, id, "scale", from->u.attention.scale));
     if (from->n_in > 1)
-        s = step(w, "Add", id, false, s, fk_writer_value(w, from->in[1]));
+        s = add_bias(w, id, s);
     Onnx__NodeProto *soft = fk_writer_step(w, "Softmax", id, false, &s, 1);
     if (!soft)
         return;
@@ -378,12 +446,22 @@ static void write_binary(fk_writer *w, int id)
 {
     static const char *const NAMES[FK_BINARY_COUNT] = {"Add", "Sub", "Mul", "Div",
                                                        "Pow", "Max", "Min"};
-    const char *op = NAMES[w->g->nodes[id].u.binary.kind];
+    const fk_node *from = &w->g->nodes[id];
+    const char *op = NAMES[from->u.binary.kind];
+    const fk_node *second = &w->g->nodes[from->in[1]];
 
+    /* OpenCV 4.6 takes x HardSigmoid(y) for HardSwish, and HardSigmoid(y) x for what it is. */
+    bool turn = from->u.binary.kind == FK_MUL && second->op == FK_ACT &&
+                second->u.act.kind == FK_HARDSIGMOID;
+    Onnx__NodeProto *n = op ? fk_writer_node(w, op, id, 2) : NULL;
+    if (n && turn) {
+        char *first = n->input[0];
+        n->input[0] = n->input[1];
+        n->input[1] = first;
+    }
     if (op)
-        (void)fk_writer_node(w, op, id, 2);
-    else
-        w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of a comparison", w->path);
+        return;
+    w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of a comparison", w->path);
 }
 
 static void write_slice(fk_writer *w, int id)
@@ -484,7 +562,10 @@ void fk_writer_op(fk_writer *w, int id)
         write_transpose(w, id);
         return;
     case FK_LAYERNORM:
-        write_layernorm(w, id);
+        if (w->opset < 17)
+            write_layernorm_parts(w, id);
+        else
+            write_layernorm(w, id);
         return;
     case FK_ATTENTION:
         write_attention(w, id);

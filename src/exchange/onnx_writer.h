@@ -11,6 +11,7 @@ typedef struct fk_writer {
     const fk_graph *g;
     const char *path;
     int64_t opset;
+    bool half, for_opencv4;
     void **pool; /* everything allocated */
     size_t n_pool, cap_pool;
     ferkd_status st; /* the first failure; later calls do nothing */

@@ -464,18 +464,24 @@ ferkd_status ferkd_model_run(ferkd_model *m, const float *inputs, uint32_t count
     return FERKD_OK;
 }
 
-ferkd_status ferkd_model_export(const ferkd_model *m, const char *path)
+ferkd_status ferkd_model_export(const ferkd_model *m, const char *path,
+                                const ferkd_export_options *options)
 {
+    fk_onnx_form form = {0};
     char *card = NULL;
     char *sidecar = NULL;
     ferkd_status st = FERKD_OK;
 
     if (!m->weights_file)
         return fk_fail(FERKD_USAGE, "%s: only run folders are exported", m->path);
+    if (options && options->opset && (options->opset < 13 || options->opset > 18))
+        return fk_fail(FERKD_USAGE, "%s: opset %u; 13 to 18 can be written", path, options->opset);
+    if (options)
+        form = (fk_onnx_form){options->opset, options->half, options->for_opencv4};
     TRY_DONE(fk_model_card(&card, &m->how, m->names, m->classes));
     TRY_DONE(sidecar_path(&sidecar, path));
     fk_onnx_text text = {"ferkd", card};
-    TRY_DONE(fk_onnx_write(path, m->graph, &text, 1));
+    TRY_DONE(fk_onnx_write(path, m->graph, &form, &text, 1));
     TRY_DONE(fk_file_replace(sidecar, card, strlen(card)));
 done:
     free(card);
