@@ -172,12 +172,13 @@ static ferkd_status print_store(const options *o, const ferkd_store_speed *r)
 {
     if (o->json)
         return cli_print_json(json_pack(
-            "{s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "images",
+            "{s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "images",
             (json_int_t)o->images, "regions", (json_int_t)o->regions, "topk", (json_int_t)o->topk,
             "bytes_per_region", r->bytes_per_region, "file_bytes", r->file_bytes, "write_s",
             r->write_s, "open_ms", r->open_ms, "open_bytes", r->open_bytes, "verify_s", r->verify_s,
             "labels_per_s", r->labels_per_s, "dense_labels_per_s", r->dense_labels_per_s,
-            "visits_per_s", r->visits_per_s));
+            "visits_per_s", r->visits_per_s, "worst_probability", r->worst_probability,
+            "worst_variation", r->worst_variation, "mean_variation", r->mean_variation));
     cli_progress_end();
     (void)printf("%.2f bytes a region, %.1f MB\n", r->bytes_per_region, r->file_bytes / 1e6);
     (void)printf("written in %.1f s, verified in %.1f s (%.2f GB/s)\n", r->write_s, r->verify_s,
@@ -187,6 +188,10 @@ static ferkd_status print_store(const options *o, const ferkd_store_speed *r)
         "one thread reads %.1f million labels a second, %.1f million expanded; %.2f million "
         "visits of training\n",
         r->labels_per_s / 1e6, r->dense_labels_per_s / 1e6, r->visits_per_s / 1e6);
+    (void)printf(
+        "packing moves a probability by at most %.5f, a label by %.5f (total variation; %.5f "
+        "on average)\n",
+        r->worst_probability, r->worst_variation, r->mean_variation);
     return FERKD_OK;
 }
 

@@ -161,6 +161,10 @@ typedef struct ferkd_store_speed {
     double dense_labels_per_s; /**< the same, expanded to float[classes] */
     double
         visits_per_s; /**< one thread, as training reads: shuffled images, one region of each expanded */
+    /* Against the labels as made up, rest spread evenly, over the classes: */
+    double worst_probability; /**< largest difference of one of the K probabilities */
+    double worst_variation;   /**< largest total variation of a label */
+    double mean_variation;
 } ferkd_store_speed;
 
 /** Write, seal, open, verify and read a store whose labels are drawn as an ImageNet teacher's are spread. */

@@ -279,6 +279,31 @@ bool fk_safetensors_has(const fk_safetensors *f, const char *name)
     return json_object_get(f->header, name) != NULL;
 }
 
+size_t fk_safetensors_count(const fk_safetensors *f)
+{
+    return json_object_size(f->header) - (json_object_get(f->header, "__metadata__") != NULL);
+}
+
+const char *fk_safetensors_next(const fk_safetensors *f, const char *after)
+{
+    void *at = after ? json_object_iter_next(f->header, json_object_iter_at(f->header, after))
+                     : json_object_iter(f->header);
+
+    if (at && strcmp(json_object_iter_key(at), "__metadata__") == 0)
+        at = json_object_iter_next(f->header, at);
+    return at ? json_object_iter_key(at) : NULL;
+}
+
+size_t fk_safetensors_size(const fk_safetensors *f, const char *name)
+{
+    uint64_t begin;
+    uint64_t end;
+    size_t count;
+    const json_t *t = json_object_get(f->header, name);
+
+    return t && entry(t, f->n - f->data, &begin, &end, &count) ? count : 0;
+}
+
 ferkd_status fk_safetensors_copy(const fk_safetensors *f, const char *name, float *values, size_t n)
 {
     const json_t *t = json_object_get(f->header, name);
@@ -289,12 +314,21 @@ ferkd_status fk_safetensors_copy(const fk_safetensors *f, const char *name, floa
     if (!t || !entry(t, f->n - f->data, &begin, &end, &count))
         return fk_fail(FERKD_ABSENT, "%s: no tensor \"%s\"; is it of another model?", f->path,
                        name);
-    if (strcmp(json_string_value(json_object_get(t, "dtype")), "F32") != 0)
-        return fk_fail(FERKD_UNSUPPORTED, "%s: tensor \"%s\" is %s, not F32", f->path, name,
-                       json_string_value(json_object_get(t, "dtype")));
     if (count != n)
         return fk_fail(FERKD_CORRUPT, "%s: tensor \"%s\" has %zu values, the model needs %zu",
                        f->path, name, count, n);
-    memcpy(values, f->bytes + f->data + begin, n * sizeof *values);
+    const char *type = json_string_value(json_object_get(t, "dtype"));
+    const uint8_t *from = f->bytes + f->data + begin;
+    bool half = strcmp(type, "F16") == 0;
+    if (strcmp(type, "F32") == 0) {
+        memcpy(values, from, n * sizeof *values);
+        return FERKD_OK;
+    }
+    if (!half && strcmp(type, "BF16") != 0)
+        return fk_fail(FERKD_UNSUPPORTED, "%s: tensor \"%s\" is %s, not F32, F16 or BF16", f->path,
+                       name, type);
+    for (size_t i = 0; i < n; i++)
+        values[i] =
+            half ? fk_half_value(fk_u16le(from + 2 * i)) : fk_bf16_value(fk_u16le(from + 2 * i));
     return FERKD_OK;
 }

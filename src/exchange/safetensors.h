@@ -31,7 +31,12 @@ void fk_safetensors_close(fk_safetensors **f);
 /* The text under the metadata key "ferkd", or NULL. */
 const char *fk_safetensors_text(const fk_safetensors *f);
 bool fk_safetensors_has(const fk_safetensors *f, const char *name);
-/* Copy the F32 tensor `name` of exactly n values. FERKD_ABSENT, FERKD_CORRUPT (another size),
+/* Tensors, and their names one after the other: after NULL comes the first, NULL at the end. */
+size_t fk_safetensors_count(const fk_safetensors *f);
+const char *fk_safetensors_next(const fk_safetensors *f, const char *after);
+/* Elements of a tensor; 0: there is none. */
+size_t fk_safetensors_size(const fk_safetensors *f, const char *name);
+/* Copy the tensor `name` (F32, F16, BF16) of exactly n values. FERKD_ABSENT, FERKD_CORRUPT (another size),
  * FERKD_UNSUPPORTED (another type). */
 FERKD_CHECK ferkd_status fk_safetensors_copy(const fk_safetensors *f, const char *name,
                                              float *values, size_t n);

@@ -12,6 +12,7 @@
 #define CHUNK      256u /* images packed at once */
 #define OPENINGS   9
 #define READ_FOR_S 1.0
+#define COMPARED   500 /* images whose labels are compared with what they were */
 
 /* --- writing ----------------------------------------------------------------------------------- */
 
@@ -199,6 +200,68 @@ done:
     return st;
 }
 
+/* --- what packing loses --------------------------------------------------------------------- */
+
+typedef struct distortion {
+    uint16_t *class;       /* [topk]: a label as it was made up */
+    float *prob;           /* [topk] */
+    float *before, *after; /* [classes] */
+    uint64_t labels;
+} distortion;
+
+static void compare_label(distortion *d, const ferkd_store_info *info, const fk_synthetic *image,
+                          uint32_t region, const ferkd_soft_label *stored, ferkd_store_speed *out)
+{
+    ferkd_soft_label made = {.index = d->class, .prob = d->prob, .rest = 1.0f};
+    double variation = 0.0;
+
+    fk_synthetic_label(image, region, info->topk, info->classes, d->class, d->prob);
+    while (made.k < info->topk && d->prob[made.k] > 0.0f)
+        made.rest -= d->prob[made.k++];
+    made.rest = fmaxf(made.rest, 0.0f);
+    ferkd_soft_label_expand(&made, info->classes, d->before);
+    ferkd_soft_label_expand(stored, info->classes, d->after);
+    for (uint32_t k = 0; k < made.k; k++) {
+        double change = fabs((double)d->after[d->class[k]] - (double)d->before[d->class[k]]);
+        out->worst_probability = fmax(out->worst_probability, change);
+    }
+    for (uint32_t c = 0; c < info->classes; c++)
+        variation += 0.5 * fabs((double)d->after[c] - (double)d->before[c]);
+    out->worst_variation = fmax(out->worst_variation, variation);
+    out->mean_variation += variation;
+    d->labels++;
+}
+
+/* Of the first images' labels. */
+static ferkd_status measure_distortion(const ferkd_store *s, ferkd_store_speed *out)
+{
+    const ferkd_store_info *info = ferkd_store_about(s);
+    distortion d = {.labels = 0};
+    fk_labels l = {0};
+    ferkd_status st = FERKD_OK;
+
+    TRY_DONE(fk_labels_init(&l, s));
+    TRY_DONE(fk_calloc(&d.class, info->topk, sizeof *d.class, "a label"));
+    TRY_DONE(fk_calloc(&d.prob, info->topk, sizeof *d.prob, "a label"));
+    TRY_DONE(fk_calloc(&d.before, info->classes, sizeof *d.before, "a label"));
+    TRY_DONE(fk_calloc(&d.after, info->classes, sizeof *d.after, "a label"));
+    for (uint32_t i = 0; i < info->images && i < COMPARED; i++) {
+        fk_synthetic image;
+        fk_synthetic_image(&image, info->sampler.seed, i, info->classes);
+        TRY_DONE(fk_labels_read(&l, s, i));
+        for (uint32_t r = 0; r < l.n; r++)
+            compare_label(&d, info, &image, r, &l.label[r], out);
+    }
+    out->mean_variation /= (double)d.labels;
+done:
+    fk_labels_fini(&l);
+    free(d.class);
+    free(d.prob);
+    free(d.before);
+    free(d.after);
+    return st;
+}
+
 static ferkd_status read_store(const char *path, ferkd_store_speed *out)
 {
     ferkd_store *s = NULL;
@@ -222,6 +285,8 @@ static ferkd_status read_store(const char *path, ferkd_store_speed *out)
         st = time_reading(s, DENSE, &out->dense_labels_per_s);
     if (st == FERKD_OK)
         st = time_reading(s, VISIT, &out->visits_per_s);
+    if (st == FERKD_OK)
+        st = measure_distortion(s, out);
 done:
     free(bad);
     ferkd_store_close(&s);

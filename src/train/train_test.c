@@ -10,6 +10,7 @@
 #include "exchange/safetensors.h"
 #include "train/loss.h"
 #include "train/mix.h"
+#include "train/positions.h"
 #include "train/schedule.h"
 
 enum { N = 2, C = 4 };
@@ -230,6 +231,38 @@ static void mixing_keeps_area_and_lambda(void **state)
     ferkd_recipe_fini(&r);
 }
 
+/* torch.nn.functional.interpolate(v, mode="bicubic", antialias=True) of the values 7 i mod 11 - 5. */
+static void positions_are_resized_as_torch_does(void **state)
+{
+    static const float LARGER[25] = {-6.345674f, -2.829203f, 2.075472f,  -0.170939f, -2.226415f,
+                                     -1.684877f, -0.166685f, 1.694030f,  -0.762308f, -2.607857f,
+                                     5.301887f,  3.776119f,  1.000000f,  -1.776120f, -3.301887f,
+                                     5.137566f,  3.401871f,  0.305970f,  -2.492203f, -3.995916f,
+                                     4.226415f,  2.700648f,  -0.075472f, -2.851591f, -4.377358f};
+    static const float SMALLER[9] = {-1.185325f, 0.363793f, 1.610414f,  -1.714061f, 0.078659f,
+                                     0.585187f,  0.387455f, -0.819678f, -1.141302f};
+    float v[26 * 2];
+    float out[26 * 2];
+
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        size_t from = way ? 5 : 3;
+        size_t to = way ? 3 : 5;
+        for (size_t i = 0; i <= from * from;
+             i++) { /* a class token, then the image; two channels */
+            v[2 * i] = i ? (float)((7 * (i - 1)) % 11) - 5.0f : 42.0f;
+            v[2 * i + 1] = -v[2 * i];
+        }
+        assert_int_equal(fk_resize_positions(v, from, out, to, 1, 2), FERKD_OK);
+        assert_float_equal(out[0], 42.0f, 0.0f);
+        for (size_t i = 0; i < to * to; i++) {
+            float want = way ? SMALLER[i] : LARGER[i];
+            assert_float_equal(out[2 * (i + 1)], want, 2e-5f);
+            assert_float_equal(out[2 * (i + 1) + 1], -want, 2e-5f);
+        }
+    }
+}
+
 static void safetensors_refuses_nonsense(void **state)
 {
     static const char *const BAD[] = {
@@ -273,6 +306,7 @@ int main(void)
         cmocka_unit_test(sizes_grow_in_steps),
         cmocka_unit_test(mixing_goes_on_and_off),
         cmocka_unit_test(mixing_keeps_area_and_lambda),
+        cmocka_unit_test(positions_are_resized_as_torch_does),
         cmocka_unit_test(safetensors_refuses_nonsense),
     };
 

@@ -114,3 +114,34 @@ EOF
     [ "$status" -eq 6 ]
     [[ "$output" == *"not run"* ]]
 }
+
+@test "weights in half precision, under longer names; what is missing, of another size or left over is named" {
+    train "$WORK/whole" --method ce --precision f32
+    python3 - "$WORK/whole/best.safetensors" "$WORK/half.safetensors" <<'EOF'
+import json, struct, sys
+raw = open(sys.argv[1], "rb").read()
+n = struct.unpack("<Q", raw[:8])[0]
+head, data, out, at = json.loads(raw[8:8 + n]), raw[8 + n:], b"", 0
+new = {}
+for name, t in head.items():
+    if name == "__metadata__" or name.startswith("conv2"):
+        continue
+    b, e = t["data_offsets"]
+    v = struct.pack(f"<{(e - b) // 4}e", *struct.unpack(f"<{(e - b) // 4}f", data[b:e]))
+    shape = t["shape"]
+    if name == "fc.bias":
+        v, shape = v + v, [2 * shape[0]]
+    new["model." + name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + len(v)]}
+    out, at = out + v, at + len(v)
+new["extra"] = {"dtype": "F16", "shape": [1], "data_offsets": [at, at + 2]}
+head = json.dumps(new).encode()
+open(sys.argv[2], "wb").write(struct.pack("<Q", len(head)) + head + out + b"\0\0")
+EOF
+    run train "$WORK/halved" --method ce --precision f32 --init "$WORK/half.safetensors"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"conv2.weight: starts anew (not in"* ]]
+    [[ "$output" == *"fc.bias: starts anew (8 values there, 4 here)"* ]]
+    [[ "$output" == *"extra: not used"* ]]
+    [[ "$output" == *"20 of 22 tensors"* ]] || { echo "$output"; false; }
+    [[ "$output" == *"1 are missing there, 1 have another size"* ]]
+}
