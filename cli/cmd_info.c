@@ -2,7 +2,7 @@
 #include "cli.h"
 
 typedef struct options {
-    int64_t size, classes;
+    int64_t size, classes, batch;
     bool params, json;
 } options;
 
@@ -11,6 +11,8 @@ typedef struct options {
 static const fk_option TABLE[] = {
     {"size", 0, FK_OPT_INT, AT(size), "0", 0, 4096, NULL, "PX", "side of the input; 0: the usual"},
     {"classes", 0, FK_OPT_INT, AT(classes), "0", 0, 65535, NULL, "N", "0: the usual"},
+    {"batch", 'b', FK_OPT_INT, AT(batch), "0", 0, 65536, NULL, "N",
+     "also say what memory a batch of so many images takes, in float32"},
     {"params", 0, FK_OPT_FLAG, AT(params), "false", 0, 0, NULL, NULL,
      "list the parameters, named as in torchvision's state_dict"},
     {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print as JSON"},
@@ -62,16 +64,40 @@ static void print_description(const ferkd_description *d, bool params)
                  (double)d->trained / 1e6, d->macs / 1e6, d->size_px, d->classes);
 }
 
+static void print_footprint(const ferkd_footprint *f, int64_t batch)
+{
+    const double mib = 1 << 20;
+
+    (void)printf("memory of a batch of %" PRId64
+                 ": %.0f MiB to run, %.0f MiB to train; with weights (%.0f) and "
+                 "AdamW (%.0f) %.0f and %.0f MiB\n",
+                 batch, f->run / mib, f->train / mib, f->weights / mib, f->learning / mib,
+                 (f->run + f->weights) / mib, (f->train + f->weights + f->learning) / mib);
+}
+
 static ferkd_status info(const options *o, const char *what)
 {
     ferkd_description d;
+    ferkd_footprint f = {0};
     ferkd_status st = FERKD_OK;
 
     TRY(ferkd_describe(&d, what, (uint32_t)o->size, (uint32_t)o->classes));
-    if (o->json)
-        st = cli_print_json(description_json(&d));
-    else
+    if (o->batch)
+        st = ferkd_measure_footprint(&f, what, (uint32_t)o->size, (uint32_t)o->classes,
+                                     (uint32_t)o->batch);
+    if (st == FERKD_OK && o->json) {
+        json_t *root = description_json(&d);
+        if (o->batch)
+            (void)json_object_set_new(root, "memory",
+                                      json_pack("{s:i, s:f, s:f, s:f, s:f}", "batch", (int)o->batch,
+                                                "run", f.run, "train", f.train, "weights",
+                                                f.weights, "learning", f.learning));
+        st = cli_print_json(root);
+    } else if (st == FERKD_OK) {
         print_description(&d, o->params);
+    }
+    if (st == FERKD_OK && o->batch && !o->json)
+        print_footprint(&f, o->batch);
     ferkd_description_fini(&d);
     return st;
 }
@@ -99,6 +125,7 @@ const cli_command cli_info = {"info",
                               "[NAME|MODEL.onnx|RUN] [options]",
                               "Without a word, lists the models that ferkd builds itself.\n\n"
                               "  ferkd info resnet18\n"
+                              "  ferkd info resnet50 --size 224 --batch 32\n"
                               "  ferkd info teacher.onnx",
                               table,
                               run};

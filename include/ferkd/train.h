@@ -107,6 +107,19 @@ typedef struct ferkd_description {
 FERKD_API FERKD_CHECK ferkd_status ferkd_describe(ferkd_description *out, const char *what,
                                                   uint32_t size_px, uint32_t classes);
 FERKD_API void ferkd_description_fini(ferkd_description *d);
+
+/** What a batch takes, bytes: in float32; training with gradients and two moments of AdamW a parameter. */
+typedef struct ferkd_footprint {
+    double run;      /**< values, scratch and weights while running */
+    double train;    /**< values, gradients, scratch, copies of weights while training */
+    double weights;  /**< parameters, */
+    double learning; /**< their gradients and AdamW's moments */
+} ferkd_footprint;
+
+/** Of a model of the zoo or an ONNX file. */
+FERKD_API FERKD_CHECK ferkd_status ferkd_measure_footprint(ferkd_footprint *out, const char *what,
+                                                           uint32_t size_px, uint32_t classes,
+                                                           uint32_t batch);
 /** The zoo: name and one line for i = 0, 1, ...; NULL after the last. */
 FERKD_API const char *ferkd_zoo_name(uint32_t i);
 FERKD_API const char *ferkd_zoo_about(uint32_t i);

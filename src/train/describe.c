@@ -64,8 +64,9 @@ static ferkd_status describe_params(ferkd_description *out, const fk_graph *g)
     return FERKD_OK;
 }
 
-/* The graph of a zoo name, for one image. */
-static ferkd_status zoo_graph(fk_graph **g, ferkd_description *out, const char *name)
+/* The graph of a zoo name. */
+static ferkd_status zoo_graph(fk_graph **g, ferkd_description *out, const char *name,
+                              uint32_t batch)
 {
     const fk_zoo_entry *e = fk_zoo_find(name);
 
@@ -74,7 +75,7 @@ static ferkd_status zoo_graph(fk_graph **g, ferkd_description *out, const char *
         out->size_px = out->size_px ? out->size_px : (uint32_t)e->size;
         out->classes = out->classes ? out->classes : e->size == 224 ? 1000 : 10;
     }
-    fk_zoo_options o = {1, out->size_px == 28 && e && e->size == 28 ? 1 : 3, out->size_px,
+    fk_zoo_options o = {batch, out->size_px == 28 && e && e->size == 28 ? 1 : 3, out->size_px,
                         out->classes};
     return fk_zoo_build(g, name, &o);
 }
@@ -97,7 +98,7 @@ ferkd_status ferkd_describe(ferkd_description *out, const char *what, uint32_t s
         TRY_DONE(fk_onnx_graph(onnx, 1, size_px, &g));
         graph = g;
     } else {
-        TRY_DONE(zoo_graph(&g, out, what));
+        TRY_DONE(zoo_graph(&g, out, what, 1));
         graph = g;
     }
     (void)snprintf(out->name, sizeof out->name, "%.63s", graph->name);
@@ -126,4 +127,40 @@ void ferkd_description_fini(ferkd_description *d)
     free(d->layers);
     free(d->params);
     *d = (ferkd_description){0};
+}
+
+static ferkd_status arena_of(fk_graph *g, bool train, double *bytes)
+{
+    fk_plan_options o = {.train = train};
+    fk_plan *p = NULL;
+
+    TRY(fk_plan_new(&p, g, &o));
+    *bytes = (double)fk_plan_bytes(p);
+    fk_plan_free(&p);
+    return FERKD_OK;
+}
+
+ferkd_status ferkd_measure_footprint(ferkd_footprint *out, const char *what, uint32_t size_px,
+                                     uint32_t classes, uint32_t batch)
+{
+    ferkd_description about = {.size_px = size_px, .classes = classes};
+    fk_onnx_file *onnx = NULL;
+    fk_graph *g = NULL;
+    ferkd_status st = FERKD_OK;
+
+    *out = (ferkd_footprint){0};
+    if (fk_is_file(what)) {
+        TRY_DONE(fk_onnx_open(&onnx, what));
+        TRY_DONE(fk_onnx_graph(onnx, batch, size_px, &g));
+    } else {
+        TRY_DONE(zoo_graph(&g, &about, what, batch));
+    }
+    out->weights = (double)(g->n_values * sizeof(float));
+    out->learning = 3.0 * (double)(g->n_trained * sizeof(float));
+    TRY_DONE(arena_of(g, true, &out->train));
+    TRY_DONE(arena_of(g, false, &out->run));
+done:
+    fk_graph_free(&g);
+    fk_onnx_close(&onnx);
+    return st;
 }
