@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/bytes.h"
 #include "base/conveyor.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -180,12 +181,32 @@ static void a_workers_fault_reaches_the_consumer(void **state)
     fk_conveyor_free(&c); /* with work still under way */
 }
 
+/* Every half is its own nearest, and what lies between two goes to the even one. */
+static void halves_are_rounded_to_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7C00; h++) {
+        float v = fk_half_value(h);
+        float next = h + 1 < 0x7C00 ? fk_half_value(h + 1) : 65536.0f;
+        float middle = v + (next - v) / 2;
+        assert_int_equal(fk_half_bits(v), h);
+        assert_int_equal(fk_half_bits(-v), h | 0x8000u);
+        assert_int_equal(fk_half_bits(middle), h % 2 ? h + 1 : h);
+        assert_int_equal(fk_half_bits(nextafterf(middle, 1e9f)), h + 1);
+        assert_int_equal(fk_half_bits(nextafterf(middle, 0.0f)), h);
+    }
+    assert_int_equal(fk_half_bits(INFINITY), 0x7C00);
+    assert_int_equal(fk_half_bits(-1e9f), 0xFC00);
+    assert_int_equal(fk_half_bits(NAN) & 0x7E00u, 0x7E00);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_gives_the_published_vectors),
         cmocka_unit_test(draws_have_their_distributions),
         cmocka_unit_test(files_appear_whole_or_not_at_all),
+        cmocka_unit_test(halves_are_rounded_to_even),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(batches_come_in_order_whatever_the_threads),
         cmocka_unit_test(a_workers_fault_reaches_the_consumer),

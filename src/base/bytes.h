@@ -75,6 +75,8 @@ static inline uint32_t fk_half_bits(float v)
 
     if (!(a < 65520.0f))
         return sign | (isnan(v) ? 0x7E00u : 0x7C00u);
+    if (!(a > 0.0f))
+        return sign;
     (void)frexpf(a, &exponent); /* a is below 2^exponent */
     int step = (exponent < -13 ? -13 : exponent) - 11;
     uint32_t steps = (uint32_t)lrintf(ldexpf(a, -step)); /* up to 2^11, which carries */

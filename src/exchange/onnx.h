@@ -13,6 +13,9 @@ FERKD_CHECK ferkd_status fk_onnx_parse(fk_onnx_file **out, const void *bytes, si
                                        const char *path);
 void fk_onnx_close(fk_onnx_file **f);
 
+/* A hash of the weights that stand in files beside the model; 0: there are none. */
+uint64_t fk_onnx_external(const fk_onnx_file *f);
+
 /* The value of a metadata property, or NULL. */
 const char *fk_onnx_metadata(const fk_onnx_file *f, const char *key);
 

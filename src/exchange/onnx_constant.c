@@ -172,7 +172,7 @@ ferkd_status fk_constant_decode(fk_constant **out, const Onnx__TensorProto *t, c
                        FK_MAX_DIMS);
     if (raw_size(t->data_type) == 0)
         return fk_fail(FERKD_UNSUPPORTED, "%s: elements of ONNX type %d", what, t->data_type);
-    if (t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL || t->n_external_data)
+    if (t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL)
         return fk_fail(FERKD_UNSUPPORTED,
                        "%s: its data is in another file; export the model as one file", what);
     for (size_t i = 0; i < t->n_dims; i++)

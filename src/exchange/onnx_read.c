@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "exchange/onnx_external.h"
 #include "exchange/onnx_graph.h"
 
 #define MIN_OPSET 7
@@ -13,6 +14,7 @@
 struct fk_onnx_file {
     char *path;
     Onnx__ModelProto *model;
+    uint64_t external; /* hash of its data in other files */
 };
 
 ferkd_preprocess ferkd_preprocess_defaults(void)
@@ -55,6 +57,10 @@ ferkd_status fk_onnx_open(fk_onnx_file **out, const char *path)
     TRY(fk_map_open(&map, path));
     ferkd_status st = fk_onnx_parse(out, map.bytes, map.size_bytes, path);
     fk_map_close(&map);
+    if (st == FERKD_OK)
+        st = fk_onnx_load_external((*out)->model, path, &(*out)->external);
+    if (st != FERKD_OK)
+        fk_onnx_close(out);
     return st;
 }
 
@@ -69,6 +75,11 @@ void fk_onnx_close(fk_onnx_file **file)
     free(f->path);
     free(f);
     *file = NULL;
+}
+
+uint64_t fk_onnx_external(const fk_onnx_file *f)
+{
+    return f->external;
 }
 
 const char *fk_onnx_metadata(const fk_onnx_file *f, const char *key)

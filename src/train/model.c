@@ -167,6 +167,9 @@ static ferkd_status hash_file(ferkd_model *m, const char *path)
     if (st == FERKD_OK)
         fk_hash128_add(h, map.bytes, map.size_bytes);
     fk_map_close(&map);
+    uint64_t beside = m->onnx ? fk_onnx_external(m->onnx) : 0;
+    if (beside)
+        fk_hash128_add(h, &beside, sizeof beside);
     fk_hash128_add(h, &m->how.size_px, sizeof m->how.size_px);
     fk_hash128_add(h, m->how.mean, sizeof m->how.mean);
     fk_hash128_add(h, m->how.std, sizeof m->how.std);

@@ -1,0 +1,76 @@
+#!/usr/bin/env bats
+# ONNX files in and out.
+load helper
+
+# A tensor of shape $1 (comma-separated) into $2.
+tensor() {
+    python3 - "$1" "$2" <<'EOF'
+import struct, sys
+shape = [int(v) for v in sys.argv[1].split(",")]
+n = 1
+for d in shape:
+    n *= d
+head = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }" % sys.argv[1]
+head += " " * (63 - (10 + len(head)) % 64) + "\n"
+values = [((i * 7919) % 1000) / 500 - 1 for i in range(n)]
+open(sys.argv[2], "wb").write(b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head.encode() + struct.pack(f"<{n}f", *values))
+EOF
+}
+
+# The largest difference of two tensors, relative to the largest value, is below $3.
+near() {
+    python3 - "$1" "$2" "$3" <<'EOF'
+import struct, sys
+def read(path):
+    b = open(path, "rb").read()
+    n = 10 + struct.unpack("<H", b[8:10])[0]
+    return struct.unpack(f"<{(len(b) - n) // 4}f", b[n:])
+a, b = read(sys.argv[1]), read(sys.argv[2])
+worst = max(abs(x - y) for x, y in zip(a, b, strict=True)) / max(map(abs, a))
+assert worst <= float(sys.argv[3]), worst
+EOF
+}
+
+@test "weights in a file beside the model are those in it; a name that leads elsewhere is refused" {
+    tensor 2,3,16,16 "$WORK/x.npy"
+    cp "$SOURCE"/tests/data/external/mixed17.* "$WORK/"
+    "$FERKD" run "$SOURCE/tests/data/onnx/mixed17.onnx" -i "$WORK/x.npy" -o "$WORK/in.npy"
+    "$FERKD" run "$WORK/mixed17.onnx" -i "$WORK/x.npy" -o "$WORK/beside.npy"
+    cmp "$WORK/in.npy" "$WORK/beside.npy"
+    sed 's/mixed17.bin/..\/ed17.bin/' "$WORK/mixed17.onnx" >"$WORK/elsewhere.onnx"
+    run "$FERKD" run "$WORK/elsewhere.onnx" -i "$WORK/x.npy" -o "$WORK/no.npy"
+    [ "$status" -eq 5 ]
+    [[ "$output" == *"not beside the model"* ]] || { echo "$output"; false; }
+    head -c 100 "$WORK/mixed17.bin" >"$WORK/cut" && mv "$WORK/cut" "$WORK/mixed17.bin"
+    run "$FERKD" run "$WORK/mixed17.onnx" -i "$WORK/x.npy" -o "$WORK/no.npy"
+    [ "$status" -eq 5 ]
+    [[ "$output" == *"external data"* ]]
+    # Other weights are another teacher.
+    cp "$SOURCE/tests/data/external/mixed17.bin" "$WORK/"
+    "$FERKD" label "$WORK/train" --teacher "$WORK/mixed17.onnx" $HOW --regions 2 --topk 2 -o "$WORK/e.ferkd"
+    printf '\1' | dd of="$WORK/mixed17.bin" bs=1 seek=1 conv=notrunc 2>/dev/null
+    run "$FERKD" label "$WORK/train" --teacher "$WORK/mixed17.onnx" $HOW --regions 2 --topk 2 -o "$WORK/e.ferkd"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"teacher"* ]]
+}
+
+@test "export: opsets 13 to 18, float16, OpenCV's forms give the same logits" {
+    tensor 2,3,32,32 "$WORK/x.npy"
+    for model in mobilenet_v2_x0_5 deit_tiny_patch16_224 swin_tiny_patch4_window7_224; do
+        "$FERKD" train "$WORK/train" --method ce --model $model --size 32 --batch 8 --epochs 1 --lr 0.001 --tune off -o "$WORK/$model"
+        "$FERKD" run "$WORK/$model" -i "$WORK/x.npy" -o "$WORK/want.npy"
+        for how in "--opset 13" "--opset 18" "--opencv"; do
+            "$FERKD" export "$WORK/$model" $how -o "$WORK/m.onnx"
+            "$FERKD" run "$WORK/m.onnx" -i "$WORK/x.npy" -o "$WORK/got.npy"
+            near "$WORK/want.npy" "$WORK/got.npy" 2e-5
+        done
+        before=$(stat -c %s "$WORK/m.onnx")
+        "$FERKD" export "$WORK/$model" --fp16 -o "$WORK/m.onnx"
+        [ "$(stat -c %s "$WORK/m.onnx")" -lt $((before * 6 / 10)) ]
+        "$FERKD" run "$WORK/m.onnx" -i "$WORK/x.npy" -o "$WORK/got.npy"
+        near "$WORK/want.npy" "$WORK/got.npy" 0.02
+    done
+    run "$FERKD" export "$WORK/mobilenet_v2_x0_5" --opset 12 -o "$WORK/m.onnx"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"13 to 18"* ]]
+}
