@@ -4,7 +4,7 @@
 typedef struct options {
     bool json, verify;
     int64_t image, suspects, epochs;
-    char *page, *sheet, *group, *data, *calibrate;
+    char *page, *sheet, *group, *data, *class_names, *calibrate;
 } options;
 
 #define AT(field) offsetof(options, field)
@@ -25,6 +25,8 @@ static const fk_option TABLE[] = {
      "sheet: discarded, treated or kept regions"},
     {"data", 0, FK_OPT_TEXT, AT(data), NULL, 0, 0, NULL, "DATA",
      "page, sheet, suspects: the images; default: where the store says they were"},
+    {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",
+     "page, sheet, suspects: names for IDX data, one a line, as they were labelled"},
     {"calibrate", 0, FK_OPT_TEXT, AT(calibrate), "auto", 0, 0, NULL, "RULES",
      "page, sheet: the rules that make the groups; \"ferkd calibrate --help\" explains"},
     {"epochs", 'e', FK_OPT_INT, AT(epochs), "30", 1, 1000000, NULL, "N",
@@ -194,7 +196,7 @@ static ferkd_status verify(const ferkd_store *s)
 static ferkd_status find_data(const options *o, const ferkd_store *s, ferkd_dataset **out)
 {
     const ferkd_store_info *i = ferkd_store_about(s);
-    ferkd_dataset_options how = {.ignore_exif = i->ignore_exif};
+    ferkd_dataset_options how = {.class_names = o->class_names, .ignore_exif = i->ignore_exif};
 
     *out = NULL;
     ferkd_status st = ferkd_dataset_open(out, o->data ? o->data : i->dataset, &how);

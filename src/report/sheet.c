@@ -262,7 +262,8 @@ static ferkd_status put_image(FILE *f, const ferkd_image *image)
 static ferkd_status write_body(sheet *s, FILE *f)
 {
     fk_page_begin(f, "Regions");
-    (void)fputs("<style>.tiles{display:flex;flex-wrap:wrap;gap:14px}.tiles figure{width:150px}"
+    (void)fputs("<style>.tiles{display:flex;flex-wrap:wrap;gap:14px}.tiles figure{width:150px;"
+                "overflow-wrap:anywhere}"
                 ".tiles img{width:142px;border:4px solid}.tiles .u img{border-color:#0072b2}"
                 ".tiles .h img{border-color:#d55e00}.tiles .i img{border-color:#009e73}</style>"
                 "<h1>Regions</h1><p>Rules: <code>",
