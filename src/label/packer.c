@@ -152,6 +152,18 @@ void fk_packer_add_top(fk_packer *p, const uint16_t *class, const float *probs, 
     p->most_is_first[r] = fabsf(first - teacher_max) < 1.0f / 1024.0f;
 }
 
+void fk_label_insert(uint16_t *class, float *prob, uint32_t n, uint16_t more, float p)
+{
+    uint32_t at = n;
+
+    for (; at > 0 && prob[at - 1] < p; at--) {
+        prob[at] = prob[at - 1];
+        class[at] = class[at - 1];
+    }
+    prob[at] = p;
+    class[at] = more;
+}
+
 void fk_packer_region(fk_packer *p, const ferkd_region *region)
 {
     assert(p->regions < p->c.regions);

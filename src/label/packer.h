@@ -20,6 +20,8 @@ void fk_packer_add(fk_packer *p, const fk_verdict *v);
 /* The same for a caller that has the top classes already, most probable first: [topk] each. */
 void fk_packer_add_top(fk_packer *p, const uint16_t *class, const float *probs, float inside,
                        float teacher_max);
+/* Put one more class among the first n, which are sorted for that: most probable first, equals as they came. */
+void fk_label_insert(uint16_t *class, float *prob, uint32_t n, uint16_t more, float p);
 /* Where the next region to be added is, for stores with boxes. */
 void fk_packer_region(fk_packer *p, const ferkd_region *region);
 /* Close the block (skipped: the regions added, if any, are dropped) and make ready for the next image. *block is

@@ -198,6 +198,28 @@ done:
     return st;
 }
 
+ferkd_store_info fk_store_info_imported(const ferkd_dataset *data, uint32_t regions, uint32_t topk,
+                                        const char *teacher)
+{
+    ferkd_store_info info = {.images = ferkd_dataset_images(data),
+                             .regions = regions,
+                             .topk = topk,
+                             .classes = ferkd_dataset_classes(data),
+                             .teacher_classes = ferkd_dataset_classes(data),
+                             .prob_bits = 16,
+                             .has_boxes = true,
+                             .sampler = ferkd_sampler_defaults(),
+                             .teacher_px = 224,
+                             .filter = FERKD_BICUBIC,
+                             .temperature = 1.0,
+                             .ignore_exif = ferkd_dataset_ignores_exif(data),
+                             .teacher = teacher,
+                             .dataset = ferkd_dataset_path(data)};
+
+    ferkd_dataset_fingerprint(data, info.dataset_fingerprint);
+    return info;
+}
+
 const fk_codec *fk_store_writer_codec(const fk_store_writer *w)
 {
     return &w->codec;

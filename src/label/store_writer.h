@@ -16,6 +16,11 @@ FERKD_CHECK ferkd_status fk_store_writer_open(fk_store_writer **out, const char 
                                               const ferkd_store_info *info, uint32_t chunk,
                                               bool overwrite);
 
+/* Settings of a store whose labels another program made: boxes of its own, 16 bits a probability so that nothing of theirs is
+ * lost, no mass outside the classes. teacher: borrowed, as is data's path. */
+ferkd_store_info fk_store_info_imported(const ferkd_dataset *data, uint32_t regions, uint32_t topk,
+                                        const char *teacher);
+
 const fk_codec *fk_store_writer_codec(const fk_store_writer *w);
 
 /* FERKD_USAGE, with the reason, if a store was made with other settings than those wanted (as for opening). */

@@ -252,22 +252,18 @@ int fk_build_layernorm(fk_builder *b, int x, const char *name, double eps)
     return add(b, &n);
 }
 
-int fk_build_attention(fk_builder *b, int qkv, int64_t heads)
-{
-    fk_shape s = fk_build_shape(b, qkv);
-    double width = (double)s.d[s.n - 1] / (double)(3 * heads);
-
-    return simple(b, (fk_node){.op = FK_ATTENTION, .u.attention = {heads, 1.0 / sqrt(width)}},
-                  "attention", &qkv, 1);
-}
-
 int fk_build_attention_biased(fk_builder *b, int qkv, int bias, int64_t heads)
 {
     fk_shape s = fk_build_shape(b, qkv);
     double width = (double)s.d[s.n - 1] / (double)(3 * heads);
 
     return simple(b, (fk_node){.op = FK_ATTENTION, .u.attention = {heads, 1.0 / sqrt(width)}},
-                  "attention", (int[]){qkv, bias}, 2);
+                  "attention", (int[]){qkv, bias}, bias >= 0 ? 2 : 1);
+}
+
+int fk_build_attention(fk_builder *b, int qkv, int64_t heads)
+{
+    return fk_build_attention_biased(b, qkv, -1, heads);
 }
 
 /* A buffer of given values. */

@@ -80,11 +80,24 @@ static ferkd_status zoo_graph(fk_graph **g, ferkd_description *out, const char *
     return fk_zoo_build(g, name, &o);
 }
 
+/* Of an ONNX file or a zoo name, for a batch. */
+static ferkd_status file_or_zoo_graph(fk_graph **g, ferkd_description *out, const char *what,
+                                      uint32_t batch)
+{
+    fk_onnx_file *onnx = NULL;
+
+    if (!fk_is_file(what))
+        return zoo_graph(g, out, what, batch);
+    TRY(fk_onnx_open(&onnx, what));
+    ferkd_status st = fk_onnx_graph(onnx, batch, out->size_px, g);
+    fk_onnx_close(&onnx);
+    return st;
+}
+
 ferkd_status ferkd_describe(ferkd_description *out, const char *what, uint32_t size_px,
                             uint32_t classes)
 {
     fk_graph *g = NULL;
-    fk_onnx_file *onnx = NULL;
     ferkd_model *m = NULL;
     ferkd_status st = FERKD_OK;
     const fk_graph *graph;
@@ -93,12 +106,8 @@ ferkd_status ferkd_describe(ferkd_description *out, const char *what, uint32_t s
     if (fk_is_folder(what)) {
         TRY_DONE(ferkd_model_open(&m, what, NULL));
         graph = m->graph;
-    } else if (fk_is_file(what)) {
-        TRY_DONE(fk_onnx_open(&onnx, what));
-        TRY_DONE(fk_onnx_graph(onnx, 1, size_px, &g));
-        graph = g;
     } else {
-        TRY_DONE(zoo_graph(&g, out, what, 1));
+        TRY_DONE(file_or_zoo_graph(&g, out, what, 1));
         graph = g;
     }
     (void)snprintf(out->name, sizeof out->name, "%.63s", graph->name);
@@ -109,7 +118,6 @@ ferkd_status ferkd_describe(ferkd_description *out, const char *what, uint32_t s
     TRY_DONE(describe_params(out, graph));
 done:
     fk_graph_free(&g);
-    fk_onnx_close(&onnx);
     ferkd_model_close(&m);
     if (st != FERKD_OK)
         ferkd_description_fini(out);
@@ -144,23 +152,19 @@ ferkd_status ferkd_measure_footprint(ferkd_footprint *out, const char *what, uin
                                      uint32_t classes, uint32_t batch)
 {
     ferkd_description about = {.size_px = size_px, .classes = classes};
-    fk_onnx_file *onnx = NULL;
     fk_graph *g = NULL;
     ferkd_status st = FERKD_OK;
 
     *out = (ferkd_footprint){0};
-    if (fk_is_file(what)) {
-        TRY_DONE(fk_onnx_open(&onnx, what));
-        TRY_DONE(fk_onnx_graph(onnx, batch, size_px, &g));
-    } else {
-        TRY_DONE(zoo_graph(&g, &about, what, batch));
-    }
+    if (fk_is_folder(what))
+        return fk_fail(FERKD_USAGE,
+                       "%s: a run folder; memory is told of a model's name or an ONNX file", what);
+    TRY_DONE(file_or_zoo_graph(&g, &about, what, batch));
     out->weights = (double)(g->n_values * sizeof(float));
     out->learning = 3.0 * (double)(g->n_trained * sizeof(float));
     TRY_DONE(arena_of(g, true, &out->train));
     TRY_DONE(arena_of(g, false, &out->run));
 done:
     fk_graph_free(&g);
-    fk_onnx_close(&onnx);
     return st;
 }

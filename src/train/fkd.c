@@ -8,8 +8,7 @@
 #include "label/packer.h"
 #include "label/store_writer.h"
 
-#define PROB_BITS 16 /* what FKD stores is finer than what we would keep: lose nothing of it */
-#define MOST_ORI  1024u
+#define MOST_ORI 1024u
 
 typedef struct job {
     const ferkd_dataset *data;
@@ -173,17 +172,8 @@ static ferkd_status put(job *j, uint32_t k, float class, float prob)
 /* Most probable first; ties and arrays of any order. */
 static void sort_label(job *j)
 {
-    for (uint32_t i = 1; i < j->topk; i++) {
-        uint16_t class = j->class[i];
-        float prob = j->prob[i];
-        uint32_t at = i;
-        for (; at > 0 && j->prob[at - 1] < prob; at--) {
-            j->prob[at] = j->prob[at - 1];
-            j->class[at] = j->class[at - 1];
-        }
-        j->prob[at] = prob;
-        j->class[at] = class;
-    }
+    for (uint32_t i = 1; i < j->topk; i++)
+        fk_label_insert(j->class, j->prob, i, j->class[i], j -> prob[i]);
 }
 
 static ferkd_status label_of(job *j, uint32_t r)
@@ -301,21 +291,7 @@ ferkd_status ferkd_fkd_import(const ferkd_dataset *data, const char *folder, con
             "k), marginal_renorm",
             type);
     TRY_DONE(look_at_first(&j));
-    ferkd_store_info info = {.images = ferkd_dataset_images(data),
-                             .regions = j.regions,
-                             .topk = j.topk,
-                             .classes = j.classes,
-                             .teacher_classes = j.classes,
-                             .prob_bits = PROB_BITS,
-                             .has_boxes = true,
-                             .sampler = ferkd_sampler_defaults(),
-                             .teacher_px = 224,
-                             .filter = FERKD_BICUBIC,
-                             .temperature = 1.0,
-                             .ignore_exif = ferkd_dataset_ignores_exif(data),
-                             .teacher = "FKD archives",
-                             .dataset = ferkd_dataset_path(data)};
-    ferkd_dataset_fingerprint(data, info.dataset_fingerprint);
+    ferkd_store_info info = fk_store_info_imported(data, j.regions, j.topk, "FKD archives");
     memcpy(info.teacher_fingerprint, type, fk_min_size(strlen(type), 16));
     TRY_DONE(fk_store_writer_open(&w, path, &info, 1, false));
     if (!w)

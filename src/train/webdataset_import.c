@@ -13,8 +13,7 @@
 #include "label/store_format.h"
 #include "label/store_writer.h"
 
-#define PROB_BITS 16 /* others' probabilities: lose nothing of them */
-#define MAX_KEY   1024
+#define MAX_KEY 1024
 
 typedef enum array { BOXES, FLIPS, CLASSES, PROBS, MASS, N_ARRAYS } array;
 
@@ -48,7 +47,6 @@ typedef struct job {
     name *names;     /* [images], sorted; with data */
     uint16_t *class; /* [topk] */
     float *prob;     /* [topk] */
-    bool complete;
 } job;
 
 bool fk_wds_unhex(const char *text, uint8_t *bytes, size_t n)
@@ -220,13 +218,7 @@ static ferkd_status top_at(job *j, const sample *s, uint32_t r)
         if (!(p[i] >= 0.0f && p[i] <= 1.0f) || !(c[i] >= 0.0f && c[i] < (float)j->info.classes))
             return sample_wrong(j, s, "a class or a probability is out of range");
         sum += p[i];
-        uint32_t at = i;
-        for (; at > 0 && j->prob[at - 1] < p[i]; at--) {
-            j->prob[at] = j->prob[at - 1];
-            j->class[at] = j->class[at - 1];
-        }
-        j->prob[at] = p[i];
-        j->class[at] = (uint16_t)c[i];
+        fk_label_insert(j->class, j->prob, i, (uint16_t)c[i], p[i]);
         for (uint32_t b = 0; p[i] > 0.0f && b < i; b++) {
             if (c[b] == c[i] && p[b] > 0.0f)
                 return sample_wrong(j, s, "a label names a class twice");
@@ -286,21 +278,7 @@ static ferkd_status settings_of_data(job *j, const sample *s)
                        j->path, FK_WDS_SETTINGS);
     if (!s->value[CLASSES] || !s->value[BOXES] || h->n != 2)
         return sample_wrong(j, s, "boxes.npy and classes.npy, [regions][k], are needed");
-    j->info = (ferkd_store_info){.images = ferkd_dataset_images(j->data),
-                                 .regions = (uint32_t)h->d[0],
-                                 .topk = (uint32_t)h->d[1],
-                                 .classes = ferkd_dataset_classes(j->data),
-                                 .teacher_classes = ferkd_dataset_classes(j->data),
-                                 .prob_bits = PROB_BITS,
-                                 .has_boxes = true,
-                                 .sampler = ferkd_sampler_defaults(),
-                                 .teacher_px = 224,
-                                 .filter = FERKD_BICUBIC,
-                                 .temperature = 1.0,
-                                 .ignore_exif = ferkd_dataset_ignores_exif(j->data),
-                                 .teacher = "WebDataset",
-                                 .dataset = ferkd_dataset_path(j->data)};
-    ferkd_dataset_fingerprint(j->data, j->info.dataset_fingerprint);
+    j->info = fk_store_info_imported(j->data, (uint32_t)h->d[0], (uint32_t)h->d[1], "WebDataset");
     return index_names(j);
 }
 
