@@ -71,12 +71,14 @@ static json_t *store_json(const ferkd_store *s, const ferkd_store_stats *t)
     for (size_t b = 0; b < FK_COUNT(t->histogram); b++)
         (void)json_array_append_new(histogram, json_integer((json_int_t)t->histogram[b]));
     return json_pack(
-        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:f, s:I, s:s, s:f, s:[f,f], s:[f,f], "
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:f, s:I, s:s, s:f, s:[f,f], "
+        "s:[f,f], "
         "s:f, s:b, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:o, s:o, s:o}",
         "store", ferkd_store_path(s), "version", (int)i->version, "images", (int)i->images,
         "labelled", (int)i->labelled, "skipped", (int)i->skipped, "regions", (int)i->regions,
         "topk", (int)i->topk, "classes", (int)i->classes, "teacher_classes",
-        (int)i->teacher_classes, "bytes", (json_int_t)i->file_bytes, "bytes_per_region",
+        (int)i->teacher_classes, "label_classes", (int)i->label_classes, "bytes",
+        (json_int_t)i->file_bytes, "bytes_per_region",
         (double)i->file_bytes / ((double)i->images * i->regions), "seed",
         (json_int_t)i->sampler.seed, "filter", ferkd_filter_name(i->filter), "temperature",
         i->temperature, "scale", i->sampler.scale_min, i->sampler.scale_max, "ratio",
@@ -96,8 +98,8 @@ static void print_store(const ferkd_store *s, const ferkd_store_stats *t)
     (void)printf("  teacher      %s (%u classes, %u px, %s)\n", i->teacher, i->teacher_classes,
                  i->teacher_px, ferkd_filter_name(i->filter));
     (void)printf("  data         %s (%u images, %u classes)\n", i->dataset, i->images, i->classes);
-    (void)printf("  labels       %u images x %u regions, top %u; %u images skipped\n", i->labelled,
-                 i->regions, i->topk, i->skipped);
+    (void)printf("  labels       %u images x %u regions, top %u of %u classes; %u images skipped\n",
+                 i->labelled, i->regions, i->topk, i->label_classes, i->skipped);
     (void)printf("  regions      seed %" PRIu64 ", scale %g..%g, ratio %.3g..%.3g, flip %g\n",
                  i->sampler.seed, i->sampler.scale_min, i->sampler.scale_max, i->sampler.ratio_min,
                  i->sampler.ratio_max, i->sampler.flip);

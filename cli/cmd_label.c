@@ -5,7 +5,7 @@
 #include "base/mem.h"
 
 typedef struct options {
-    char *teacher, *output, *part, *map, *class_names, *on_bad_image;
+    char *teacher, *output, *part, *map, *label_classes, *class_names, *on_bad_image;
     cli_teacher input;
     int64_t regions, topk, prob_bits, seed, batch, threads;
     double scale_min, scale_max, ratio_min, ratio_max, flip, temperature;
@@ -42,6 +42,10 @@ static const fk_option TABLE[] = {
     CLI_TEACHER(options, input, "auto", "quick"),
     {"class-map", 0, FK_OPT_TEXT, AT(map), NULL, 0, 0, NULL, "FILE",
      "lines \"class index\": the data set's classes among the teacher's; default: by name"},
+    {"label-classes", 0, FK_OPT_CHOICE, AT(label_classes), "data", 0, 0, "data|teacher", NULL,
+     "what labels are over: the data set's classes, or all of the teacher's, which a student then "
+     "learns "
+     "along; what it knows of others is cut off in the end"},
     {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",
      "names for IDX data, one a line"},
     {"batch", 'b', FK_OPT_INT, AT(batch), "64", 1, FK_MAX_BATCH, NULL, "N",
@@ -84,6 +88,7 @@ static ferkd_label_options label_options(const options *o)
     l.overwrite = o->overwrite;
     l.repair = o->repair;
     l.map = o->map;
+    l.every = strcmp(o->label_classes, "teacher") == 0;
     return l;
 }
 
@@ -142,8 +147,6 @@ static ferkd_status label(options *o, const char *path)
 
     TRY_DONE(read_part(o, &l));
     TRY_DONE(ferkd_dataset_open(&data, path, &d));
-    if (l.topk > ferkd_dataset_classes(data))
-        l.topk = ferkd_dataset_classes(data);
     TRY_DONE(ferkd_model_open(&teacher, o->teacher, &m));
     TRY_DONE(ferkd_label(teacher, data, o->output, &l, &watch, &result));
     TRY_DONE(print_result(o, &result));

@@ -50,17 +50,17 @@ static ferkd_status info(const options *o, int n, char **argv)
         ferkd_status st = FERKD_OK;
         if (o->json)
             st = cli_print_json(json_pack(
-                "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:f, s:I, s:s, s:s}",
+                "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:f, s:I, s:s, s:s}",
                 "store", argv[i], "version", (int)a->version, "images", (int)a->images, "labelled",
                 (int)a->labelled, "skipped", (int)a->skipped, "regions", (int)a->regions, "topk",
                 (int)a->topk, "prob_bits", (int)a->prob_bits, "classes", (int)a->classes,
-                "teacher_classes", (int)a->teacher_classes, "bytes", (json_int_t)a->file_bytes,
-                "bytes_per_region", each, "seed", (json_int_t)a->sampler.seed, "teacher",
-                a->teacher, "dataset", a->dataset));
+                "teacher_classes", (int)a->teacher_classes, "label_classes", (int)a->label_classes,
+                "bytes", (json_int_t)a->file_bytes, "bytes_per_region", each, "seed",
+                (json_int_t)a->sampler.seed, "teacher", a->teacher, "dataset", a->dataset));
         else
             (void)printf("%s: %u images x %u regions, top %u of %u classes (%u bits), teacher %s, "
                          "seed %" PRIu64 ", %.2f bytes a region\n",
-                         argv[i], a->images, a->regions, a->topk, a->classes, a->prob_bits,
+                         argv[i], a->images, a->regions, a->topk, a->label_classes, a->prob_bits,
                          a->teacher, a->sampler.seed, each);
         ferkd_store_close(&s);
         TRY(st);

@@ -38,7 +38,8 @@ class Store:
         (self.seed, self.images, self.regions, self.topk, self.classes, self.teacher_classes,
          flags) = struct.unpack_from("<QIIIIII", h, 16)
         self.outside, self.boxes = bool(flags & 2), bool(flags & 4)
-        self.prob_bits = struct.unpack_from("<I", h, 104)[0]
+        self.prob_bits, over = struct.unpack_from("<II", h, 104)
+        self.over = over or self.classes  # labels are over so many classes: the data set's, then the teacher's others
         self.steps = (1 << self.prob_bits) - 1
         footer = self.bytes[-56:]
         if footer[:8] != b"FERKDEND" or struct.unpack_from("<Q", footer, 24)[0] != len(self.bytes):
@@ -56,7 +57,7 @@ class Store:
             return truth, None
         rice = block[7] & 15, block[7] >> 4
         bits = Bits(block[8:-4])
-        index_bits = (self.classes - 1).bit_length()
+        index_bits = (self.over - 1).bit_length()
         palette = [bits.take(index_bits) for _ in range(bits.take(16))]
         return truth, [self.label(bits, palette, rice) for _ in range(self.regions)]
 
@@ -83,15 +84,17 @@ class Store:
                 break
             top.append((palette[bits.rank(rice[k > 0])], q / self.steps))
             last, left = q, left - q
-        if self.topk == self.classes:
+        if self.topk == self.over:
             total = sum(p for _, p in top)
             top = [(c, p / total) for c, p in top]
-        return top, inside, inside * top[0][1] if largest is None else largest
+        if largest is None:
+            largest = top[0][1] if self.over > self.classes else inside * top[0][1]
+        return top, inside, largest
 
     def dense(self, top):
         """Probabilities over all classes; what the top leaves is spread evenly."""
         rest = max(0.0, 1 - sum(p for _, p in top))
-        out = [rest / (self.classes - len(top)) if self.classes > len(top) else 0.0] * self.classes
+        out = [rest / (self.over - len(top)) if self.over > len(top) else 0.0] * self.over
         for c, p in top:
             out[c] = p
         return out
@@ -101,6 +104,6 @@ if __name__ == "__main__":
     s = Store(sys.argv[1])
     i = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     truth, labels = s.image(i)
-    print(f"{s.images} images x {s.regions} regions, top {s.topk} of {s.classes}; image {i} is of class {truth}")
+    print(f"{s.images} images x {s.regions} regions, top {s.topk} of {s.over}; image {i} is of class {truth}")
     for r, (top, inside, largest) in enumerate(labels or []):
         print(f"region {r:<4} p {largest:.4f}  inside {inside:.4f} ", " ".join(f"{c}:{p:.4f}" for c, p in top))

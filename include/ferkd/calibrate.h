@@ -74,12 +74,12 @@ FERKD_API const char *ferkd_calibration_rules(const ferkd_calibration *c);
 /** For people: what was chosen and why, what the quantiles came out as. Lines. */
 FERKD_API const char *ferkd_calibration_words(const ferkd_calibration *c);
 /** What is done with each of an image's n regions, at a moment of training from 0 (first epoch) to 1
- *  (last). Any number of threads. */
+ *  (last). labels: among the data set's classes (ferkd_soft_label_narrow). Any number of threads. */
 FERKD_API void ferkd_calibration_judge(const ferkd_calibration *c, double moment, uint32_t truth,
                                        const ferkd_soft_label *labels, uint32_t n,
                                        ferkd_treatment *out);
 
-/** The target: float[classes], sum 1. A discarded region's is its soft label. */
+/** The target: float[label_classes of the store], sum 1. label: as stored. A discarded region's is its soft label. */
 FERKD_API void ferkd_calibration_target(const ferkd_calibration *c, ferkd_treatment t,
                                         const ferkd_soft_label *label, uint32_t truth,
                                         float *target);

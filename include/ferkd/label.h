@@ -16,6 +16,9 @@ typedef struct ferkd_store_info {
     uint32_t images, regions, topk;
     uint32_t classes;         /**< of the data set */
     uint32_t teacher_classes; /**< of the teacher; other than classes: outside mass is stored */
+    uint32_t
+        label_classes; /**< that labels are over: the data set's, then, where there are more, the teacher's
+                                 others in its order; 0 for a writer: classes */
     ferkd_sampler sampler;
     uint32_t teacher_px; /**< side of the square that the teacher saw */
     ferkd_filter filter; /**< that regions were resized with */
@@ -36,12 +39,14 @@ typedef struct ferkd_store_info {
 /** One region's label. */
 typedef struct ferkd_soft_label {
     uint32_t k; /**< classes that are told: at most topk; the others' share rounds to nothing */
-    const uint16_t *index; /**< [k] classes of the data set, most probable first */
-    const float *prob;     /**< [k] probabilities among the data set's classes */
-    float rest;            /**< 1 - their sum: spread evenly over the other classes */
-    float inside;          /**< the teacher's probability for all the data set's classes together */
-    float teacher_max;     /**< the teacher's largest probability over all its own classes */
-    ferkd_region region;   /**< in stores with boxes (has_boxes): where it is, pixels */
+    const uint16_t
+        *index; /**< [k] classes, most probable first: of the data set or, from label_classes of the
+                              store, below that number */
+    const float *prob;   /**< [k] probabilities among all of these */
+    float rest;          /**< 1 - their sum: spread evenly over the other classes */
+    float inside;        /**< the teacher's probability for all the data set's classes together */
+    float teacher_max;   /**< the teacher's largest probability over all its own classes */
+    ferkd_region region; /**< in stores with boxes (has_boxes): where it is, pixels */
 } ferkd_soft_label;
 
 /** Caller's room for one label: topk entries each. */
@@ -75,6 +80,11 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_store_label(const ferkd_store *store, u
 /** All regions of an image: out, [regions]; room, [regions][topk]. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_labels(const ferkd_store *store, uint32_t image,
                                                       ferkd_label_room room, ferkd_soft_label *out);
+
+/** A label over all the teacher's classes among the data set's alone: what of the mass inside no class tells is spread
+ *  evenly. out points into room, topk entries. Without any class of the data set among the k it is even. */
+FERKD_API void ferkd_soft_label_narrow(const ferkd_soft_label *told, uint32_t classes,
+                                       ferkd_label_room room, ferkd_soft_label *out);
 
 /** The same as float[classes], sum 1 within 1e-6: the mass beyond the top-k is spread evenly over
  *  the other classes (FKD, ECCV 2022: marginal smoothing). */

@@ -47,9 +47,10 @@ typedef struct ferkd_scribe_options {
     ferkd_filter filter;      /**< they are resized with; FERKD_BILINEAR */
     uint32_t teacher_classes; /**< columns of the logits; 0: the data set's classes */
     const uint32_t *map;      /**< [classes of the data set]: columns; NULL: one to one */
-    double temperature;       /**< of the softmax; 1 */
-    const char *teacher;      /**< a name, which with the settings above tells stores apart */
-    uint32_t threads;         /**< that decode; 0: as many as cores */
+    bool every;          /**< labels over all the teacher's classes, not the data set's alone */
+    double temperature;  /**< of the softmax; 1 */
+    const char *teacher; /**< a name, which with the settings above tells stores apart */
+    uint32_t threads;    /**< that decode; 0: as many as cores */
     bool overwrite;
 } ferkd_scribe_options;
 

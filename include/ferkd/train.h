@@ -128,7 +128,7 @@ FERKD_API const char *ferkd_zoo_about(uint32_t i);
 
 typedef struct ferkd_label_options {
     uint32_t regions; /**< an image; 8 */
-    uint32_t topk;    /**< probabilities kept a region; 5, at most the classes */
+    uint32_t topk;    /**< probabilities kept a region; 5; more than the classes: as many */
     uint32_t
         prob_bits; /**< of each, 8 to 16; 0: within 1/256, labels within 0.01 total variation */
     ferkd_sampler sampler;  /**< how regions are drawn */
@@ -141,6 +141,7 @@ typedef struct ferkd_label_options {
     uint32_t part,
         parts; /**< label part (from 1) of parts; 0 and 0: all. ferkd_store_merge() puts them together */
     const char *map; /**< class map file, or NULL */
+    bool every;      /**< labels over all the teacher's classes, not the data set's alone */
 } ferkd_label_options;
 
 typedef struct ferkd_label_result {

@@ -29,7 +29,7 @@ class Store:
         lib.ferkd_store_open(c.byref(self._store), str(path).encode())
         info = lib.ferkd_store_about(self._store).contents
         self.images, self.regions, self.topk = info.images, info.regions, info.topk
-        self.classes, self.teacher_classes = info.classes, info.teacher_classes
+        self.classes, self.teacher_classes, self.label_classes = info.classes, info.teacher_classes, info.label_classes
         self.seed, self.teacher, self.bytes = info.sampler.seed, info.teacher.decode(), info.file_bytes
 
     def close(self):
@@ -57,7 +57,7 @@ class Store:
         return index, prob, labels
 
     def __getitem__(self, image):
-        """The labels of an image's regions: {"index": [R, K] uint16, "prob": [R, K] float32 (0: not told), "rest",
+        """The labels of an image's regions, over label_classes (the data set's first): {"index": [R, K] uint16, "prob": [R, K] float32 (0: not told), "rest",
         "inside", "max": [R] float32}. Error if the image could not be read when it was labelled."""
         index, prob, labels = self._labels(image)
         for r, label in enumerate(labels):
@@ -67,11 +67,11 @@ class Store:
         return {"index": index, "prob": prob, "rest": each[:, 0], "inside": each[:, 1], "max": each[:, 2]}
 
     def dense(self, image):
-        """The same as distributions, [R, C] float32: what the top leaves is spread evenly."""
+        """The same as distributions, [R, label_classes] float32: what the top leaves is spread evenly."""
         room = self._labels(image)  # the labels point into the two arrays
-        out = np.empty((self.regions, self.classes), np.float32)
+        out = np.empty((self.regions, self.label_classes), np.float32)
         for r, label in enumerate(room[2]):
-            lib.ferkd_soft_label_expand(c.byref(label), self.classes, pointer(out[r], c.c_float))
+            lib.ferkd_soft_label_expand(c.byref(label), self.label_classes, pointer(out[r], c.c_float))
         return out
 
 
@@ -142,11 +142,11 @@ class Scribe:
     """A store written by a teacher of any make. Iterating gives crops of the next images, uint8 [N * R, H, W, C] as Pillow
     cuts and resizes them; write() takes the teacher's logits on them, [N * R, classes].
 
-    classes: columns of the logits; class_map: the column of each class of the data (default: one to one). An interrupted
-    store is gone on with; leaving the "with" after the last image seals it.
+    classes: columns of the logits; class_map: the column of each class of the data (default: one to one); all_classes:
+    labels over all of the teacher's classes, the data's first, then its others in order. An interrupted store is gone on with; leaving the "with" after the last image seals it.
     """
 
-    def __init__(self, path, data, *, classes=0, class_map=None, teacher="elsewhere", regions=8, topk=5, prob_bits=0, seed=0,
+    def __init__(self, path, data, *, classes=0, class_map=None, all_classes=False, teacher="elsewhere", regions=8, topk=5, prob_bits=0, seed=0,
                  size=224, filter="bilinear", scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), flip=0.5, temperature=1.0,
                  images_at_once=8, threads=0, ignore_exif=False, overwrite=False):
         self._data, self._scribe = c.c_void_p(), c.c_void_p()
@@ -159,6 +159,7 @@ class Scribe:
         o.sampler.seed, o.sampler.scale_min, o.sampler.scale_max = seed, *scale
         o.sampler.ratio_min, o.sampler.ratio_max, o.sampler.flip = *ratio, flip
         o.filter, o.teacher_classes, o.overwrite = lib.ferkd_filter_parse(filter.encode()), classes, overwrite
+        o.every = all_classes
         if not o.filter:
             raise ValueError(f"filter {filter!r}: bilinear, bicubic or lanczos")
         if class_map is not None:

@@ -20,8 +20,8 @@ class Sampler(c.Structure):
 
 class StoreInfo(c.Structure):
     _fields_ = [("version", c.c_uint32), ("images", c.c_uint32), ("regions", c.c_uint32), ("topk", c.c_uint32),
-                ("classes", c.c_uint32), ("teacher_classes", c.c_uint32), ("sampler", Sampler), ("teacher_px", c.c_uint32),
-                ("filter", c.c_int), ("temperature", c.c_double), ("ignore_exif", c.c_bool), ("has_boxes", c.c_bool), ("dataset_fingerprint", c.c_uint8 * 16), ("teacher_fingerprint", c.c_uint8 * 16),
+                ("classes", c.c_uint32), ("teacher_classes", c.c_uint32), ("label_classes", c.c_uint32), ("sampler", Sampler),
+                ("teacher_px", c.c_uint32), ("filter", c.c_int), ("temperature", c.c_double), ("ignore_exif", c.c_bool), ("has_boxes", c.c_bool), ("dataset_fingerprint", c.c_uint8 * 16), ("teacher_fingerprint", c.c_uint8 * 16),
                 ("prob_bits", c.c_uint32), ("file_bytes", c.c_uint64), ("labelled", c.c_uint32), ("skipped", c.c_uint32),
                 ("part", c.c_uint32), ("parts", c.c_uint32), ("first", c.c_uint32), ("here", c.c_uint32),
                 ("teacher", c.c_char_p), ("dataset", c.c_char_p)]
@@ -50,7 +50,7 @@ class DatasetOptions(c.Structure):
 class ScribeOptions(c.Structure):
     _fields_ = [("regions", c.c_uint32), ("topk", c.c_uint32), ("prob_bits", c.c_uint32), ("sampler", Sampler),
                 ("size_px", c.c_uint32), ("filter", c.c_int), ("teacher_classes", c.c_uint32),
-                ("map", c.POINTER(c.c_uint32)), ("temperature", c.c_double), ("teacher", c.c_char_p),
+                ("map", c.POINTER(c.c_uint32)), ("every", c.c_bool), ("temperature", c.c_double), ("teacher", c.c_char_p),
                 ("threads", c.c_uint32), ("overwrite", c.c_bool)]
 
 

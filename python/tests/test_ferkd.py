@@ -61,6 +61,22 @@ def a_store_of_any_teacher(tmp, data):
         assert truth == store.truth(i)
         for r, (top, inside, _) in enumerate(others):
             assert np.abs(plain.dense(top) - dense[r]).max() < 1e-5 and abs(inside - labels["inside"][r]) < 1e-5
+    # Over all of its classes: the data's first, then the others in order.
+    write_store(tmp / "all.ferkd", data, all_classes=True)
+    wide, plain = ferkd.Store(tmp / "all.ferkd"), PlainStore(tmp / "all.ferkd")
+    assert (wide.classes, wide.label_classes) == (3, 7)
+    for i in range(len(wide)):
+        z = logits_of(crops[4 * i:4 * i + 4], 7).astype(np.float64)
+        p = np.exp(z - z.max(1, keepdims=True))
+        p = (p / p.sum(1, keepdims=True))[:, [5, 0, 3, 1, 2, 4, 6]]
+        dense = wide.dense(i)
+        top = np.sort(p, 1)[:, ::-1][:, :3]
+        assert np.abs(np.sort(dense, 1)[:, ::-1][:, :3] - top).max() < 5e-3
+        told = wide[i]["index"]
+        assert np.abs(np.take_along_axis(p, told.astype(int), 1) - top).max() < 5e-3
+        assert np.abs(wide[i]["max"] - top[:, 0]).max() < 5e-3
+        for r, (top, _, most) in enumerate(plain.image(i)[1]):
+            assert np.abs(plain.dense(top) - dense[r]).max() < 1e-5 and abs(most - wide[i]["max"][r]) < 1e-5
     # Interrupted and gone on with: the same bytes.
     assert write_store(tmp / "b.ferkd", data, stop_after=2) is None
     write_store(tmp / "b.ferkd", data)

@@ -12,7 +12,8 @@ struct ferkd_calibration {
     char *text, *words;
     fk_rules rules;
     fk_survey survey;
-    uint32_t classes;
+    uint32_t classes; /* of the data set */
+    uint32_t over;    /* that labels are over: these, then others of the teacher's */
 };
 
 static const struct {
@@ -188,19 +189,31 @@ static void expand(const ferkd_soft_label *l, uint32_t classes, double temperatu
         target[c] = (float)((double)target[c] / sum);
 }
 
+/* The first of the label's classes that is the data set's. */
+static uint32_t choice(const ferkd_soft_label *l, uint32_t classes, uint32_t otherwise)
+{
+    for (uint32_t k = 0; k < l->k; k++) {
+        if (l->index[k] < classes)
+            return l->index[k];
+    }
+    return otherwise;
+}
+
 void ferkd_calibration_target(const ferkd_calibration *c, ferkd_treatment t,
                               const ferkd_soft_label *label, uint32_t truth, float *target)
 {
-    float flat = (1.0f - t.amount) / (float)c->classes;
+    float flat = (1.0f - t.amount) / (float)c->over;
 
     if (t.action == FERKD_SMOOTH || t.action == FERKD_TEACHER) {
-        smooth(target, c->classes, t.action == FERKD_TEACHER ? label->index[0] : truth, t.amount);
+        bool teacher = t.action == FERKD_TEACHER;
+        memset(target, 0, c->over * sizeof *target);
+        smooth(target, c->classes, teacher ? choice(label, c->classes, truth) : truth, t.amount);
         return;
     }
-    expand(label, c->classes, c->rules.temperature, target);
+    expand(label, c->over, c->rules.temperature, target);
     if (t.action != FERKD_MIX && t.action != FERKD_BLUR)
         return;
-    for (uint32_t k = 0; k < c->classes; k++)
+    for (uint32_t k = 0; k < c->over; k++)
         target[k] = t.amount * target[k] + (t.action == FERKD_BLUR ? flat : 0.0f);
     target[truth] += t.action == FERKD_MIX ? 1.0f - t.amount : 0.0f;
 }
@@ -345,6 +358,7 @@ ferkd_status ferkd_calibration_new(ferkd_calibration **out, const char *rules,
 
     TRY(fk_calloc(&c, 1, sizeof *c, "calibration"));
     c->classes = ferkd_store_about(store)->classes;
+    c->over = ferkd_store_about(store)->label_classes;
     if (ferkd_store_about(store)->labelled == 0) {
         st = fk_fail(FERKD_USAGE, "%s: holds no labels", ferkd_store_path(store));
         goto done;

@@ -34,6 +34,19 @@ ferkd_status fk_codec_init(fk_codec *c, uint32_t regions, uint32_t topk, uint32_
     return FERKD_OK;
 }
 
+ferkd_status fk_codec_of(fk_codec *c, const ferkd_store_info *info)
+{
+    uint32_t over = info->label_classes ? info->label_classes : info->classes;
+
+    if (over != info->classes && over != info->teacher_classes)
+        return fk_fail(FERKD_LIMIT, "labels over %u classes; the data set has %u, the teacher %u",
+                       over, info->classes, info->teacher_classes);
+    TRY(fk_codec_init(c, info->regions, info->topk, over, info->prob_bits,
+                      info->teacher_classes != info->classes, info->has_boxes));
+    c->all = over > info->classes;
+    return FERKD_OK;
+}
+
 uint64_t fk_codec_most(const fk_codec *c)
 {
     uint64_t palette = (uint64_t)c->regions * c->topk;
@@ -196,8 +209,9 @@ static void take_label(fk_bit_reader *r, const fk_codec *c, const palette *p, fe
                               .rest = (float)(c->steps - sum) / (float)c->steps,
                               .inside = inside,
                               .region = region,
-
-                              .teacher_max = most < 0.0f ? inside * room.prob[0] : most};
+                              .teacher_max = most >= 0.0f ? most
+                                             : c->all     ? room.prob[0]
+                                                          : inside * room.prob[0]};
 }
 
 void fk_codec_labels(const fk_codec *c, const uint8_t *block, uint32_t n, const uint8_t *limit,

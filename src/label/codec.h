@@ -29,6 +29,7 @@ typedef struct fk_codec {
     uint32_t prob_bits;
     uint32_t steps; /* 2^prob_bits - 1 */
     bool outside;   /* inside and teacher_max are stored */
+    bool all;       /* over all the teacher's classes: teacher_max is the first probability */
     bool boxes;     /* regions are stored */
 } fk_codec;
 
@@ -37,6 +38,9 @@ typedef struct fk_codec {
 FERKD_CHECK ferkd_status fk_codec_init(fk_codec *c, uint32_t regions, uint32_t topk,
                                        uint32_t classes, uint32_t prob_bits, bool outside,
                                        bool boxes);
+
+/* As the settings of a store say. */
+FERKD_CHECK ferkd_status fk_codec_of(fk_codec *c, const ferkd_store_info *info);
 
 /* The most that a block can take, in bytes. */
 uint64_t fk_codec_most(const fk_codec *c);

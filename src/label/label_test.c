@@ -224,6 +224,67 @@ static void labels_are_as_exact_as_promised(void **state)
     }
 }
 
+/* Labels over all the teacher's classes, narrowed to the data set's, are what a store of these alone would hold. */
+static void narrowed_is_as_asked_at_once(void **state)
+{
+    enum { N = 40, C = 3, ALL = 20, K = 12 };
+
+    ferkd_store_info info = {.regions = N,
+                             .topk = K,
+                             .classes = C,
+                             .teacher_classes = ALL,
+                             .label_classes = ALL,
+                             .prob_bits = 16};
+    float probs[N][ALL];
+    uint16_t index[N * K];
+    float prob[N * K];
+    uint16_t few_index[K];
+    float few_prob[K];
+    ferkd_soft_label l[N];
+    ferkd_soft_label narrow;
+    uint8_t bytes[1 << 14];
+    fk_codec c;
+    fk_packer *p = NULL;
+    const uint8_t *block;
+    uint32_t n;
+    uint32_t told = 0;
+
+    (void)state;
+    info.label_classes = C + 1;
+    assert_int_equal(fk_codec_of(&c, &info), FERKD_LIMIT);
+    info.label_classes = ALL;
+    assert_int_equal(fk_codec_of(&c, &info), FERKD_OK);
+    assert_int_equal(fk_packer_new(&p, &c), FERKD_OK);
+    for (uint32_t r = 0; r < N; r++) {
+        make_probs(probs[r], 1, r, ALL);
+        float most = probs[r][0];
+        for (uint32_t k = 1; k < ALL; k++)
+            most = fmaxf(most, probs[r][k]);
+        fk_packer_add(p, &(fk_verdict){probs[r], probs[r][0] + probs[r][1] + probs[r][2], most});
+    }
+    fk_packer_seal(p, 7, FK_BLOCK_LABELLED, 1, &block, &n);
+    memcpy(bytes, block, n);
+    fk_codec_labels(&c, bytes, N, bytes + n, (ferkd_label_room){index, prob}, true, l);
+    for (uint32_t r = 0; r < N; r++) {
+        float dense[C];
+        float inside = probs[r][0] + probs[r][1] + probs[r][2];
+        ferkd_soft_label_narrow(&l[r], C, (ferkd_label_room){few_index, few_prob}, &narrow);
+        ferkd_soft_label_expand(&narrow, C, dense);
+        assert_true(fabsf(dense[0] + dense[1] + dense[2] - 1.0f) < 1e-5f);
+        assert_true(fabsf(l[r].teacher_max - l[r].prob[0]) < 1e-6f);
+        told += narrow.k == C;
+        for (uint32_t k = 0; k < narrow.k && narrow.k == C; k++)
+            assert_true(fabsf(narrow.prob[k] - probs[r][narrow.index[k]] / inside) < 2e-3f);
+    }
+    assert_true(told > 3 && told < N); /* in others, not all of the three are among the top */
+    /* No class of the data set at all: nothing is known. */
+    ferkd_soft_label none = {.k = 1, .index = (uint16_t[]){9}, .prob = (float[]){1.0f}};
+    ferkd_soft_label_narrow(&none, C, (ferkd_label_room){few_index, few_prob}, &narrow);
+    assert_true(narrow.k == 1 && fabsf(narrow.prob[0] - 1.0f / C) < 1e-6f &&
+                fabsf(narrow.rest - 2.0f / C) < 1e-6f);
+    fk_packer_free(&p);
+}
+
 /* Blocks of random bytes with a right checksum: the labels are nonsense, and in bounds. */
 static void nonsense_with_a_right_checksum_does_no_harm(void **state)
 {
@@ -411,6 +472,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(labels_come_back, begin, end),
         cmocka_unit_test(labels_are_as_exact_as_promised),
+        cmocka_unit_test(narrowed_is_as_asked_at_once),
         cmocka_unit_test(nonsense_with_a_right_checksum_does_no_harm),
         cmocka_unit_test_setup_teardown(interrupted_is_as_uninterrupted, begin, end),
         cmocka_unit_test_setup_teardown(a_full_disk_loses_nothing, begin, end),

@@ -5,9 +5,12 @@
 #include "ferkd/label.h"
 
 typedef struct fk_labels {
-    uint32_t n;              /* regions */
-    ferkd_soft_label *label; /* [n], into room */
-    ferkd_label_room room;   /* [n][topk] */
+    uint32_t n;             /* regions */
+    ferkd_soft_label *told; /* [n], as stored, into room */
+    ferkd_soft_label
+        *label; /* [n], among the data set's classes, into mine; told, where that is the same */
+    ferkd_label_room room; /* [n][topk] */
+    ferkd_label_room mine; /* likewise */
 } fk_labels;
 
 FERKD_CHECK ferkd_status fk_labels_init(fk_labels *l, const ferkd_store *store);

@@ -148,7 +148,8 @@ void fk_packer_add_top(fk_packer *p, const uint16_t *class, const float *probs, 
         return;
     p->inside[r] = (uint16_t)fk_mass_quantise(inside);
     p->most[r] = (uint16_t)fk_mass_quantise(teacher_max);
-    float first = fk_mass_restore(p->inside[r]) * (float)steps[0] / (float)p->c.steps;
+    float of = p->c.all ? 1.0f : fk_mass_restore(p->inside[r]);
+    float first = of * (float)steps[0] / (float)p->c.steps;
     p->most_is_first[r] = fabsf(first - teacher_max) < 1.0f / 1024.0f;
 }
 

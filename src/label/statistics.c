@@ -4,6 +4,7 @@
 #include "ferkd/calibrate.h"
 
 #include "base/mem.h"
+#include "label/labels.h"
 
 static int by_value(const void *a, const void *b)
 {
@@ -26,23 +27,22 @@ typedef struct tally {
     size_t n;
 } tally;
 
-static ferkd_status add_image(const ferkd_store *s, uint32_t image, ferkd_label_room room,
+static ferkd_status add_image(const ferkd_store *s, uint32_t image, fk_labels *labels,
                               ferkd_store_stats *out, tally *t)
 {
-    const ferkd_store_info *info = ferkd_store_about(s);
-    ferkd_soft_label l;
     bool has;
 
-    TRY(ferkd_store_has(s, image, &has));
-    for (uint32_t r = 0; has && r < info->regions; r++) {
-        TRY(ferkd_store_label(s, image, r, room, &l));
-        t->p[t->n] = l.teacher_max;
-        t->inside[t->n++] = l.inside;
-        int bin = (int)(l.teacher_max * (float)FK_COUNT(out->histogram));
+    TRY(fk_labels_find(labels, s, image, &has));
+    for (uint32_t r = 0; has && r < labels->n; r++) {
+        const ferkd_soft_label *l = &labels->label[r];
+        t->p[t->n] = l->teacher_max;
+        t->inside[t->n++] = l->inside;
+        int bin = (int)(l->teacher_max * (float)FK_COUNT(out->histogram));
         out->histogram[fk_min_int(bin, (int)FK_COUNT(out->histogram) - 1)]++;
-        out->top1_agrees += l.index[0] == ferkd_store_truth(s, image);
-        out->mean_top1 += (double)l.prob[0];
-        out->mean_entropy += (double)ferkd_measure_of(FERKD_ENTROPY, &l, 0, info->classes);
+        out->top1_agrees += l->index[0] == ferkd_store_truth(s, image);
+        out->mean_top1 += (double)l->prob[0];
+        out->mean_entropy +=
+            (double)ferkd_measure_of(FERKD_ENTROPY, l, 0, ferkd_store_about(s)->classes);
     }
     return FERKD_OK;
 }
@@ -50,7 +50,7 @@ static ferkd_status add_image(const ferkd_store *s, uint32_t image, ferkd_label_
 ferkd_status ferkd_store_statistics(const ferkd_store *s, ferkd_store_stats *out)
 {
     const ferkd_store_info *info = ferkd_store_about(s);
-    ferkd_label_room room = {0};
+    fk_labels labels = {0};
     tally t = {0};
     ferkd_status st = FERKD_OK;
     size_t all;
@@ -59,10 +59,9 @@ ferkd_status ferkd_store_statistics(const ferkd_store *s, ferkd_store_stats *out
     TRY(fk_size_mul(&all, info->images, info->regions));
     TRY_DONE(fk_calloc(&t.p, all, sizeof *t.p, "statistics"));
     TRY_DONE(fk_calloc(&t.inside, all, sizeof *t.inside, "statistics"));
-    TRY_DONE(fk_calloc(&room.index, info->topk, sizeof *room.index, "statistics"));
-    TRY_DONE(fk_calloc(&room.prob, info->topk, sizeof *room.prob, "statistics"));
+    TRY_DONE(fk_labels_init(&labels, s));
     for (uint32_t i = 0; i < info->images; i++)
-        TRY_DONE(add_image(s, i, room, out, &t));
+        TRY_DONE(add_image(s, i, &labels, out, &t));
     out->regions = t.n;
     if (t.n) {
         out->top1_agrees /= (double)t.n;
@@ -74,7 +73,6 @@ ferkd_status ferkd_store_statistics(const ferkd_store *s, ferkd_store_stats *out
 done:
     free(t.p);
     free(t.inside);
-    free(room.index);
-    free(room.prob);
+    fk_labels_fini(&labels);
     return st;
 }

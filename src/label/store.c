@@ -207,6 +207,37 @@ void ferkd_soft_label_expand(const ferkd_soft_label *label, uint32_t classes, fl
         probs[label->index[k]] = label->prob[k];
 }
 
+void ferkd_soft_label_narrow(const ferkd_soft_label *told, uint32_t classes, ferkd_label_room room,
+                             ferkd_soft_label *out)
+{
+    float named = 0.0f;
+    uint32_t k = 0;
+
+    for (uint32_t i = 0; i < told->k; i++) {
+        if (told->index[i] >= classes)
+            continue;
+        room.index[k] = told->index[i];
+        room.prob[k++] = told->prob[i];
+        named += told->prob[i];
+    }
+    /* the mass inside is rounded, and the rest is not more than what no class tells */
+    float rest = k < classes ? fminf(fmaxf(told->inside - named, 0.0f), told->rest) : 0.0f;
+    float all = named + rest;
+    if (k == 0) {
+        room.index[0] = 0;
+        room.prob[0] = 1.0f / (float)classes;
+        rest = (float)(classes - 1);
+        all = (float)classes;
+    }
+    for (uint32_t i = 0; i < k; i++)
+        room.prob[i] /= all;
+    *out = *told;
+    out->k = k ? k : 1;
+    out->index = room.index;
+    out->prob = room.prob;
+    out->rest = rest / all;
+}
+
 ferkd_status ferkd_store_match(const ferkd_store *s, const ferkd_dataset *dataset)
 {
     uint8_t print[16];

@@ -25,6 +25,7 @@ enum { /* places in the header */
        AT_TEACHER_PX = 96,
        AT_FILTER = 100,
        AT_PROB_BITS = 104,
+       AT_LABEL_CLASSES = 108, /* 0: as AT_CLASSES */
        AT_DATASET_PRINT = 112,
        AT_TEACHER_PRINT = 128,
        AT_TEACHER = 144,
@@ -36,7 +37,7 @@ enum { /* places in the header */
        AT_CHECKSUM = FK_STORE_HEADER_BYTES - 8
 };
 
-enum { FLAG_IGNORE_EXIF = 1, FLAG_OUTSIDE = 2, FLAG_BOXES = 4 };
+enum { FLAG_IGNORE_EXIF = 1, FLAG_OUTSIDE = 2, FLAG_BOXES = 4, FLAGS_KNOWN = 7 };
 
 static void put_text(uint8_t *p, const char *text)
 {
@@ -70,6 +71,7 @@ void fk_store_header_write(uint8_t h[FK_STORE_HEADER_BYTES], const ferkd_store_i
     fk_put_u32(h + AT_TEACHER_PX, i->teacher_px);
     fk_put_u32(h + AT_FILTER, (uint32_t)i->filter);
     fk_put_u32(h + AT_PROB_BITS, i->prob_bits);
+    fk_put_u32(h + AT_LABEL_CLASSES, i->label_classes > i->classes ? i->label_classes : 0);
     fk_put_u32(h + AT_PART, i->part);
     fk_put_u32(h + AT_PARTS, i->parts);
     fk_put_u32(h + AT_FIRST, i->first);
@@ -106,9 +108,11 @@ static void read_fields(const uint8_t *h, ferkd_store_info *i)
         .parts = fk_u32le(h + AT_PARTS),
         .first = fk_u32le(h + AT_FIRST),
         .here = fk_u32le(h + AT_HERE),
+        .label_classes = fk_u32le(h + AT_LABEL_CLASSES),
         .teacher = (const char *)h + AT_TEACHER,
         .dataset = (const char *)h + AT_DATASET,
     };
+    i->label_classes = i->label_classes ? i->label_classes : i->classes;
     memcpy(i->dataset_fingerprint, h + AT_DATASET_PRINT, 16);
     memcpy(i->teacher_fingerprint, h + AT_TEACHER_PRINT, 16);
 }
@@ -142,8 +146,10 @@ ferkd_status fk_store_header_read(const uint8_t *h, size_t n, ferkd_store_info *
         (part ? info->part < 1 || info->part > info->parts
               : info->part || info->first || info->here != info->images))
         return fk_fail(FERKD_CORRUPT, "%s: the header makes no sense; copy the store again", path);
-    return fk_codec_init(codec, info->regions, info->topk, info->classes, info->prob_bits,
-                         fk_u32le(h + AT_FLAGS) & FLAG_OUTSIDE, info->has_boxes);
+    if (info->label_classes < info->classes || info->classes < 2 ||
+        (fk_u32le(h + AT_FLAGS) & ~(uint32_t)FLAGS_KNOWN))
+        return fk_fail(FERKD_CORRUPT, "%s: the header makes no sense; copy the store again", path);
+    return fk_codec_of(codec, info);
 }
 
 /* Magic, images labelled, images skipped, hash of all blocks, bytes of the file, hash of the directory, 8 bytes

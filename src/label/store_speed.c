@@ -180,15 +180,16 @@ static ferkd_status time_reading(const ferkd_store *s, how way, double *rate)
     ferkd_status st = FERKD_OK;
 
     TRY_DONE(fk_labels_init(&l, s));
-    TRY_DONE(fk_calloc(&dense, info->classes, sizeof *dense, "a label"));
+    TRY_DONE(fk_calloc(&dense, info->label_classes, sizeof *dense, "a label"));
     double start = fk_now_s();
     while (seconds < READ_FOR_S) {
         for (int i = 0; i < 64; i++) {
             TRY_DONE(fk_labels_read(&l, s, fk_rng_below(&rng, info->images)));
             for (uint32_t r = 0; way == DENSE && r < l.n; r++)
-                ferkd_soft_label_expand(&l.label[r], info->classes, dense);
+                ferkd_soft_label_expand(&l.told[r], info->label_classes, dense);
             if (way == VISIT)
-                ferkd_soft_label_expand(&l.label[fk_rng_below(&rng, l.n)], info->classes, dense);
+                ferkd_soft_label_expand(&l.told[fk_rng_below(&rng, l.n)], info->label_classes,
+                                        dense);
             labels += way == VISIT ? 1 : l.n;
         }
         seconds = fk_now_s() - start;
@@ -215,17 +216,17 @@ static void compare_label(distortion *d, const ferkd_store_info *info, const fk_
     ferkd_soft_label made = {.index = d->class, .prob = d->prob, .rest = 1.0f};
     double variation = 0.0;
 
-    fk_synthetic_label(image, region, info->topk, info->classes, d->class, d->prob);
+    fk_synthetic_label(image, region, info->topk, info->label_classes, d->class, d->prob);
     while (made.k < info->topk && d->prob[made.k] > 0.0f)
         made.rest -= d->prob[made.k++];
     made.rest = fmaxf(made.rest, 0.0f);
-    ferkd_soft_label_expand(&made, info->classes, d->before);
-    ferkd_soft_label_expand(stored, info->classes, d->after);
+    ferkd_soft_label_expand(&made, info->label_classes, d->before);
+    ferkd_soft_label_expand(stored, info->label_classes, d->after);
     for (uint32_t k = 0; k < made.k; k++) {
         double change = fabs((double)d->after[d->class[k]] - (double)d->before[d->class[k]]);
         out->worst_probability = fmax(out->worst_probability, change);
     }
-    for (uint32_t c = 0; c < info->classes; c++)
+    for (uint32_t c = 0; c < info->label_classes; c++)
         variation += 0.5 * fabs((double)d->after[c] - (double)d->before[c]);
     out->worst_variation = fmax(out->worst_variation, variation);
     out->mean_variation += variation;
@@ -243,14 +244,14 @@ static ferkd_status measure_distortion(const ferkd_store *s, ferkd_store_speed *
     TRY_DONE(fk_labels_init(&l, s));
     TRY_DONE(fk_calloc(&d.class, info->topk, sizeof *d.class, "a label"));
     TRY_DONE(fk_calloc(&d.prob, info->topk, sizeof *d.prob, "a label"));
-    TRY_DONE(fk_calloc(&d.before, info->classes, sizeof *d.before, "a label"));
-    TRY_DONE(fk_calloc(&d.after, info->classes, sizeof *d.after, "a label"));
+    TRY_DONE(fk_calloc(&d.before, info->label_classes, sizeof *d.before, "a label"));
+    TRY_DONE(fk_calloc(&d.after, info->label_classes, sizeof *d.after, "a label"));
     for (uint32_t i = 0; i < info->images && i < COMPARED; i++) {
         fk_synthetic image;
-        fk_synthetic_image(&image, info->sampler.seed, i, info->classes);
+        fk_synthetic_image(&image, info->sampler.seed, i, info->label_classes);
         TRY_DONE(fk_labels_read(&l, s, i));
         for (uint32_t r = 0; r < l.n; r++)
-            compare_label(&d, info, &image, r, &l.label[r], out);
+            compare_label(&d, info, &image, r, &l.told[r], out);
     }
     out->mean_variation /= (double)d.labels;
 done:

@@ -136,9 +136,9 @@ static ferkd_status convert_image(const ferkd_store *from, uint32_t image, fk_la
 
     TRY(fk_labels_find(l, from, image, &has));
     for (uint32_t r = 0; has && r < l->n; r++) {
-        pad(&l->label[r], topk, class, prob);
-        fk_packer_region(p, &l->label[r].region);
-        fk_packer_add_top(p, class, prob, l->label[r].inside, l->label[r].teacher_max);
+        pad(&l->told[r], topk, class, prob);
+        fk_packer_region(p, &l->told[r].region);
+        fk_packer_add_top(p, class, prob, l->told[r].inside, l->told[r].teacher_max);
     }
     fk_packer_seal(p, image, has ? FK_BLOCK_LABELLED : FK_BLOCK_SKIPPED,
                    ferkd_store_truth(from, image), &block, &n);
@@ -197,6 +197,7 @@ static void name_settings(const ferkd_store_info *a, const ferkd_store_info *b, 
         {"top-k", a->topk != b->topk},
         {"bits", a->prob_bits != b->prob_bits},
         {"classes", a->classes != b->classes},
+        {"classes of labels", a->label_classes != b->label_classes},
         {"teacher's classes", a->teacher_classes != b->teacher_classes},
         {"seed", a->sampler.seed != b->sampler.seed},
         {"scale", a->sampler.scale_min != b->sampler.scale_min ||
@@ -230,7 +231,7 @@ typedef struct comparison {
 static ferkd_status compare_image(const ferkd_store *a, const ferkd_store *b, uint32_t image,
                                   comparison *c, ferkd_store_difference *out)
 {
-    uint32_t classes = ferkd_store_about(a)->classes;
+    uint32_t classes = ferkd_store_about(a)->label_classes;
     bool in_a;
     bool in_b;
     bool differs = false;
@@ -239,8 +240,8 @@ static ferkd_status compare_image(const ferkd_store *a, const ferkd_store *b, ui
     TRY(fk_labels_find(&c->b, b, image, &in_b));
     for (uint32_t r = 0; in_a && in_b && r < c->a.n; r++) {
         double most = 0.0;
-        ferkd_soft_label_expand(&c->a.label[r], classes, c->p);
-        ferkd_soft_label_expand(&c->b.label[r], classes, c->q);
+        ferkd_soft_label_expand(&c->a.told[r], classes, c->p);
+        ferkd_soft_label_expand(&c->b.told[r], classes, c->q);
         for (uint32_t k = 0; k < classes; k++) {
             double d = fabs((double)c->p[k] - (double)c->q[k]);
             most = fmax(most, d);
@@ -248,7 +249,7 @@ static ferkd_status compare_image(const ferkd_store *a, const ferkd_store *b, ui
         }
         out->most = fmax(out->most, most);
         out->regions += most > 0.0;
-        out->other_first += c->a.label[r].index[0] != c->b.label[r].index[0];
+        out->other_first += c->a.told[r].index[0] != c->b.told[r].index[0];
         differs = differs || most > 0.0;
         c->regions++;
     }
@@ -267,13 +268,13 @@ ferkd_status ferkd_store_compare(const ferkd_store *a, const ferkd_store *b,
     *out = (ferkd_store_difference){0};
     name_settings(x, y, out->settings, sizeof out->settings);
     out->comparable =
-        x->images == y->images && x->regions == y->regions && x->classes == y->classes;
+        x->images == y->images && x->regions == y->regions && x->label_classes == y->label_classes;
     if (!out->comparable)
         return FERKD_OK;
     TRY_DONE(fk_labels_init(&c.a, a));
     TRY_DONE(fk_labels_init(&c.b, b));
-    TRY_DONE(fk_calloc(&c.p, x->classes, sizeof *c.p, "a label"));
-    TRY_DONE(fk_calloc(&c.q, x->classes, sizeof *c.q, "a label"));
+    TRY_DONE(fk_calloc(&c.p, x->label_classes, sizeof *c.p, "a label"));
+    TRY_DONE(fk_calloc(&c.q, x->label_classes, sizeof *c.q, "a label"));
     for (uint32_t i = 0; i < x->images; i++)
         TRY_DONE(compare_image(a, b, i, &c, out));
     out->mean_variation = c.regions ? c.variation / (double)c.regions : 0.0;

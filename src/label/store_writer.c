@@ -180,9 +180,9 @@ ferkd_status fk_store_writer_open(fk_store_writer **out, const char *path,
     w->info = *info;
     w->info.here = info->here ? info->here : info->images;
     w->next = info->first;
-    TRY_DONE(fk_codec_init(&w->codec, info->regions, info->topk, info->classes, info->prob_bits,
-                           info->teacher_classes != info->classes, info->has_boxes));
+    TRY_DONE(fk_codec_of(&w->codec, info));
     w->info.prob_bits = w->codec.prob_bits;
+    w->info.label_classes = w->codec.classes;
     if (fk_is_file(path) && !overwrite)
         TRY_DONE(look_at_sealed(path, &w->info, &done));
     if (done)
@@ -206,6 +206,7 @@ ferkd_store_info fk_store_info_imported(const ferkd_dataset *data, uint32_t regi
                              .topk = topk,
                              .classes = ferkd_dataset_classes(data),
                              .teacher_classes = ferkd_dataset_classes(data),
+                             .label_classes = ferkd_dataset_classes(data),
                              .prob_bits = 16,
                              .has_boxes = true,
                              .sampler = ferkd_sampler_defaults(),

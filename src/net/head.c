@@ -226,3 +226,39 @@ done:
     free(c.uses);
     return st;
 }
+
+/* --- other outputs ----------------------------------------------------------------------------- */
+
+void fk_graph_take_values(fk_graph *to, const fk_graph *from, const float *values)
+{
+    assert(to->n_params == from->n_params);
+    for (size_t i = 0; i < to->n_params; i++) {
+        const fk_param *p = &to->params[i];
+        assert(p->count <= from->params[i].count); /* outputs are the first dimension of a head */
+        memcpy(to->values + p->offset, values + from->params[i].offset, p->count * sizeof *values);
+    }
+}
+
+void fk_graph_take_head(fk_graph *to, const fk_graph *from, const uint32_t *rows)
+{
+    assert(to->n_params == from->n_params);
+    for (size_t i = 0; i < to->n_params; i++) {
+        const fk_param *p = &to->params[i];
+        size_t each = p->count / (size_t)p->shape.d[0];
+        for (int64_t c = 0; p->head && c < p->shape.d[0]; c++)
+            memcpy(to->values + p->offset + (size_t)c * each,
+                   from->values + from->params[i].offset + rows[c] * each,
+                   each * sizeof *to->values);
+    }
+}
+
+void fk_graph_init_head(fk_graph *g, uint64_t seed)
+{
+    for (size_t i = 0; i < g->n_params; i++) {
+        fk_param *p = &g->params[i];
+        if (p->head && p->init == FK_INIT_GIVEN)
+            memset(g->values + p->offset, 0, p->count * sizeof *g->values);
+        else if (p->head)
+            fk_graph_init_param(g, (int)i, seed);
+    }
+}

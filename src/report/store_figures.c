@@ -325,7 +325,7 @@ static void write_head(FILE *f, const ferkd_store *store, const ferkd_calibratio
     (void)fputs("<h1>", f);
     fk_page_text(f, ferkd_store_path(store));
     (void)fprintf(f, "</h1>\n<p>%u images, %u regions each, top %u of %u classes; teacher ",
-                  i->labelled, i->regions, i->topk, i->classes);
+                  i->labelled, i->regions, i->topk, i->label_classes);
     fk_page_text(f, i->teacher);
     (void)fprintf(f, " with %u classes at %u px. %.2f bytes a region.</p>\n<p>Rules: <code>",
                   i->teacher_classes, i->teacher_px,

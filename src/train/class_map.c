@@ -102,3 +102,20 @@ ferkd_status ferkd_model_map(const ferkd_model *m, const ferkd_dataset *d, const
                    m->path, ferkd_dataset_class_name(d, missing), ferkd_dataset_path(d), m->classes,
                    m->names ? "" : ", which has no names");
 }
+
+ferkd_status fk_map_others(const uint32_t *map, uint32_t classes, uint32_t all, uint32_t *others,
+                           uint32_t *n)
+{
+    bool *taken = NULL;
+
+    *n = 0;
+    TRY(fk_calloc(&taken, all, sizeof *taken, "a class map"));
+    for (uint32_t c = 0; c < classes; c++)
+        taken[map[c]] = true;
+    for (uint32_t c = 0; c < all; c++) {
+        if (!taken[c] && (*n)++ < all - classes)
+            others[*n - 1] = c;
+    }
+    free(taken);
+    return FERKD_OK;
+}

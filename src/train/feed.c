@@ -36,7 +36,8 @@ struct fk_feed {
     fk_conveyor *belt;
     fk_pixels pixels, teacher_pixels;
     size_t input_floats, teacher_floats;
-    uint32_t images, classes, regions, per_image, groups;
+    uint32_t images, regions, per_image, groups;
+    uint32_t classes; /* of the targets */
     ferkd_sampler sampler;
     bool boxes; /* the store tells regions one by one */
 
@@ -131,8 +132,8 @@ static void target_of(fk_feed *f, const worker *w, uint32_t image, uint32_t regi
     uint32_t truth = ferkd_dataset_label(f->o.data, image);
 
     if (f->o.store)
-        ferkd_calibration_target(f->o.calibration, w->treat[region], &w->labels.label[region],
-                                 truth, target);
+        ferkd_calibration_target(f->o.calibration, w->treat[region], &w->labels.told[region], truth,
+                                 target);
     else
         fk_label_smoothing(target, f->classes, truth, f->o.recipe->label_smoothing);
 }
@@ -278,7 +279,8 @@ ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o)
     f->o = *o;
     (void)pthread_mutex_init(&f->lock, NULL);
     f->images = ferkd_dataset_images(o->data);
-    f->classes = ferkd_dataset_classes(o->data);
+    f->classes =
+        o->store ? ferkd_store_about(o->store)->label_classes : ferkd_dataset_classes(o->data);
     f->regions = o->store ? ferkd_store_about(o->store)->regions : 1;
     f->per_image = (uint32_t)r->regions_per_image;
     f->groups = o->batch / f->per_image;

@@ -53,7 +53,7 @@ static void put_label(const ferkd_soft_label *l, uint32_t topk, uint32_t classes
 static void put_region(job *j, uint32_t image, uint32_t r)
 {
     const ferkd_store_info *info = ferkd_store_about(j->store);
-    const ferkd_soft_label *l = &j->labels.label[r];
+    const ferkd_soft_label *l = &j->labels.told[r];
     double w = j->image.width;
     double h = j->image.height;
     ferkd_region at = info->has_boxes ? l->region
@@ -65,7 +65,7 @@ static void put_region(job *j, uint32_t image, uint32_t r)
     j->coords[4 * r + 2] = (float)(at.box.height / h);
     j->coords[4 * r + 3] = (float)(at.box.width / w);
     j->flips[r] = at.flip;
-    put_label(l, info->topk, info->classes, j->top + (size_t)r * 2 * info->topk,
+    put_label(l, info->topk, info->label_classes, j->top + (size_t)r * 2 * info->topk,
               j->top + ((size_t)r * 2 + 1) * info->topk);
 }
 

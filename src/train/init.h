@@ -10,4 +10,9 @@
  * said through watch. FERKD_USAGE: nothing in the file has a name that is wanted. */
 FERKD_CHECK ferkd_status fk_load_init(fk_graph *g, const char *from, const ferkd_watch *watch);
 
+struct fk_run;
+/* The weights that the run's graph starts from: drawn, of an ONNX file, or of what fk_load_init() reads. anew: the head
+ * of the ONNX file has other classes. Of a file whose classes have names, the head of those that are wanted is kept. */
+FERKD_CHECK ferkd_status fk_student_start(struct fk_run *run, bool anew);
+
 #endif

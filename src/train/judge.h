@@ -6,13 +6,19 @@
 
 typedef struct fk_judge {
     uint32_t all, classes;
+    uint32_t over;       /* that verdicts are over: classes or all */
     const uint32_t *map; /* [classes]: the data set's classes among all */
     double temperature;
-    float *probs; /* [all] */
-    float *mine;  /* [classes] */
+    float *probs;     /* [all] */
+    float *mine;      /* [over] */
+    uint32_t *others; /* [all - classes]: not the data set's, in order, if over is all */
 } fk_judge;
 
-FERKD_CHECK ferkd_status fk_judge_init(fk_judge *j, uint32_t all, uint32_t classes,
+/* How many classes labels are over: the data set's, or, with every, the teacher's. FERKD_USAGE: every is asked for,
+ * and the teacher has no others, or two classes of the data set are one of its. */
+FERKD_CHECK ferkd_status fk_judge_width(bool every, uint32_t all, uint32_t classes,
+                                        const uint32_t *map, uint32_t *over);
+FERKD_CHECK ferkd_status fk_judge_init(fk_judge *j, uint32_t all, uint32_t classes, uint32_t over,
                                        const uint32_t *map, double temperature);
 void fk_judge_fini(fk_judge *j);
 /* FERKD_CORRUPT: NaN or infinity; name is for the sentence. v points into j. */

@@ -31,8 +31,8 @@ typedef struct job {
     const ferkd_label_options *o;
     ferkd_model *teacher;
     fk_pixels pixels;
-    uint32_t *map; /* [classes] */
-    uint32_t classes, chunk, threads;
+    uint32_t *map;                          /* [classes] */
+    uint32_t classes, over, chunk, threads; /* over: labels are over so many classes */
     size_t crop_bytes;
     fk_cutter *workers;
     slot slots[SLOTS];
@@ -228,7 +228,8 @@ static ferkd_status allocate(job *j, const fk_codec *codec)
         TRY(fk_calloc(&j->slots[i].crops, regions, j->crop_bytes, "labelling"));
         TRY(fk_calloc(&j->slots[i].fault, j->chunk, sizeof(fk_fault), "labelling"));
     }
-    TRY(fk_judge_init(&j->judge, j->teacher->classes, j->classes, j->map, j->o->temperature));
+    TRY(fk_judge_init(&j->judge, j->teacher->classes, j->classes, j->over, j->map,
+                      j->o->temperature));
     TRY(fk_calloc(&j->logits, regions * j->teacher->classes, sizeof *j->logits, "labelling"));
     return fk_packer_new(&j->packer, codec);
 }
@@ -251,8 +252,8 @@ static ferkd_status check(const job *j)
     const ferkd_label_options *o = j->o;
     const ferkd_sampler *s = &o->sampler;
 
-    if (o->topk < 1 || o->topk > j->classes)
-        return fk_fail(FERKD_USAGE, "--topk %u: the data set has %u classes", o->topk, j->classes);
+    if (o->topk < 1)
+        return fk_fail(FERKD_USAGE, "--topk 0: at least one probability is kept");
     if (!(s->scale_min > 0 && s->scale_min <= s->scale_max && s->scale_max <= 1 &&
           s->ratio_min > 0 && s->ratio_min <= s->ratio_max && s->flip >= 0 && s->flip <= 1))
         return fk_fail(FERKD_USAGE, "scale, ratio or flip of the regions out of range");
@@ -267,9 +268,10 @@ static ferkd_store_info info_of(const job *j)
     const char *slash = strrchr(j->teacher->path, '/');
     ferkd_store_info info = {.images = ferkd_dataset_images(j->data),
                              .regions = j->o->regions,
-                             .topk = j->o->topk,
+                             .topk = (uint32_t)fk_min_size(j->o->topk, j->over),
                              .classes = j->classes,
                              .teacher_classes = j->teacher->classes,
+                             .label_classes = j->over,
                              .sampler = j->o->sampler,
                              .teacher_px = how->size_px,
                              .filter = how->filter,
@@ -406,6 +408,7 @@ ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const 
     j.chunk = options->regions < CHUNK_REGIONS ? CHUNK_REGIONS / options->regions : 1;
     TRY_DONE(fk_calloc(&j.map, j.classes, sizeof *j.map, "labelling"));
     TRY_DONE(ferkd_model_map(teacher, data, options->map, j.map));
+    TRY_DONE(fk_judge_width(options->every, teacher->classes, j.classes, j.map, &j.over));
     ferkd_store_info info = info_of(&j);
     info.here = info.images;
     TRY_DONE(divide(&j, &info));

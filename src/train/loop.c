@@ -63,11 +63,11 @@ static void mix_batch(fk_run *run, fk_feed_batch *b, uint64_t number)
                  t->channels, t->size_px, run->teacher->channels_last);
     }
     for (uint32_t i = 0; i < n / 2; i++) {
-        float *a = b->targets + (size_t)i * run->classes;
-        float *z = b->targets + (size_t)(n - 1 - i) * run->classes;
-        memcpy(run->scratch, a, run->classes * sizeof *a);
-        fk_mix_targets(&m, a, z, run->classes);
-        fk_mix_targets(&m, z, run->scratch, run->classes);
+        float *a = b->targets + (size_t)i * run->outputs;
+        float *z = b->targets + (size_t)(n - 1 - i) * run->outputs;
+        memcpy(run->scratch, a, run->outputs * sizeof *a);
+        fk_mix_targets(&m, a, z, run->outputs);
+        fk_mix_targets(&m, z, run->scratch, run->outputs);
     }
 }
 
@@ -85,7 +85,7 @@ static double loss_of(fk_run *run, fk_feed_batch *b)
                                dz);
     if (deit)
         fk_mix_in_choices(b->targets, run->teacher_logits, run->batch, run->classes, (float)alpha);
-    return fk_soft_cross_entropy(z, b->targets, run->batch, run->classes,
+    return fk_soft_cross_entropy(z, b->targets, run->batch, run->outputs,
                                  run->teacher ? 1.0 : r->temperature, dz);
 }
 
@@ -166,7 +166,7 @@ static ferkd_status validate(fk_run *run, fk_metrics_row *row)
         quiet = *run->watch;
         quiet.stop = NULL;
     }
-    memcpy(run->eval_graph->values, values, run->graph->n_values * sizeof *values);
+    fk_student_show(run, values);
     TRY(fk_plan_refresh(run->eval_plan));
     TRY_DONE(fk_score_init(&score, &r, run->identity));
     TRY_DONE(fk_evaluate(run->eval_plan, run->val, &o, &score, &quiet));
@@ -202,8 +202,12 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
     at->loss_count = at->hard = at->important = at->dropped = 0;
     fk_checkpoint_meta meta = {run->onnx ? FK_NETWORK_FILE : run->r->model, run->card, *at};
     TRY(fk_metrics_add(&run->metrics, &row));
-    if (best)
+    if (best && run->outputs > run->classes) {
+        fk_student_show(run, values);
+        TRY(fk_weights_save(run->best_path, run->eval_graph, run->eval_graph->values, &meta));
+    } else if (best) {
         TRY(fk_weights_save(run->best_path, run->graph, values, &meta));
+    }
     TRY(save_last(run));
     result->epochs = (uint32_t)row.epoch;
     result->train_loss = row.train_loss;

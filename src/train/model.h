@@ -41,6 +41,11 @@ FERKD_CHECK ferkd_status fk_triple_parse(double out[3], const char *text, const 
 FERKD_CHECK ferkd_status fk_recipe_input(const ferkd_recipe *r, uint32_t channels,
                                          ferkd_preprocess *how);
 
+/* The classes among all that map does not name, in their order: [all - classes] at most go to others, *n says how many
+ * there are. */
+FERKD_CHECK ferkd_status fk_map_others(const uint32_t *map, uint32_t classes, uint32_t all,
+                                       uint32_t *others, uint32_t *n);
+
 /* The JSON that goes with a model: preprocessing and classes. The caller frees. */
 FERKD_CHECK ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, char *const *names,
                                        uint32_t classes);

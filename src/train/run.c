@@ -69,7 +69,7 @@ static ferkd_status open_data(fk_run *run)
     ferkd_dataset_options o = {.class_names = r->class_names, .ignore_exif = r->ignore_exif};
 
     TRY(ferkd_dataset_open(&run->data, r->data, &o));
-    run->classes = ferkd_dataset_classes(run->data);
+    run->classes = run->outputs = ferkd_dataset_classes(run->data);
     run->batches_per_epoch = ferkd_dataset_images(run->data) / (uint64_t)r->batch;
     if (run->batches_per_epoch < (uint64_t)r->accumulate)
         return fk_fail(FERKD_USAGE, "%s: %u images are fewer than one step of %" PRId64 " regions",
@@ -114,6 +114,12 @@ static ferkd_status open_labels(fk_run *run)
     TRY(ferkd_calibration_new(&run->calibration, rules, run->store,
                               (double)(r->epochs * r->regions_per_image)));
     say_calibration(run);
+    run->outputs = ferkd_store_about(run->store)->label_classes;
+    if (run->outputs > run->classes)
+        fk_say(run->watch,
+               "the labels are over %u classes, so the student has as many outputs while it "
+               "learns; in the end the data set's %u",
+               run->outputs, run->classes);
     return FERKD_OK;
 }
 

@@ -21,7 +21,9 @@ typedef struct fk_run {
     float *teacher_logits;     /* [batch][classes] */
     ferkd_preprocess how;      /* of training, at the present size */
     ferkd_preprocess view_how; /* of evaluation, and of what is exported */
-    uint32_t classes, batch, threads;
+    uint32_t classes;          /* of the data set */
+    uint32_t outputs; /* of the student in training: as many, or those that the labels are over */
+    uint32_t batch, threads;
     uint64_t batches_per_epoch;
     bool channels_last; /* what the student wants */
     fk_onnx_file *onnx; /* that it started from, or NULL */
@@ -53,6 +55,10 @@ FERKD_CHECK ferkd_status fk_student_open(fk_run *run);
 FERKD_CHECK ferkd_status fk_student_fit(fk_run *run);
 /* What the tuner chose, into the run folder. */
 FERKD_CHECK ferkd_status fk_student_save_choices(const fk_run *run);
+
+/* The student as it is to be used, with values (of the training graph's size) in it, in run->eval_graph: what it has
+ * learnt of classes that are not the data set's is cut off. */
+void fk_student_show(fk_run *run, const float *values);
 
 /* From run->at to the last epoch. */
 FERKD_CHECK ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result);

@@ -22,6 +22,7 @@ struct ferkd_scribe {
     fk_packer *packer;
     fk_judge judge;
     fk_cutter *workers;
+    uint32_t over;    /* classes that labels are over */
     uint32_t pending; /* images whose logits are awaited */
     bool *bad;        /* [pending] */
     size_t bad_cap;
@@ -57,7 +58,7 @@ static ferkd_status make_map(ferkd_scribe *s)
             return fk_fail(FERKD_USAGE, "class %u is number %u of a teacher of %u classes", c,
                            s->map[c], s->o.teacher_classes);
     }
-    return FERKD_OK;
+    return fk_judge_width(s->o.every, s->o.teacher_classes, classes, s->map, &s->over);
 }
 
 static ferkd_store_info info_of(const ferkd_scribe *s)
@@ -65,9 +66,10 @@ static ferkd_store_info info_of(const ferkd_scribe *s)
     uint32_t classes = ferkd_dataset_classes(s->data);
     ferkd_store_info info = {.images = ferkd_dataset_images(s->data),
                              .regions = s->o.regions,
-                             .topk = s->o.topk < classes ? s->o.topk : classes,
+                             .topk = (uint32_t)fk_min_size(s->o.topk, s->over),
                              .classes = classes,
                              .teacher_classes = s->o.teacher_classes,
+                             .label_classes = s->over,
                              .sampler = s->o.sampler,
                              .teacher_px = s->o.size_px,
                              .filter = s->o.filter,
@@ -107,8 +109,8 @@ ferkd_status ferkd_scribe_open(ferkd_scribe **out, const ferkd_dataset *data, co
     if (!s->writer)
         goto done;
     TRY_DONE(fk_packer_new(&s->packer, fk_store_writer_codec(s->writer)));
-    TRY_DONE(
-        fk_judge_init(&s->judge, s->o.teacher_classes, info.classes, s->map, s->o.temperature));
+    TRY_DONE(fk_judge_init(&s->judge, s->o.teacher_classes, info.classes, s->over, s->map,
+                           s->o.temperature));
     TRY_DONE(fk_calloc(&s->workers, s->o.threads, sizeof *s->workers, path));
     TRY_DONE(fk_strdup(&s->path, path));
     *out = s;

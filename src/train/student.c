@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "net/head.h"
 #include "train/init.h"
 #include "train/schedule.h"
 
@@ -69,10 +70,10 @@ static fk_optim_options optim_options(const ferkd_recipe *r)
                               .ema = r->ema};
 }
 
-static ferkd_status make_graph(const fk_run *run, uint32_t batch, uint32_t size, fk_graph **out,
-                               bool *anew)
+static ferkd_status make_graph(const fk_run *run, uint32_t batch, uint32_t size, uint32_t classes,
+                               fk_graph **out, bool *anew)
 {
-    TRY(fk_network_build(&run->network, batch, run->how.channels, size, run->classes, out, anew));
+    TRY(fk_network_build(&run->network, batch, run->how.channels, size, classes, out, anew));
     int64_t has = (*out)->nodes[(*out)->input].shape.d[0];
     if (has == batch)
         return FERKD_OK;
@@ -88,14 +89,14 @@ static ferkd_status make_train_graph(void *ctx, uint32_t batch, fk_graph **out)
 {
     const fk_run *run = ctx;
 
-    return make_graph(run, batch, run->how.size_px, out, NULL);
+    return make_graph(run, batch, run->how.size_px, run->outputs, out, NULL);
 }
 
 static ferkd_status make_view_graph(void *ctx, uint32_t batch, fk_graph **out)
 {
     const fk_run *run = ctx;
 
-    return make_graph(run, batch, run->view_how.size_px, out, NULL);
+    return make_graph(run, batch, run->view_how.size_px, run->classes, out, NULL);
 }
 
 /* A run that is resumed goes on with the implementations that it began with. */
@@ -125,17 +126,12 @@ static ferkd_status make_plan(fk_run *run)
     fk_plan_free(&run->plan);
     run->graph = NULL;
     TRY_DONE(fk_tune_plan(&o, fk_precision_parse(r->precision), make_train_graph, run, run->batch));
-    TRY_DONE(make_graph(run, run->batch, run->how.size_px, &run->graph, &anew));
+    TRY_DONE(make_graph(run, run->batch, run->how.size_px, run->outputs, &run->graph, &anew));
     if (before) {
         assert(before->n_values == run->graph->n_values);
         memcpy(run->graph->values, before->values, before->n_values * sizeof *before->values);
-    } else if (run->onnx) {
-        if (anew)
-            fk_say(run->watch, "%s: its head starts anew, for %u classes", r->init, run->classes);
     } else {
-        fk_graph_init(run->graph, (uint64_t)r->seed);
-        if (r->init)
-            TRY_DONE(fk_load_init(run->graph, r->init, run->watch));
+        TRY_DONE(fk_student_start(run, anew));
     }
     TRY_DONE(fk_plan_new(&run->plan, run->graph, &o));
 done:
@@ -148,8 +144,14 @@ static ferkd_status make_view_plan(fk_run *run)
     fk_plan_options o = {.tuner = run->tuner};
 
     TRY(fk_tune_plan(&o, FK_PRECISION_F32, make_view_graph, run, run->batch));
-    TRY(make_graph(run, run->batch / o.slices, run->view_how.size_px, &run->eval_graph, NULL));
+    TRY(make_graph(run, run->batch / o.slices, run->view_how.size_px, run->classes,
+                   &run->eval_graph, NULL));
     return fk_plan_new(&run->eval_plan, run->eval_graph, &o);
+}
+
+void fk_student_show(fk_run *run, const float *values)
+{
+    fk_graph_take_values(run->eval_graph, run->graph, values);
 }
 
 static ferkd_status make_card(fk_run *run)
@@ -176,7 +178,7 @@ ferkd_status fk_student_open(fk_run *run)
     if (run->r->accumulate > 1)
         TRY(fk_calloc_aligned(&run->accumulated, run->graph->n_trained * sizeof(float),
                               "gradients"));
-    if (run->val)
+    if (run->val || run->outputs > run->classes)
         TRY(make_view_plan(run));
     TRY(fk_calloc(&run->identity, run->classes, sizeof *run->identity, "training"));
     for (uint32_t c = 0; c < run->classes; c++)

@@ -84,10 +84,11 @@ static ferkd_status add_settings(job *j)
     fk_store_header_write(header, info);
     fk_wds_hex(header, sizeof header, hex);
     return add_json(j, FK_WDS_SETTINGS,
-                    json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:i, s:f, s:I, s:o, s:s}", "format",
-                              "ferkd label store as WebDataset, 1", "images", (int)info->images,
-                              "regions", (int)info->regions, "topk", (int)info->topk, "classes",
-                              (int)info->classes, "teacher", info->teacher, "teacher_px",
+                    json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:f, s:I, s:o, s:s}",
+                              "format", "ferkd label store as WebDataset, 1", "images",
+                              (int)info->images, "regions", (int)info->regions, "topk",
+                              (int)info->topk, "classes", (int)info->classes, "label_classes",
+                              (int)info->label_classes, "teacher", info->teacher, "teacher_px",
                               (int)info->teacher_px, "temperature", info->temperature, "seed",
                               (json_int_t)info->sampler.seed, "class_names", names, "header", hex));
 }
@@ -97,7 +98,7 @@ static ferkd_status add_settings(job *j)
 static void put_region(job *j, uint32_t image, uint32_t r)
 {
     const ferkd_store_info *info = ferkd_store_about(j->store);
-    const ferkd_soft_label *l = &j->labels.label[r];
+    const ferkd_soft_label *l = &j->labels.told[r];
     size_t at = (size_t)r * info->topk;
     ferkd_region where = info->has_boxes ? l->region
                                          : ferkd_region_at(&info->sampler, image, r, j->image.width,

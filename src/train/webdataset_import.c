@@ -215,7 +215,8 @@ static ferkd_status top_at(job *j, const sample *s, uint32_t r)
     float sum = 0.0f;
 
     for (uint32_t i = 0; i < k; i++) {
-        if (!(p[i] >= 0.0f && p[i] <= 1.0f) || !(c[i] >= 0.0f && c[i] < (float)j->info.classes))
+        if (!(p[i] >= 0.0f && p[i] <= 1.0f) ||
+            !(c[i] >= 0.0f && c[i] < (float)j->info.label_classes))
             return sample_wrong(j, s, "a class or a probability is out of range");
         sum += p[i];
         fk_label_insert(j->class, j->prob, i, (uint16_t)c[i], p[i]);

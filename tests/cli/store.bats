@@ -118,3 +118,85 @@ EOF
     [ "$status" -ne 0 ]
     [ ! -e "$WORK/no.ferkd" ]
 }
+
+@test "labels over all of the teacher's classes: the student learns them along, and has the data set's in the end" {
+    mkdir -p "$WORK/few"
+    cp -r "$WORK/train/bee" "$WORK/train/dog" "$WORK/few/"
+    printf 'bee 1\ndog 3\n' > "$WORK/few.txt"
+    wide() { "$FERKD" label "$WORK/few" --teacher "$TEACHER" $HOW --class-map "$WORK/few.txt" --regions 8 --seed 1 "$@"; }
+    wide --label-classes teacher --topk 9 -o "$WORK/wide.ferkd"
+    wide --topk 9 -o "$WORK/narrow.ferkd"
+    "$FERKD" store info "$WORK/wide.ferkd" --json | python3 -c 'import json,sys
+d = json.load(sys.stdin); assert (d["classes"], d["label_classes"], d["topk"]) == (2, 4, 4), d'
+    # The same to calibration, and to who looks for wrong labels.
+    "$FERKD" calibrate "$WORK/wide.ferkd" "inside < 30%: discard; wrong: hard; else: keep" > "$WORK/wide.txt"
+    "$FERKD" calibrate "$WORK/narrow.ferkd" "inside < 30%: discard; wrong: hard; else: keep" > "$WORK/narrow.txt"
+    diff <(grep regions "$WORK/wide.txt") <(grep regions "$WORK/narrow.txt")
+    python3 - "$SOURCE/examples" "$WORK" <<'EOF'
+import sys
+sys.path.insert(0, sys.argv[1])
+from read_store import Store
+wide, narrow = Store(sys.argv[2] + "/wide.ferkd"), Store(sys.argv[2] + "/narrow.ferkd")
+for i in range(wide.images):
+    for (top, inside, most), (few, inside2, most2) in zip(wide.image(i)[1] or [], narrow.image(i)[1] or [], strict=True):
+        p = wide.dense(top)
+        assert abs(sum(p[:2]) - inside) < 2e-3 and abs(max(p) - most2) < 2e-3 and inside == inside2
+        assert all(abs(a / sum(p[:2]) - b) < 5e-3 for a, b in zip(p, narrow.dense(few))) or inside < 0.05
+EOF
+    learn() { "$FERKD" train "$WORK/few" --val "$WORK/few" --labels "$WORK/wide.ferkd" --model small28 --size 28 --batch 8 --lr 0.01 --seed 1 "$@"; }
+    learn --epochs 3 --mix both --mix-scope image -o "$WORK/wide"
+    learn --epochs 3 --method fkd --ema 0.9 --mix mixup -o "$WORK/wide2"
+    python3 - "$WORK/wide" <<'EOF'
+import json, struct, sys
+def rows(name):
+    b = open(sys.argv[1] + "/" + name, "rb").read()
+    return json.loads(b[8:8 + struct.unpack("<Q", b[:8])[0]])["fc.weight"]["shape"][0]
+assert (rows("last.safetensors"), rows("best.safetensors")) == (4, 2)
+EOF
+    best=$(python3 -c 'import csv,sys; print(max(float(r["val_top1"]) for r in csv.DictReader(open(sys.argv[1]))))' "$WORK/wide/metrics.csv")
+    "$FERKD" eval "$WORK/wide" "$WORK/few" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); assert abs(d["top1"]-float(sys.argv[1])) < 1e-3, d' "$best"
+    "$FERKD" export "$WORK/wide" -o "$WORK/wide.onnx"
+    "$FERKD" eval "$WORK/wide.onnx" "$WORK/few" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); assert abs(d["top1"]-float(sys.argv[1])) < 1e-3, d' "$best"
+    # Killed and gone on with: the same bytes; without validation, too.
+    learn --epochs 3 --mix both --mix-scope image --save-every 1 -o "$WORK/wide3" > "$WORK/log" 2>&1 3>&- &
+    pid=$!
+    for _ in $(seq 200); do [ -s "$WORK/wide3/last.safetensors" ] && break; sleep 0.01; done
+    pkill -KILL -P $pid ferkd || true
+    wait $pid || true
+    rm -f "$WORK"/wide3/*.part
+    "$FERKD" train --resume "$WORK/wide3"
+    for f in last best; do cmp "$WORK/wide/$f.safetensors" "$WORK/wide3/$f.safetensors"; done
+    "$FERKD" train "$WORK/few" --labels "$WORK/wide.ferkd" --model small28 --size 28 --batch 8 --epochs 2 -o "$WORK/wide4"
+    "$FERKD" eval "$WORK/wide4" "$WORK/few"
+    # From other programs' files and back.
+    "$FERKD" store export "$WORK/wide.ferkd" -o "$WORK/wide.tar"
+    "$FERKD" store import "$WORK/wide.tar" -o "$WORK/back.ferkd"
+    "$FERKD" store diff "$WORK/wide.ferkd" "$WORK/back.ferkd" || true
+    "$FERKD" store convert "$WORK/wide.ferkd" --topk 2 -o "$WORK/less.ferkd"
+    "$FERKD" store export "$WORK/less.ferkd" -o "$WORK/less.tar"
+    "$FERKD" store import "$WORK/less.tar" -o "$WORK/less2.ferkd"
+    cmp "$WORK/less.ferkd" "$WORK/less2.ferkd"
+    # A head that is pretrained for more classes keeps those that are named.
+    "$FERKD" train "$WORK/train" --method ce --model small28 --size 28 --batch 8 --epochs 2 -o "$WORK/four"
+    "$FERKD" export "$WORK/four" -o "$WORK/four.onnx"
+    run "$FERKD" train "$WORK/few" --method ce --init "$WORK/four.onnx" --size 28 --batch 8 --epochs 1 --lr 0 -o "$WORK/kept"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"of its head, 2 of 4 classes are kept"* ]]
+    "$FERKD" label "$WORK/few" --teacher "$WORK/four.onnx" --label-classes teacher --regions 2 --topk 9 -o "$WORK/four.ferkd"
+    run "$FERKD" train "$WORK/few" --labels "$WORK/four.ferkd" --init "$WORK/four.onnx" --size 28 --batch 8 --epochs 1 --lr 0 -o "$WORK/kept4"
+    [[ "$output" == *"of its head, 4 of 4 classes are kept"* ]]
+    python3 - "$WORK" <<'EOF'
+import json, struct, sys
+def tensors(name):
+    b = open(sys.argv[1] + "/" + name, "rb").read()
+    n = struct.unpack("<Q", b[:8])[0]
+    h = json.loads(b[8:8 + n])
+    return {k: (v["shape"], b[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]]) for k, v in h.items() if k != "__metadata__"}
+def head(t):
+    k = "fc.weight"
+    shape, raw = t[k]
+    return [raw[i * shape[1] * 4:(i + 1) * shape[1] * 4] for i in range(shape[0])]
+four, two, all4 = (head(tensors(n)) for n in ("four/best.safetensors", "kept/best.safetensors", "kept4/last.safetensors"))
+assert two == [four[1], four[3]] and all4 == [four[1], four[3], four[0], four[2]]
+EOF
+}
