@@ -9,14 +9,22 @@ typedef struct options {
     cli_teacher input;
     int64_t regions, topk, prob_bits, seed, batch, threads;
     double scale_min, scale_max, ratio_min, ratio_max, flip, temperature;
-    bool ignore_exif, overwrite, repair, json;
+    char *weights, *average;
+    bool flips, ignore_exif, overwrite, repair, json;
 } options;
 
 #define AT(field) offsetof(options, field)
 
 static const fk_option TABLE[] = {
     {"teacher", 't', FK_OPT_TEXT, AT(teacher), NULL, 0, 0, NULL, "MODEL",
-     "the teacher: MODEL.onnx (with MODEL.json beside it) or a run folder"},
+     "the teacher: MODEL.onnx (with MODEL.json beside it) or a run folder; several, of the same "
+     "classes, with commas between them: their answers are averaged"},
+    {"teacher-weights", 0, FK_OPT_TEXT, AT(weights), NULL, 0, 0, NULL, "W,W",
+     "of several teachers; default: equal"},
+    {"average", 0, FK_OPT_CHOICE, AT(average), "probs", 0, 0, "probs|logits", NULL,
+     "what of several answers is averaged"},
+    {"teacher-flips", 0, FK_OPT_FLAG, AT(flips), "false", 0, 0, NULL, NULL,
+     "teachers see each region mirrored, too (twice the time)"},
     {"output", 'o', FK_OPT_TEXT, AT(output), "labels.ferkd", 0, 0, NULL, "STORE",
      "the label store to write"},
     {"regions", 'r', FK_OPT_INT, AT(regions), "8", 1, FK_MAX_REGIONS, NULL, "N",
@@ -89,6 +97,8 @@ static ferkd_label_options label_options(const options *o)
     l.repair = o->repair;
     l.map = o->map;
     l.every = strcmp(o->label_classes, "teacher") == 0;
+    l.average = strcmp(o->average, "probs") == 0 ? FERKD_AVERAGE_PROBS : FERKD_AVERAGE_LOGITS;
+    l.flips = o->flips;
     return l;
 }
 
@@ -134,24 +144,76 @@ static ferkd_status read_part(options *o, ferkd_label_options *l)
     return FERKD_OK;
 }
 
+#define MOST_TEACHERS 16
+
+typedef struct teachers {
+    ferkd_model *model[MOST_TEACHERS];
+    double weight[MOST_TEACHERS];
+    uint32_t n;
+} teachers;
+
+/* "a.onnx,b.onnx" */
+static ferkd_status open_teachers(const options *o, teachers *t)
+{
+    ferkd_model_options m = cli_model_options(&o->input);
+    ferkd_status st = FERKD_OK;
+    char *names = NULL;
+    char *rest = NULL;
+
+    TRY(fk_strdup(&names, o->teacher));
+    for (char *name = strtok_r(names, ",", &rest); name && st == FERKD_OK;
+         name = strtok_r(NULL, ",", &rest)) {
+        if (t->n == MOST_TEACHERS)
+            st = fk_fail(FERKD_USAGE, "--teacher: at most %d label together", MOST_TEACHERS);
+        else
+            st = ferkd_model_open(&t->model[t->n++], name, &m);
+    }
+    if (st == FERKD_OK && t->n == 0)
+        st = fk_fail(FERKD_USAGE, "--teacher: names no file");
+    free(names);
+    return st;
+}
+
+/* "2,1" */
+static ferkd_status read_weights(const options *o, teachers *t)
+{
+    const char *p = o->weights;
+    uint32_t n = 0;
+
+    for (int used = 0; p && n < MOST_TEACHERS; p += used) {
+        if (sscanf(p, "%lf%n", &t->weight[n], &used) != 1)
+            break;
+        n++;
+        used += p[used] == ',';
+    }
+    if (o->weights && (*p || n != t->n))
+        return fk_fail(FERKD_USAGE, "--teacher-weights %s: %u numbers with commas are needed",
+                       o->weights, t->n);
+    return FERKD_OK;
+}
+
 static ferkd_status label(options *o, const char *path)
 {
     ferkd_dataset *data = NULL;
-    ferkd_model *teacher = NULL;
+    teachers t = {.n = 0};
     ferkd_label_result result;
     ferkd_dataset_options d = {.class_names = o->class_names, .ignore_exif = o->ignore_exif};
-    ferkd_model_options m = cli_model_options(&o->input);
     ferkd_label_options l = label_options(o);
     ferkd_watch watch = cli_watch();
     ferkd_status st = FERKD_OK;
 
     TRY_DONE(read_part(o, &l));
     TRY_DONE(ferkd_dataset_open(&data, path, &d));
-    TRY_DONE(ferkd_model_open(&teacher, o->teacher, &m));
-    TRY_DONE(ferkd_label(teacher, data, o->output, &l, &watch, &result));
+    TRY_DONE(open_teachers(o, &t));
+    TRY_DONE(read_weights(o, &t));
+    l.others = t.model + 1;
+    l.n_others = t.n - 1;
+    l.weights = o->weights ? t.weight : NULL;
+    TRY_DONE(ferkd_label(t.model[0], data, o->output, &l, &watch, &result));
     TRY_DONE(print_result(o, &result));
 done:
-    ferkd_model_close(&teacher);
+    for (uint32_t i = 0; i < t.n; i++)
+        ferkd_model_close(&t.model[i]);
     ferkd_dataset_close(&data);
     return st;
 }
@@ -188,6 +250,8 @@ const cli_command cli_label = {
     "({\"input\": {\"size\": 224, \"mean\": [..], \"std\": [..], \"resize\": \"bicubic\"},\n"
     "\"output\": {\"classes\": \"names.txt\"}}) or is given by the --teacher options.\n\n"
     "  ferkd label photos/train --teacher big.onnx --regions 8 --seed 1 -o labels.ferkd\n"
+    "  ferkd label photos/train --teacher big.onnx,bigger.onnx --teacher-weights 1,2 "
+    "--teacher-flips\n"
     "  ferkd label photos/train --teacher big.onnx --part 2/4 -o labels.ferkd   # and 1/4, 3/4, "
     "4/4\n"
     "  ferkd store merge -o labels.ferkd labels.ferkd.*of4",

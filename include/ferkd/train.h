@@ -126,6 +126,9 @@ FERKD_API const char *ferkd_zoo_about(uint32_t i);
 
 /* --- labelling --------------------------------------------------------------------------------- */
 
+/** What of several teachers is averaged: softmaxes (at the temperature), or logits. */
+typedef enum ferkd_average { FERKD_AVERAGE_PROBS, FERKD_AVERAGE_LOGITS } ferkd_average;
+
 typedef struct ferkd_label_options {
     uint32_t regions; /**< an image; 8 */
     uint32_t topk;    /**< probabilities kept a region; 5; more than the classes: as many */
@@ -142,6 +145,11 @@ typedef struct ferkd_label_options {
         parts; /**< label part (from 1) of parts; 0 and 0: all. ferkd_store_merge() puts them together */
     const char *map; /**< class map file, or NULL */
     bool every;      /**< labels over all the teacher's classes, not the data set's alone */
+    ferkd_model *const *others; /**< more teachers, of the same classes: what all say is averaged */
+    uint32_t n_others;
+    const double *weights; /**< [1 + n_others], above 0; NULL: equal */
+    ferkd_average average;
+    bool flips; /**< teachers see each region mirrored, too */
 } ferkd_label_options;
 
 typedef struct ferkd_label_result {

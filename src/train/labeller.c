@@ -14,9 +14,9 @@
 #include "label/packer.h"
 #include "label/store_format.h"
 #include "label/store_writer.h"
-#include "train/cutter.h"
 #include "train/judge.h"
-#include "train/model.h"
+#include "train/panel.h"
+#include "train/run.h"
 
 #define CHUNK_REGIONS 256 /* about so many regions a chunk */
 #define SLOTS         3
@@ -29,11 +29,9 @@ typedef struct slot {
 typedef struct job {
     const ferkd_dataset *data;
     const ferkd_label_options *o;
-    ferkd_model *teacher;
-    fk_pixels pixels;
+    fk_panel panel;
     uint32_t *map;                          /* [classes] */
     uint32_t classes, over, chunk, threads; /* over: labels are over so many classes */
-    size_t crop_bytes;
     fk_cutter *workers;
     slot slots[SLOTS];
     fk_judge judge;
@@ -66,39 +64,14 @@ static ferkd_status fill(void *ctx, int worker_number, uint64_t batch, uint32_t 
     to->fault[i] = (fk_fault){0};
     if (image >= ferkd_dataset_images(j->data))
         return FERKD_OK;
-    const ferkd_preprocess *how = &j->teacher->how;
-    ferkd_status st = fk_cutter_regions(&j->workers[worker_number], j->data, (uint32_t)image,
-                                        &j->o->sampler, j->o->regions, how->size_px, how->filter,
-                                        to->crops + i * j->o->regions * j->crop_bytes);
+    ferkd_status st = fk_panel_cut(&j->panel, &j->workers[worker_number], j->data, (uint32_t)image,
+                                   &j->o->sampler, j->o->regions,
+                                   to->crops + (size_t)i * j->o->regions * j->panel.crop_bytes);
     if (st == FERKD_OK)
         return FERKD_OK;
     if (j->o->stop_on_bad_image || st == FERKD_MEMORY)
         return st;
     fk_fault_take(&to->fault[i], st);
-    return FERKD_OK;
-}
-
-/* The teacher over n regions of a slot. */
-static ferkd_status run_teacher(job *j, const slot *s, uint32_t n)
-{
-    ferkd_model *t = j->teacher;
-    size_t each = (size_t)t->how.channels * t->how.size_px * t->how.size_px;
-    float *input = fk_plan_input(t->plan);
-
-    for (uint32_t at = 0; at < n; at += t->batch) {
-        uint32_t count = (uint32_t)fk_min_size(t->batch, n - at);
-#pragma omp parallel for schedule(static)
-        for (uint32_t i = 0; i < count; i++) {
-            ferkd_image view = {.px = s->crops + (at + i) * j->crop_bytes,
-                                .width = t->how.size_px,
-                                .height = t->how.size_px,
-                                .channels = ferkd_dataset_channels(j->data)};
-            fk_pixels_fill(&j->pixels, &view, input + i * each);
-        }
-        TRY(fk_plan_forward(t->plan, 0));
-        memcpy(j->logits + (size_t)at * t->classes, fk_plan_output(t->plan),
-               (size_t)count * t->classes * sizeof(float));
-    }
     return FERKD_OK;
 }
 
@@ -112,8 +85,8 @@ static ferkd_status pack_chunk(job *j, fk_store_writer *w, const slot *s, uint32
         for (uint32_t r = 0; !bad && r < j->o->regions; r++) {
             fk_verdict v;
             TRY(fk_judge_region(&j->judge,
-                                j->logits + ((size_t)i * j->o->regions + r) * j->teacher->classes,
-                                j->teacher->path, &v));
+                                j->logits + ((size_t)i * j->o->regions + r) * j->panel.classes,
+                                j->panel.name, &v));
             fk_packer_add(j->packer, &v);
         }
         fk_packer_seal(j->packer, first + i, bad ? FK_BLOCK_SKIPPED : FK_BLOCK_LABELLED,
@@ -169,7 +142,7 @@ static ferkd_status run_chunks(job *j, fk_store_writer *w, uint32_t end, const f
         if (s < 0)
             break;
         uint32_t n = (uint32_t)fk_min_size(j->chunk, images - first);
-        TRY_DONE(run_teacher(j, &j->slots[s], n * j->o->regions));
+        TRY_DONE(fk_panel_ask(&j->panel, j->slots[s].crops, n * j->o->regions, j->logits));
         TRY_DONE(pack_chunk(j, w, &j->slots[s], first, n));
         note_bad(&j->slots[s], n, watch, result);
         TRY_DONE(report(watch, first + n, end, images));
@@ -225,12 +198,11 @@ static ferkd_status allocate(job *j, const fk_codec *codec)
 
     TRY(fk_calloc(&j->workers, j->threads, sizeof *j->workers, "labelling"));
     for (int i = 0; i < SLOTS; i++) {
-        TRY(fk_calloc(&j->slots[i].crops, regions, j->crop_bytes, "labelling"));
+        TRY(fk_calloc(&j->slots[i].crops, regions, j->panel.crop_bytes, "labelling"));
         TRY(fk_calloc(&j->slots[i].fault, j->chunk, sizeof(fk_fault), "labelling"));
     }
-    TRY(fk_judge_init(&j->judge, j->teacher->classes, j->classes, j->over, j->map,
-                      j->o->temperature));
-    TRY(fk_calloc(&j->logits, regions * j->teacher->classes, sizeof *j->logits, "labelling"));
+    TRY(fk_judge_init(&j->judge, j->panel.classes, j->classes, j->over, j->map, j->o->temperature));
+    TRY(fk_calloc(&j->logits, regions * j->panel.classes, sizeof *j->logits, "labelling"));
     return fk_packer_new(&j->packer, codec);
 }
 
@@ -245,6 +217,7 @@ static void release(job *j)
     fk_judge_fini(&j->judge);
     free(j->logits);
     fk_packer_free(&j->packer);
+    fk_panel_fini(&j->panel);
 }
 
 static ferkd_status check(const job *j)
@@ -264,13 +237,12 @@ static ferkd_status check(const job *j)
 
 static ferkd_store_info info_of(const job *j)
 {
-    const ferkd_preprocess *how = &j->teacher->how;
-    const char *slash = strrchr(j->teacher->path, '/');
+    const ferkd_preprocess *how = &j->panel.member[0].model->how;
     ferkd_store_info info = {.images = ferkd_dataset_images(j->data),
                              .regions = j->o->regions,
                              .topk = (uint32_t)fk_min_size(j->o->topk, j->over),
                              .classes = j->classes,
-                             .teacher_classes = j->teacher->classes,
+                             .teacher_classes = j->panel.classes,
                              .label_classes = j->over,
                              .sampler = j->o->sampler,
                              .teacher_px = how->size_px,
@@ -278,11 +250,11 @@ static ferkd_store_info info_of(const job *j)
                              .temperature = j->o->temperature,
                              .prob_bits = j->o->prob_bits,
                              .ignore_exif = ferkd_dataset_ignores_exif(j->data),
-                             .teacher = slash ? slash + 1 : j->teacher->path,
+                             .teacher = j->panel.name,
                              .dataset = ferkd_dataset_path(j->data)};
 
     ferkd_dataset_fingerprint(j->data, info.dataset_fingerprint);
-    memcpy(info.teacher_fingerprint, j->teacher->fingerprint, 16);
+    memcpy(info.teacher_fingerprint, j->panel.fingerprint, 16);
     uint64_t map = fk_hash64(j->map, j->classes * sizeof *j->map, 0);
     for (int i = 0; i < 8; i++) /* another class map is another teacher */
         info.teacher_fingerprint[i] ^= (uint8_t)(map >> (8 * i));
@@ -295,10 +267,7 @@ static ferkd_status prepare_teacher(job *j, const char *choices, bool resumes)
 {
     uint32_t batch = (uint32_t)fk_min_size(j->o->batch, (size_t)j->chunk * j->o->regions);
 
-    if (resumes && fk_is_file(choices))
-        TRY(fk_model_fix_choices(j->teacher, choices));
-    TRY(fk_model_prepare(j->teacher, batch));
-    return fk_model_save_choices(j->teacher, choices);
+    return fk_panel_prepare(&j->panel, batch, choices, resumes);
 }
 
 /* The images of a part, in whole chunks, so that a label is the same whoever makes it. */
@@ -355,14 +324,13 @@ static ferkd_status look_at_result(const char *path, ferkd_label_result *result)
     return FERKD_OK;
 }
 
-static void say_precision(const ferkd_model *teacher, const ferkd_watch *watch)
+static void say_precision(const fk_panel *p, const ferkd_watch *watch)
 {
-    char line[160];
-
-    if (!watch || !watch->message)
-        return;
-    (void)snprintf(line, sizeof line, "the teacher runs in %s", fk_plan_precision(teacher->plan));
-    watch->message(watch->ctx, line);
+    if (p->n == 1)
+        fk_say(watch, "the teacher runs in %s", fk_plan_precision(p->member[0].model->plan));
+    for (uint32_t i = 0; p->n > 1 && i < p->n; i++)
+        fk_say(watch, "%s: weight %.3f, runs in %s", p->member[i].model->path, p->member[i].weight,
+               fk_plan_precision(p->member[i].model->plan));
 }
 
 /* All that is left to do, into an open writer. */
@@ -376,12 +344,11 @@ static ferkd_status work(job *j, fk_store_writer *w, const ferkd_store *damaged,
     TRY_DONE(allocate(j, fk_store_writer_codec(w)));
     TRY_DONE(fk_asprintf(&choices, "%s.tune", store));
     TRY_DONE(prepare_teacher(j, choices, fk_store_writer_next(w) > info->first));
-    say_precision(j->teacher, watch);
-    fk_pixels_init(&j->pixels, &j->teacher->how, j->teacher->channels_last);
+    say_precision(&j->panel, watch);
     TRY_DONE(damaged ? mend(j, w, damaged, watch, result)
                      : run_chunks(j, w, info->first + info->here, watch, result));
     TRY_DONE(fk_store_writer_commit(w));
-    (void)unlink(choices);
+    fk_panel_forget(&j->panel, choices);
 done:
     free(choices);
     return st;
@@ -395,17 +362,15 @@ ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const 
     fk_store_writer *w = NULL;
     ferkd_store *damaged = NULL;
     double start = fk_now_s();
-    size_t side = teacher->how.size_px;
     job j = {.data = data,
              .o = options,
-             .teacher = teacher,
              .classes = ferkd_dataset_classes(data),
-             .threads = fk_threads(options->threads),
-             .crop_bytes = side * side * ferkd_dataset_channels(data)};
+             .threads = fk_threads(options->threads)};
 
     *result = (ferkd_label_result){.images = ferkd_dataset_images(data)};
     TRY(check(&j));
     j.chunk = options->regions < CHUNK_REGIONS ? CHUNK_REGIONS / options->regions : 1;
+    TRY_DONE(fk_panel_init(&j.panel, teacher, options, ferkd_dataset_channels(data)));
     TRY_DONE(fk_calloc(&j.map, j.classes, sizeof *j.map, "labelling"));
     TRY_DONE(ferkd_model_map(teacher, data, options->map, j.map));
     TRY_DONE(fk_judge_width(options->every, teacher->classes, j.classes, j.map, &j.over));

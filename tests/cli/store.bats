@@ -200,3 +200,53 @@ four, two, all4 = (head(tensors(n)) for n in ("four/best.safetensors", "kept/bes
 assert two == [four[1], four[3]] and all4 == [four[1], four[3], four[0], four[2]]
 EOF
 }
+
+@test "several teachers, and mirrored regions: what each says alone, averaged" {
+    # Each has its size; a region is seen by every one in its own.
+    train "$WORK/second" --method ce
+    other="$WORK/second"
+    first="$WORK/t1.onnx"
+    cp "$TEACHER" "$first"
+    printf '{"input": {"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}' > "$WORK/t1.json"
+    one() { "$FERKD" label "$WORK/train" --regions 4 --topk 4 --prob-bits 16 --seed 3 "$@"; }
+    one --teacher "$first" -o "$WORK/p1.ferkd"
+    one --teacher "$other" -o "$WORK/p2.ferkd"
+    one --teacher "$first,$other" -o "$WORK/p12.ferkd"
+    one --teacher "$first,$other" --teacher-weights 1,3 -o "$WORK/p13.ferkd"
+    one --teacher "$first,$other" --average logits -o "$WORK/pl.ferkd"
+    one --teacher "$first" --flip 0 -o "$WORK/f0.ferkd"
+    one --teacher "$first" --flip 1 -o "$WORK/f1.ferkd"
+    one --teacher "$first" --flip 0 --teacher-flips -o "$WORK/f01.ferkd"
+    python3 - "$SOURCE/examples" "$WORK" <<'PY'
+import sys
+sys.path.insert(0, sys.argv[1])
+from read_store import Store
+s = {n: Store(f"{sys.argv[2]}/{n}.ferkd") for n in ("p1", "p2", "p12", "p13", "pl", "f0", "f1", "f01")}
+def far(got, want):
+    return max(abs(a - b) for a, b in zip(got, want, strict=True))
+regions = differ = 0
+for i in range(s["p1"].images):
+    for r in range(4):
+        if s["p1"].image(i)[1] is None:
+            continue
+        d = {n: x.dense(x.image(i)[1][r][0]) for n, x in s.items()}
+        assert far(d["p12"], [(a + b) / 2 for a, b in zip(d["p1"], d["p2"])]) < 2e-4
+        assert far(d["p13"], [(a + 3 * b) / 4 for a, b in zip(d["p1"], d["p2"])]) < 2e-4
+        geometric = [(a * b) ** .5 for a, b in zip(d["p1"], d["p2"])]
+        assert far(d["pl"], [g / sum(geometric) for g in geometric]) < 2e-3
+        assert far(d["f01"], [(a + b) / 2 for a, b in zip(d["f0"], d["f1"])]) < 2e-4
+        regions += 1
+        differ += far(d["p1"], d["p2"]) > 1e-2
+assert regions > 50 and differ > 20, (regions, differ)
+PY
+    "$FERKD" store info "$WORK/p12.ferkd" | grep -q 't1.onnx+second'
+    run one --teacher "$first,$other" --teacher-weights 1 -o "$WORK/no.ferkd"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"2 numbers"* ]]
+    run one --teacher "$first,$other" --teacher-weights 1,0 -o "$WORK/no.ferkd"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"above 0"* ]]
+    run one --teacher "$first" --teacher-flips -o "$WORK/p1.ferkd"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"another teacher"* ]]
+}
