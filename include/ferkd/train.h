@@ -293,7 +293,8 @@ typedef struct ferkd_recipe {
     bool ignore_exif;
     double scale_min, scale_max, ratio_min, ratio_max, flip;
     char *optimizer, *schedule;
-    double lr, lr_min, momentum, beta1, beta2, weight_decay, warmup_epochs, step_gamma, clip, ema;
+    double lr, lr_min, momentum, beta1, beta2, weight_decay, warmup_epochs, step_gamma, clip, ema,
+        layer_decay;
     bool nesterov, decay_all;
     int64_t step_epochs;
     double label_smoothing, temperature, kd_alpha, kd_temperature;

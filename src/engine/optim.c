@@ -3,6 +3,21 @@
 #include "engine/optim.h"
 
 #include "base/mem.h"
+#include "net/layers.h"
+
+/* Bao, Dong, Piao and Wei 2022 (BEiT), as timm: decay ^ (layers above). */
+static ferkd_status set_rates(fk_optim *s, const fk_graph *g)
+{
+    int *layer = NULL;
+
+    TRY(fk_calloc(&layer, g->n_params + 1, sizeof *layer, "the optimiser"));
+    ferkd_status st = fk_calloc(&s->rate, g->n_params + 1, sizeof *s->rate, "the optimiser");
+    int n = fk_graph_layers(g, layer);
+    for (size_t i = 0; st == FERKD_OK && i < g->n_params; i++)
+        s->rate[i] = (float)pow(s->o.layer_decay, n - layer[i]);
+    free(layer);
+    return st;
+}
 
 ferkd_status fk_optim_init(fk_optim *s, const fk_graph *g, const fk_optim_options *o)
 {
@@ -10,6 +25,8 @@ ferkd_status fk_optim_init(fk_optim *s, const fk_graph *g, const fk_optim_option
     TRY(fk_calloc_aligned(&s->m, s->n * sizeof *s->m, "the optimiser"));
     if (o->kind == FK_ADAMW)
         TRY(fk_calloc_aligned(&s->v, s->n * sizeof *s->v, "the optimiser"));
+    if (o->layer_decay > 0 && o->layer_decay != 1.0)
+        TRY(set_rates(s, g));
     if (o->ema > 0) {
         TRY(fk_calloc_aligned(&s->ema, g->n_values * sizeof *s->ema, "the average of weights"));
         memcpy(s->ema, g->values, g->n_values * sizeof *s->ema);
@@ -22,6 +39,7 @@ void fk_optim_fini(fk_optim *s)
     free(s->m);
     free(s->v);
     free(s->ema);
+    free(s->rate);
     *s = (fk_optim){0};
 }
 
@@ -127,6 +145,7 @@ double fk_optim_step(fk_optim *s, fk_graph *g, float *grads, double lr, double s
                 average(p, g->values + p->offset, r);
             continue;
         }
+        r.lr = (float)lr * (s->rate ? s->rate[i] : 1.0f);
         r.decay = p->kind == FK_WEIGHT || s->o.decay_all ? (float)s->o.decay : 0.0f;
         float *w = g->values + p->offset;
         const float *d = grads + p->offset;

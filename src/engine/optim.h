@@ -15,6 +15,7 @@ typedef struct fk_optim_options {
     bool decay_all;           /* biases and norms too */
     double clip;              /* largest norm of the whole gradient, 0: no limit */
     double ema;               /* decay of the average of weights, 0: none */
+    double layer_decay; /* of the learning rate, a layer from the head down (net/layers.h); 0: 1 */
 } fk_optim_options;
 
 typedef struct fk_optim {
@@ -23,6 +24,7 @@ typedef struct fk_optim {
     float *m;       /* momentum or first moment; [n] */
     float *v;       /* AdamW: second moment; [n] */
     float *ema;     /* [n_values], buffers included; NULL: none */
+    float *rate;    /* [n_params]: of the learning rate, or NULL: 1 */
     uint64_t step;  /* steps done */
     bool head_only; /* only the head's parameters move (linear probe) */
 } fk_optim;

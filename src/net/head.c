@@ -43,14 +43,25 @@ int fk_graph_head(const fk_graph *g)
     return -1;
 }
 
+/* Back from a node to the dense layers or convolutions that end there: several where their outputs are averaged. */
+static void mark_back(fk_graph *g, int at)
+{
+    const fk_node *n = &g->nodes[at];
+
+    if (n->op == FK_DENSE || n->op == FK_CONV) {
+        for (int k = 0; k < FK_MAX_PARAMS; k++) {
+            if (n->param[k] >= 0)
+                g->params[n->param[k]].head = true;
+        }
+        return;
+    }
+    for (int i = 0; i < n->n_in && (hands_on(n) || n->op == FK_BINARY); i++)
+        mark_back(g, n->in[i]);
+}
+
 void fk_graph_mark_head(fk_graph *g)
 {
-    int head = fk_graph_head(g);
-
-    for (int k = 0; head >= 0 && k < FK_MAX_PARAMS; k++) {
-        if (g->nodes[head].param[k] >= 0)
-            g->params[g->nodes[head].param[k]].head = true;
-    }
+    mark_back(g, g->output);
 }
 
 /* --- copying ----------------------------------------------------------------------------------- */

@@ -68,6 +68,10 @@ static const fk_option KEYS[] = {
     REAL("clip", clip, "0", 0, 1e9, "largest norm of the gradient; 0: none"),
     REAL("ema", ema, "0", 0, 1,
          "decay of the average of weights, which is then evaluated; 0: none"),
+    REAL("layer-decay", layer_decay, "1", 0.01, 1,
+         "factor of the learning rate for each layer (block) further from the head; 0.65 to 0.75 "
+         "when "
+         "fine-tuning transformers"),
     WHOLE("accumulate", accumulate, "1", 1, 65536, "batches a step of the optimiser"),
     REAL("label-smoothing", label_smoothing, "0", 0, 1, "of hard labels (ce, kd)"),
     REAL("temperature", temperature, "1", 0.01, 1000, "of the student's softmax (fkd, ferkd)"),

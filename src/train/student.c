@@ -67,7 +67,8 @@ static fk_optim_options optim_options(const ferkd_recipe *r)
                               .decay = r->weight_decay,
                               .decay_all = r->decay_all,
                               .clip = r->clip,
-                              .ema = r->ema};
+                              .ema = r->ema,
+                              .layer_decay = r->layer_decay};
 }
 
 static ferkd_status make_graph(const fk_run *run, uint32_t batch, uint32_t size, uint32_t classes,

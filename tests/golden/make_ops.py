@@ -5,6 +5,7 @@ Reads tests/ops/cases.txt; writes tests/golden/ops.safetensors (outputs and para
 tests/golden/losses.txt. Needs torch, torchvision and safetensors. Inputs and weights come from a
 formula that tests/ops/case.c has, too, so they are not stored.
 """
+import math
 import sys
 import zlib
 from pathlib import Path
@@ -311,6 +312,24 @@ def make_counts():
             f.write(f"{name} {n} {zlib.crc32(chr(10).join(sorted(lines)).encode()):08x}\n")
 
 
-# make_ops.py ops | losses [NAME ...] | names NAME ... (those that "ferkd info" lists)
+def make_layers():
+    """layers.txt: how many layers are above each parameter's, as timm's layer-wise learning-rate decay counts them."""
+    import timm
+    from timm.optim._param_groups import param_groups_layer_decay
+    with open(HERE / "layers.txt", "w") as f:
+        f.write("# network: crc32 of all lines 'parameter layers-above', timm " + timm.__version__ + "\n")
+        for name, theirs in LAYERED:
+            model = timm.create_model(theirs)
+            groups = param_groups_layer_decay(model, weight_decay=0.0, layer_decay=0.5)
+            m = {id(p): n for n, p in model.named_parameters()}
+            lines = [f"{m[id(p)]} {round(-math.log2(g['lr_scale']))}" for g in groups for p in g["params"]]
+            f.write(f"{name} {len(lines)} {zlib.crc32(chr(10).join(sorted(lines)).encode()):08x}\n")
+
+
+LAYERED = [(n, n) for n in ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "convnext_atto", "resnet18", "resnet50",
+                            "efficientnet_b0", "fbnetc_100")]
+
+
+# make_ops.py layers | ops | losses [NAME ...] | names NAME ... (those that "ferkd info" lists)
 torch.manual_seed(0)
-{"ops": make_ops, "losses": lambda: make_losses(sys.argv[2:]), "names": make_counts}[sys.argv[1]]()
+{"ops": make_ops, "losses": lambda: make_losses(sys.argv[2:]), "names": make_counts, "layers": make_layers}[sys.argv[1]]()

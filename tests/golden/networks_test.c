@@ -14,6 +14,8 @@
 #include "engine/optim.h"
 #include "engine/plan.h"
 #include "exchange/onnx.h"
+#include "net/head.h"
+#include "net/layers.h"
 #include "net/zoo/zoo.h"
 #include "train/loss.h"
 
@@ -30,10 +32,23 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Of lines with line feeds between them; each is freed. */
+static unsigned long crc_of_lines(char **lines, size_t n)
+{
+    unsigned long crc = crc32(0, NULL, 0);
+
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            crc = crc32(crc, (const Bytef *)"\n", 1);
+        crc = crc32(crc, (const Bytef *)lines[i], (uInt)strlen(lines[i]));
+        free(lines[i]);
+    }
+    return crc;
+}
+
 static unsigned long names_crc(const fk_graph *g)
 {
     char **lines = calloc(g->n_params, sizeof *lines);
-    unsigned long crc = crc32(0, NULL, 0);
     size_t n = 0;
 
     assert_non_null(lines);
@@ -45,12 +60,7 @@ static unsigned long names_crc(const fk_graph *g)
         OK(fk_asprintf(&lines[n++], "%s %s", g->params[i].name, shape));
     }
     qsort(lines, n, sizeof *lines, by_text);
-    for (size_t i = 0; i < n; i++) {
-        if (i)
-            crc = crc32(crc, (const Bytef *)"\n", 1);
-        crc = crc32(crc, (const Bytef *)lines[i], (uInt)strlen(lines[i]));
-        free(lines[i]);
-    }
+    unsigned long crc = crc_of_lines(lines, n);
     free(lines);
     return crc;
 }
@@ -80,6 +90,49 @@ static void state_dicts_are_torchvisions(void **state)
     }
     (void)fclose(f);
     assert_int_equal(n, 51);
+}
+
+/* Layers as timm counts them for layer-wise learning rates. */
+static void layers_are_timms(void **state)
+{
+    char line[256];
+    int n = 0;
+    FILE *f = fopen(TEST_SOURCE "/golden/layers.txt", "r");
+
+    (void)state;
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        char name[64];
+        unsigned long count;
+        unsigned long want;
+        fk_graph *g = NULL;
+        fk_zoo_options o = {1, 3, 224, 1000};
+        if (*line == '#' || sscanf(line, "%63s %lu %lx", name, &count, &want) != 3)
+            continue;
+        OK(fk_zoo_build(&g, name, &o));
+        fk_graph_mark_head(g);
+        char **lines = calloc(g->n_params, sizeof *lines);
+        int *layer = calloc(g->n_params, sizeof *layer);
+        assert_non_null(lines);
+        assert_non_null(layer);
+        int top = fk_graph_layers(g, layer);
+        size_t k = 0;
+        for (size_t i = 0; i < g->n_params; i++) {
+            if (g->params[i].kind != FK_BUFFER)
+                OK(fk_asprintf(&lines[k++], "%s %d", g->params[i].name, top - layer[i]));
+        }
+        assert_int_equal(k, count);
+        qsort(lines, k, sizeof *lines, by_text);
+        unsigned long crc = crc_of_lines(lines, k);
+        if (crc != want)
+            fail_msg("%s: other layers than timm's", name);
+        free(lines);
+        free(layer);
+        fk_graph_free(&g);
+        n++;
+    }
+    (void)fclose(f);
+    assert_int_equal(n, 7);
 }
 
 /* --- 20 losses ------------------------------------------------------------------------------- */
@@ -383,6 +436,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(state_dicts_are_torchvisions),
+        cmocka_unit_test(layers_are_timms),
         cmocka_unit_test(training_losses_are_pytorchs),
         cmocka_unit_test(less_memory_gives_the_same_losses),
         cmocka_unit_test(too_little_memory_is_refused),
