@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "net/netfile.h"
 
 const char *ferkd_zoo_name(uint32_t i)
 {
@@ -70,10 +71,11 @@ static ferkd_status zoo_graph(fk_graph **g, ferkd_description *out, const char *
 {
     const fk_zoo_entry *e = fk_zoo_find(name);
 
-    if (e) {
-        out->about = e->about;
-        out->size_px = out->size_px ? out->size_px : (uint32_t)e->size;
-        out->classes = out->classes ? out->classes : e->size == 224 ? 1000 : 10;
+    if (e || fk_is_netfile(name)) {
+        int64_t size = fk_zoo_size(name);
+        out->about = e ? e->about : "a network file";
+        out->size_px = out->size_px ? out->size_px : (uint32_t)size;
+        out->classes = out->classes ? out->classes : size == 224 ? 1000 : 10;
     }
     fk_zoo_options o = {batch, out->size_px == 28 && e && e->size == 28 ? 1 : 3, out->size_px,
                         out->classes};
@@ -86,7 +88,7 @@ static ferkd_status file_or_zoo_graph(fk_graph **g, ferkd_description *out, cons
 {
     fk_onnx_file *onnx = NULL;
 
-    if (!fk_is_file(what))
+    if (!fk_is_file(what) || fk_is_netfile(what))
         return zoo_graph(g, out, what, batch);
     TRY(fk_onnx_open(&onnx, what));
     ferkd_status st = fk_onnx_graph(onnx, batch, out->size_px, g);

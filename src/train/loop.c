@@ -142,7 +142,7 @@ static ferkd_status train_batch(fk_run *run, fk_feed_batch *b)
 
 static ferkd_status save_last(fk_run *run)
 {
-    fk_checkpoint_meta meta = {run->onnx ? FK_NETWORK_FILE : run->r->model, run->card, run->at};
+    fk_checkpoint_meta meta = {fk_student_name(run), run->card, run->at};
 
     return fk_checkpoint_save(run->last_path, run->graph, &run->optim, run->accumulated, &meta);
 }
@@ -200,7 +200,7 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
     at->best_top1 = best ? row.val_top1 : at->best_top1;
     at->loss_sum = 0.0;
     at->loss_count = at->hard = at->important = at->dropped = 0;
-    fk_checkpoint_meta meta = {run->onnx ? FK_NETWORK_FILE : run->r->model, run->card, *at};
+    fk_checkpoint_meta meta = {fk_student_name(run), run->card, *at};
     TRY(fk_metrics_add(&run->metrics, &row));
     if (best && run->outputs > run->classes) {
         fk_student_show(run, values);

@@ -295,6 +295,8 @@ static ferkd_status open_run(ferkd_model *m, const ferkd_model_options *o)
         st = fk_fail(FERKD_CORRUPT, "%s: not a checkpoint of ferkd", m->weights_file);
     if (st == FERKD_OK && strcmp(model, FK_NETWORK_FILE) == 0)
         st = open_network(m);
+    else if (st == FERKD_OK && strcmp(model, FK_NETWORK_TEXT) == 0)
+        st = fk_path_join(&m->zoo_name, m->path, FK_NETWORK_TEXT);
     else if (st == FERKD_OK)
         st = fk_strdup(&m->zoo_name, model);
     if (st == FERKD_OK)

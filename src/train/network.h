@@ -7,6 +7,7 @@
 
 #define FK_NETWORK_FILE "network.onnx" /* in the run folder; also the model's name in checkpoints */
 #define FK_NETWORK_CARD "network.json"
+#define FK_NETWORK_TEXT "model.json" /* the copy of a network file (net/netfile.h); likewise */
 
 typedef struct fk_network {
     const char *zoo_name;     /* or */

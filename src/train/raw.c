@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "exchange/npy.h"
+#include "net/netfile.h"
 #include "train/init.h"
 #include "train/model.h"
 
@@ -14,7 +15,7 @@ static ferkd_status from_zoo(const ferkd_run_options *o, const fk_shape *x,
     fk_zoo_options z = {.classes = o->classes ? o->classes : 1000};
     fk_graph *g = NULL;
 
-    if (fk_zoo_find(o->model) && !o->weights)
+    if (!o->weights)
         return fk_fail(FERKD_USAGE, "%s: a network without weights; give them with --weights FILE",
                        o->model);
     if (x->n != 4 || x->d[2] != x->d[3])
@@ -118,7 +119,7 @@ ferkd_status ferkd_run(const ferkd_run_options *o, const ferkd_watch *watch, cha
     if (fk_is_folder(o->model)) {
         TRY_DONE(run_folder(o, &x, values, &y, &out));
     } else {
-        if (!fk_ends_with(o->model, ".onnx") && !fk_is_file(o->model))
+        if (fk_is_netfile(o->model) || (!fk_ends_with(o->model, ".onnx") && !fk_is_file(o->model)))
             TRY_DONE(from_zoo(o, &x, watch, &g));
         else
             TRY_DONE(from_onnx(o, &x, &g));

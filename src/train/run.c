@@ -208,6 +208,7 @@ void fk_run_close(fk_run *run)
     free(run->teacher_map);
     free(run->teacher_logits);
     free(run->accumulated);
+    free(run->text_path);
     free(run->identity);
     free(run->scratch);
     free(run->card);
@@ -231,27 +232,37 @@ static ferkd_status lock_folder(fk_run *run)
     return FERKD_OK;
 }
 
-/* A copy of the ONNX file that the student starts from, with what was said of its input: its graph is needed
- * whenever the run is opened. */
-static ferkd_status keep_network(const fk_run *run)
+static ferkd_status keep_copy(const char *file, const char *folder, const char *name)
 {
     fk_map map = {0};
+    char *path = NULL;
+
+    TRY(fk_map_open(&map, file));
+    ferkd_status st = fk_path_join(&path, folder, name);
+    if (st == FERKD_OK)
+        st = fk_file_replace(path, map.bytes, map.size_bytes);
+    fk_map_close(&map);
+    free(path);
+    return st;
+}
+
+/* A copy of the ONNX file that the student starts from, with what was said of its input, or of the network file: its
+ * graph is needed whenever the run is opened. */
+static ferkd_status keep_network(const fk_run *run)
+{
     char *path = NULL;
     char *card = NULL;
     ferkd_status st = FERKD_OK;
 
+    if (run->text_path)
+        TRY(keep_copy(run->text_path, run->r->run, FK_NETWORK_TEXT));
     if (!run->onnx)
         return FERKD_OK;
-    TRY(fk_map_open(&map, run->onnx_path));
-    TRY_DONE(fk_path_join(&path, run->r->run, FK_NETWORK_FILE));
-    TRY_DONE(fk_file_replace(path, map.bytes, map.size_bytes));
-    free(path);
-    path = NULL;
+    TRY(keep_copy(run->onnx_path, run->r->run, FK_NETWORK_FILE));
     TRY_DONE(fk_path_join(&path, run->r->run, FK_NETWORK_CARD));
     TRY_DONE(fk_model_card(&card, &run->view_how, NULL, 0));
     TRY_DONE(fk_file_replace(path, card, strlen(card)));
 done:
-    fk_map_close(&map);
     free(path);
     free(card);
     return st;

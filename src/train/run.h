@@ -28,6 +28,7 @@ typedef struct fk_run {
     bool channels_last; /* what the student wants */
     fk_onnx_file *onnx; /* that it started from, or NULL */
     char *onnx_path;
+    char *text_path; /* of the network file that it is written in, or NULL */
     fk_network network;
     fk_tuner *tuner;
     fk_graph *graph;
@@ -53,6 +54,8 @@ void fk_run_close(fk_run *run);
 FERKD_CHECK ferkd_status fk_student_open(fk_run *run);
 /* Make the plan anew where sizes grow and the epoch at hand has another one. */
 FERKD_CHECK ferkd_status fk_student_fit(fk_run *run);
+/* The model's name in checkpoints. */
+const char *fk_student_name(const fk_run *run);
 /* What the tuner chose, into the run folder. */
 FERKD_CHECK ferkd_status fk_student_save_choices(const fk_run *run);
 

@@ -10,7 +10,7 @@
 #include "engine/optim.h"
 #include "engine/tune.h"
 #include "exchange/onnx.h"
-#include "net/zoo/zoo.h"
+#include "net/netfile.h"
 #include "train/loss.h"
 #include "train/model.h"
 
@@ -35,8 +35,7 @@ ferkd_speed_options ferkd_speed_defaults(void)
 
 static ferkd_status build_zoo(const ferkd_speed *s, uint32_t batch, fk_graph **out)
 {
-    const fk_zoo_entry *e = fk_zoo_find(s->o.model);
-    fk_zoo_options z = {batch, 3, s->o.size_px ? s->o.size_px : (e ? e->size : 224),
+    fk_zoo_options z = {batch, 3, s->o.size_px ? s->o.size_px : fk_zoo_size(s->o.model),
                         s->o.classes ? s->o.classes : 1000};
 
     TRY(fk_zoo_build(out, s->o.model, &z));
@@ -83,7 +82,8 @@ ferkd_status ferkd_speed_open(ferkd_speed **out, const ferkd_speed_options *opti
         return fk_fail(FERKD_USAGE, "--batch lies between 1 and %u", FK_MAX_BATCH);
     TRY(fk_calloc(&s, 1, sizeof *s, "the bench"));
     s->o = *options;
-    if (fk_ends_with(options->model, ".onnx") || fk_is_file(options->model))
+    if (!fk_is_netfile(options->model) &&
+        (fk_ends_with(options->model, ".onnx") || fk_is_file(options->model)))
         TRY_DONE(fk_onnx_open(&s->onnx, options->model));
     TRY_DONE(fk_tuner_new(&s->tuner, options->tune));
     p.tuner = s->tuner;

@@ -6,23 +6,39 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "net/head.h"
+#include "net/netfile.h"
 #include "train/init.h"
 #include "train/schedule.h"
 
-/* An ONNX file that training starts from; a run that is resumed has its own copy. */
+/* A run that is resumed has its own copy of a file. */
+static ferkd_status own_copy(char **path, const char *run, const char *name, const char *original)
+{
+    TRY(fk_path_join(path, run, name));
+    if (fk_is_file(*path))
+        return FERKD_OK;
+    free(*path);
+    *path = NULL;
+    return fk_strdup(path, original);
+}
+
+const char *fk_student_name(const fk_run *run)
+{
+    return run->onnx ? FK_NETWORK_FILE : run->text_path ? FK_NETWORK_TEXT : run->r->model;
+}
+
+/* An ONNX file that training starts from, or a network file. */
 static ferkd_status open_network(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
 
     run->network = (fk_network){.zoo_name = r->model, .seed = (uint64_t)r->seed};
+    if (fk_is_netfile(r->model)) {
+        TRY(own_copy(&run->text_path, r->run, FK_NETWORK_TEXT, r->model));
+        run->network.zoo_name = run->text_path;
+    }
     if (!r->init || !fk_ends_with(r->init, ".onnx"))
         return FERKD_OK;
-    TRY(fk_path_join(&run->onnx_path, r->run, FK_NETWORK_FILE));
-    if (!fk_is_file(run->onnx_path)) {
-        free(run->onnx_path);
-        run->onnx_path = NULL;
-        TRY(fk_strdup(&run->onnx_path, r->init));
-    }
+    TRY(own_copy(&run->onnx_path, r->run, FK_NETWORK_FILE, r->init));
     TRY(fk_onnx_open(&run->onnx, run->onnx_path));
     run->network.onnx = run->onnx;
     return FERKD_OK;

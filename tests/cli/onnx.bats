@@ -74,3 +74,41 @@ EOF
     [ "$status" -eq 2 ]
     [[ "$output" == *"13 to 18"* ]]
 }
+
+@test "a network that is written down in a file trains, resumes, goes out; what is wrong in it is named with its place" {
+    net="$SOURCE/examples/networks/tiny_se.json"
+    cp "$net" "$WORK/own.json"
+    learn() { "$FERKD" train "$WORK/train" --val "$WORK/val" --method ce --model "$WORK/own.json" --size 32 --batch 8 --lr 0.01 --seed 1 "$@"; }
+    learn --epochs 3 -o "$WORK/text1"
+    learn --epochs 3 --save-every 1 -o "$WORK/text2" > "$WORK/log" 2>&1 3>&- &
+    pid=$!
+    for _ in $(seq 200); do [ -s "$WORK/text2/last.safetensors" ] && break; sleep 0.01; done
+    pkill -KILL -P $pid ferkd || true
+    wait $pid || true
+    rm -f "$WORK"/text2/*.part "$WORK/own.json" # the run has its own copy
+    "$FERKD" train --resume "$WORK/text2"
+    cmp "$WORK/text1/last.safetensors" "$WORK/text2/last.safetensors"
+    a=$("$FERKD" eval "$WORK/text1" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')
+    "$FERKD" export "$WORK/text1" -o "$WORK/text.onnx"
+    b=$("$FERKD" eval "$WORK/text.onnx" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')
+    [ "$a" = "$b" ]
+    "$FERKD" info "$net" | grep -q "0.033 M parameters"
+    "$FERKD" bench train "$net" --batch 4 --size 32
+    wrong() { # a change to the file, and what is said of it
+        sed "$1" "$net" > "$WORK/wrong.json"
+        run "$FERKD" info "$WORK/wrong.json"
+        [ "$status" -eq 5 ]
+        [[ "$output" == *"$2"* ]] || { echo "$output"; false; }
+    }
+    wrong 's/"depthwise": 3/"depthwize": 3/' 'inverted[0].residual[2]: a layer without an operation; did you mean "depthwise"'
+    wrong 's/"stride": "$stride"/"stide": "$stride"/' '"depthwise" has no "stide"'
+    wrong 's/"$expand"/"$expnd"/; s/channels\*$expand/channels*$expnd/' '"$expnd" is no number'
+    wrong 's/"shortcut": "none"/"shortcut": [{"conv": 7, "name": "s"}]/' 'are not of one shape'
+    wrong 's/"block": "inverted"/"block": "inverse"/' 'there is no block "inverse"'
+    wrong 's/{"add": "early"}/{"add": "late"}/' 'nothing was kept as "late"'
+    wrong 's/"globalpool",/"gelu",/' '"linear" needs outputs'
+    wrong 's/"network": "tiny-se"/"netwrk": "tiny-se"/' 'not a network'
+    wrong 's/"size": 32,/"size": 32/' 'not JSON'
+    # A block within itself.
+    wrong 's/"hardswish"\]/{"block": "norm_act", "name": "x"}]/' 'deep'
+}

@@ -92,6 +92,43 @@ static void state_dicts_are_torchvisions(void **state)
     assert_int_equal(n, 51);
 }
 
+/* A network file that writes a model of the zoo down makes the same graph. */
+static void network_files_are_what_they_say(void **state)
+{
+    static const char *const PAIRS[][2] = {
+        {"../examples/networks/resnet18.json", "resnet18"},
+        {"../examples/networks/vit_tiny.json", "vit_tiny_patch16_224"}};
+
+    (void)state;
+    for (size_t i = 0; i < FK_COUNT(PAIRS); i++) {
+        fk_graph *a = NULL;
+        fk_graph *b = NULL;
+        fk_zoo_options o = {2, 3, 96, 7};
+        char path[512];
+        (void)snprintf(path, sizeof path, TEST_SOURCE "/%s", PAIRS[i][0]);
+        OK(fk_zoo_build(&a, path, &o));
+        OK(fk_zoo_build(&b, PAIRS[i][1], &o));
+        assert_int_equal(a->n_nodes, b->n_nodes);
+        assert_int_equal(a->n_params, b->n_params);
+        double macs[2] = {0, 0};
+        for (size_t n = 0; n < a->n_nodes; n++) {
+            macs[0] += fk_node_macs(a, &a->nodes[n]);
+            macs[1] += fk_node_macs(b, &b->nodes[n]);
+        }
+        assert_true(macs[0] == macs[1]);
+        for (size_t p = 0; p < a->n_params; p++) { /* tokens may stand elsewhere in the order */
+            const fk_param *x = &a->params[p];
+            int k = fk_graph_find_param(b, x->name);
+            const fk_param *y = &b->params[k < 0 ? 0 : k];
+            if (k < 0 || !fk_shape_equal(&x->shape, &y->shape) || x->kind != y->kind ||
+                x->init != y->init || fabs(x->scale - y->scale) > 1e-12)
+                fail_msg("%s: %s is not %s", PAIRS[i][0], x->name, y->name);
+        }
+        fk_graph_free(&a);
+        fk_graph_free(&b);
+    }
+}
+
 /* Layers as timm counts them for layer-wise learning rates. */
 static void layers_are_timms(void **state)
 {
@@ -436,6 +473,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(state_dicts_are_torchvisions),
+        cmocka_unit_test(network_files_are_what_they_say),
         cmocka_unit_test(layers_are_timms),
         cmocka_unit_test(training_losses_are_pytorchs),
         cmocka_unit_test(less_memory_gives_the_same_losses),

@@ -1,5 +1,6 @@
 /* The list of architectures. */
 #include "net/zoo/zoo.h"
+#include "net/netfile.h"
 
 #include "base/option.h"
 
@@ -95,6 +96,16 @@ const fk_zoo_entry *fk_zoo_find(const char *name)
     return NULL;
 }
 
+int64_t fk_zoo_size(const char *name)
+{
+    const fk_zoo_entry *e = fk_zoo_find(name);
+    fk_netfile_about about = {.size = 224};
+
+    if (fk_is_netfile(name) && fk_netfile_read(name, &about) != FERKD_OK)
+        return 224; /* whoever builds it says why */
+    return e ? e->size : about.size;
+}
+
 static ferkd_status no_such_model(const char *name)
 {
     const char *near = fk_zoo[0].name;
@@ -114,6 +125,8 @@ ferkd_status fk_zoo_build(fk_graph **out, const char *name, const fk_zoo_options
     fk_builder b = {.st = FERKD_OK};
     int x = -1;
 
+    if (fk_is_netfile(name))
+        return fk_netfile_build(out, name, o);
     if (!e)
         return no_such_model(name);
     TRY(fk_graph_new(&b.g, name));

@@ -22,7 +22,10 @@ extern const size_t fk_zoo_count;
 
 const fk_zoo_entry *fk_zoo_find(const char *name);
 
-/* FERKD_ABSENT, with the nearest name, if there is none. Parameters are zero. */
+/* The side, in pixels, that a model of this name, or a network file, is usually trained at. */
+int64_t fk_zoo_size(const char *name);
+
+/* name: of the zoo, or a network file (net/netfile.h). FERKD_ABSENT, with the nearest name, if there is none. Parameters are zero. */
 FERKD_CHECK ferkd_status fk_zoo_build(fk_graph **out, const char *name, const fk_zoo_options *o);
 
 enum { FK_RESNEXT50_32X4D = 1000, FK_RESNEXT101_32X8D };
