@@ -159,7 +159,6 @@ static int build_block(fk_netfile *f, fk_chain *c, int x, json_t *layer)
     const char *kind = json_string_value(json_object_get(layer, "block"));
     const char *name = json_string_value(json_object_get(layer, "name"));
     json_t *layers = kind ? json_object_get(f->blocks, kind) : NULL;
-    int64_t first = 0;
     int64_t repeat = fk_netfile_option(f, c, x, layer, "repeat", -1);
     size_t prefix = strlen(f->b.prefix);
 
@@ -168,7 +167,9 @@ static int build_block(fk_netfile *f, fk_chain *c, int x, json_t *layer)
                                 kind ? kind : "");
     if (repeat > MOST_REPEAT)
         return fk_netfile_wrong(f, "\"repeat\": at most %d", MOST_REPEAT);
-    for (int64_t i = first; i < (repeat < 0 ? 1 : repeat) && f->b.st == FERKD_OK; i++) {
+    for (int64_t i = 0; i < (repeat < 0 ? 1 : repeat) && f->b.st == FERKD_OK; i++) {
+        if (f->built++ > FK_NETFILE_NODES)
+            return fk_netfile_wrong(f, "more than %d blocks", FK_NETFILE_NODES);
         json_t *values = parameters_at(f, c, x, layer, (size_t)i);
         fk_chain inner = {.outside = c, .parameters = values, .depth = c->depth + 1};
         if (!lengthen_prefix(f, name, repeat >= 0, i))

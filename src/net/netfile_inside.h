@@ -25,6 +25,7 @@ typedef struct fk_netfile {
     fk_builder b;
     const fk_zoo_options *o;
     json_t *blocks;
+    uint32_t built;  /* blocks, so that empty ones within each other end, too */
     char place[256]; /* "layers[3].residual[0]" */
 } fk_netfile;
 

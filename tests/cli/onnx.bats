@@ -111,4 +111,12 @@ EOF
     wrong 's/"size": 32,/"size": 32/' 'not JSON'
     # A block within itself.
     wrong 's/"hardswish"\]/{"block": "norm_act", "name": "x"}]/' 'deep'
+    # Nothing, a thousand times a thousand times ... over.
+    python3 -c '
+import json
+blocks = {"b0": [], **{f"b{i}": [{"block": f"b{i-1}", "repeat": 1000}] for i in range(1, 12)}}
+print(json.dumps({"network": "n", "blocks": blocks, "layers": [{"block": "b11"}]}))' > "$WORK/many.json"
+    run timeout 10 "$FERKD" info "$WORK/many.json"
+    [ "$status" -eq 5 ]
+    [[ "$output" == *"more than 20000 blocks"* ]]
 }
