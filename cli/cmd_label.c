@@ -144,11 +144,9 @@ static ferkd_status read_part(options *o, ferkd_label_options *l)
     return FERKD_OK;
 }
 
-#define MOST_TEACHERS 16
-
 typedef struct teachers {
-    ferkd_model *model[MOST_TEACHERS];
-    double weight[MOST_TEACHERS];
+    ferkd_model *model[FERKD_MAX_TEACHERS];
+    double weight[FERKD_MAX_TEACHERS];
     uint32_t n;
 } teachers;
 
@@ -163,8 +161,8 @@ static ferkd_status open_teachers(const options *o, teachers *t)
     TRY(fk_strdup(&names, o->teacher));
     for (char *name = strtok_r(names, ",", &rest); name && st == FERKD_OK;
          name = strtok_r(NULL, ",", &rest)) {
-        if (t->n == MOST_TEACHERS)
-            st = fk_fail(FERKD_USAGE, "--teacher: at most %d label together", MOST_TEACHERS);
+        if (t->n == FERKD_MAX_TEACHERS)
+            st = fk_fail(FERKD_USAGE, "--teacher: at most %d label together", FERKD_MAX_TEACHERS);
         else
             st = ferkd_model_open(&t->model[t->n++], name, &m);
     }
@@ -180,7 +178,7 @@ static ferkd_status read_weights(const options *o, teachers *t)
     const char *p = o->weights;
     uint32_t n = 0;
 
-    for (int used = 0; p && n < MOST_TEACHERS; p += used) {
+    for (int used = 0; p && n < FERKD_MAX_TEACHERS; p += used) {
         if (sscanf(p, "%lf%n", &t->weight[n], &used) != 1)
             break;
         n++;

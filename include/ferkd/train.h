@@ -129,6 +129,8 @@ FERKD_API const char *ferkd_zoo_about(uint32_t i);
 /** What of several teachers is averaged: softmaxes (at the temperature), or logits. */
 typedef enum ferkd_average { FERKD_AVERAGE_PROBS, FERKD_AVERAGE_LOGITS } ferkd_average;
 
+#define FERKD_MAX_TEACHERS 16 /**< that label together */
+
 typedef struct ferkd_label_options {
     uint32_t regions; /**< an image; 8 */
     uint32_t topk;    /**< probabilities kept a region; 5; more than the classes: as many */

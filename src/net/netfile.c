@@ -122,7 +122,7 @@ static json_t *value_at(json_t *v, size_t i)
 static bool is_parameter(const char *key)
 {
     return strcmp(key, "block") != 0 && strcmp(key, "repeat") != 0 && strcmp(key, "name") != 0 &&
-           strcmp(key, "keep") != 0;
+           strcmp(key, "keep") != 0 && strcmp(key, "in") != 0;
 }
 
 /* Values of the parameters in repetition i, worked out outside the block. */

@@ -9,17 +9,19 @@ ferkd_status fk_cutter_load(fk_cutter *c, const ferkd_dataset *data, uint32_t im
 }
 
 ferkd_status fk_cutter_regions(fk_cutter *c, const ferkd_dataset *data, uint32_t image,
-                               const ferkd_sampler *sampler, uint32_t regions, uint32_t size_px,
-                               ferkd_filter filter, uint8_t *crops)
+                               const ferkd_sampler *sampler, uint32_t regions, const fk_cut *views,
+                               uint32_t n_views, size_t stride, uint8_t *crops)
 {
-    size_t each = (size_t)size_px * size_px * ferkd_dataset_channels(data);
-
     TRY(fk_cutter_load(c, data, image));
     for (uint32_t r = 0; r < regions; r++) {
         ferkd_region at = ferkd_region_at(sampler, image, r, c->image.width, c->image.height);
-        TRY(ferkd_image_crop_resize(&c->crop, &c->image, at.box, size_px, size_px, filter,
-                                    at.flip));
-        memcpy(crops + r * each, c->crop.px, each);
+        for (uint32_t v = 0; v < n_views; v++) {
+            uint32_t side = views[v].size_px;
+            TRY(ferkd_image_crop_resize(&c->crop, &c->image, at.box, side, side, views[v].filter,
+                                        at.flip));
+            memcpy(crops + r * stride + views[v].at, c->crop.px,
+                   (size_t)side * side * ferkd_dataset_channels(data));
+        }
     }
     return FERKD_OK;
 }

@@ -13,10 +13,19 @@ typedef struct fk_cutter {
 /* Decode an image of data into c->image. */
 FERKD_CHECK ferkd_status fk_cutter_load(fk_cutter *c, const ferkd_dataset *data, uint32_t image);
 
-/* All regions of an image, as the sampler has them, resized: crops, uint8_t[regions][size][size][channels]. */
+/* A size and a filter that regions are wanted in. */
+typedef struct fk_cut {
+    uint32_t size_px;
+    ferkd_filter filter;
+    size_t at; /* of its pixels within those of a region, bytes */
+} fk_cut;
+
+/* All regions of an image, as the sampler has them, resized for each view: crops, a region every `stride` bytes, in it
+ * uint8_t[size][size][channels] at each view's place. */
 FERKD_CHECK ferkd_status fk_cutter_regions(fk_cutter *c, const ferkd_dataset *data, uint32_t image,
                                            const ferkd_sampler *sampler, uint32_t regions,
-                                           uint32_t size_px, ferkd_filter filter, uint8_t *crops);
+                                           const fk_cut *views, uint32_t n_views, size_t stride,
+                                           uint8_t *crops);
 
 /* Of n cutters, and the array of them. */
 void fk_cutters_free(fk_cutter *cutters, uint32_t n);

@@ -64,9 +64,10 @@ static ferkd_status fill(void *ctx, int worker_number, uint64_t batch, uint32_t 
     to->fault[i] = (fk_fault){0};
     if (image >= ferkd_dataset_images(j->data))
         return FERKD_OK;
-    ferkd_status st = fk_panel_cut(&j->panel, &j->workers[worker_number], j->data, (uint32_t)image,
-                                   &j->o->sampler, j->o->regions,
-                                   to->crops + (size_t)i * j->o->regions * j->panel.crop_bytes);
+    ferkd_status st =
+        fk_cutter_regions(&j->workers[worker_number], j->data, (uint32_t)image, &j->o->sampler,
+                          j->o->regions, j->panel.view, j->panel.n_views, j->panel.crop_bytes,
+                          to->crops + (size_t)i * j->o->regions * j->panel.crop_bytes);
     if (st == FERKD_OK)
         return FERKD_OK;
     if (j->o->stop_on_bad_image || st == FERKD_MEMORY)

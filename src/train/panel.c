@@ -22,7 +22,7 @@ static void choose_view(fk_panel *p, fk_panel_member *m)
     m->view = v;
     if (v < p->n_views)
         return;
-    p->view[p->n_views++] = (fk_panel_view){how->size_px, how->filter, p->crop_bytes};
+    p->view[p->n_views++] = (fk_cut){how->size_px, how->filter, p->crop_bytes};
     p->crop_bytes += (size_t)how->size_px * how->size_px * p->channels;
 }
 
@@ -120,9 +120,9 @@ ferkd_status fk_panel_init(fk_panel *p, ferkd_model *first, const ferkd_label_op
                     .average = o->average,
                     .flips = o->flips,
                     .temperature = o->temperature};
-    if (o->n_others >= FK_MAX_TEACHERS)
+    if (o->n_others >= FERKD_MAX_TEACHERS)
         return fk_fail(FERKD_LIMIT, "%u teachers; at most %d label together", o->n_others + 1,
-                       FK_MAX_TEACHERS);
+                       FERKD_MAX_TEACHERS);
     TRY(seat(p, first, o->weights ? o->weights[0] : 1.0));
     for (uint32_t i = 0; i < o->n_others; i++)
         TRY(seat(p, o->others[i], o->weights ? o->weights[i + 1] : 1.0));
@@ -179,26 +179,6 @@ void fk_panel_forget(const fk_panel *p, const char *choices)
     }
 }
 
-/* --- regions ----------------------------------------------------------------------------------- */
-
-ferkd_status fk_panel_cut(const fk_panel *p, fk_cutter *c, const ferkd_dataset *data,
-                          uint32_t image, const ferkd_sampler *sampler, uint32_t regions,
-                          uint8_t *crops)
-{
-    TRY(fk_cutter_load(c, data, image));
-    for (uint32_t r = 0; r < regions; r++) {
-        ferkd_region at = ferkd_region_at(sampler, image, r, c->image.width, c->image.height);
-        for (uint32_t v = 0; v < p->n_views; v++) {
-            const fk_panel_view *view = &p->view[v];
-            TRY(ferkd_image_crop_resize(&c->crop, &c->image, at.box, view->size_px, view->size_px,
-                                        view->filter, at.flip));
-            memcpy(crops + r * p->crop_bytes + view->at, c->crop.px,
-                   (size_t)view->size_px * view->size_px * p->channels);
-        }
-    }
-    return FERKD_OK;
-}
-
 /* --- answers ----------------------------------------------------------------------------------- */
 
 /* Left for right, in an image of bytes. */
@@ -221,7 +201,7 @@ static void mirror(uint8_t *px, uint32_t side, uint32_t channels)
 static ferkd_status answers(const fk_panel *p, const fk_panel_member *m, uint8_t *crops,
                             uint32_t count, bool mirrored)
 {
-    const fk_panel_view *view = &p->view[m->view];
+    const fk_cut *view = &p->view[m->view];
     size_t each = (size_t)m->model->how.channels * view->size_px * view->size_px;
     float *input = fk_plan_input(m->model->plan);
 

@@ -6,15 +6,6 @@
 #include "train/cutter.h"
 #include "train/pixels.h"
 
-#define FK_MAX_TEACHERS 16
-
-/* A size and a filter that some members want their regions in. */
-typedef struct fk_panel_view {
-    uint32_t size_px;
-    ferkd_filter filter;
-    size_t at; /* of its pixels within those of a region, bytes */
-} fk_panel_view;
-
 typedef struct fk_panel_member {
     ferkd_model *model;
     uint32_t view;
@@ -25,8 +16,8 @@ typedef struct fk_panel_member {
 } fk_panel_member;
 
 typedef struct fk_panel {
-    fk_panel_member member[FK_MAX_TEACHERS];
-    fk_panel_view view[FK_MAX_TEACHERS];
+    fk_panel_member member[FERKD_MAX_TEACHERS];
+    fk_cut view[FERKD_MAX_TEACHERS];
     uint32_t n, n_views;
     uint32_t classes, channels; /* of the teachers; of the images */
     size_t crop_bytes;          /* of one region, all views */
@@ -48,11 +39,6 @@ FERKD_CHECK ferkd_status fk_panel_prepare(fk_panel *p, uint32_t n, const char *c
                                           bool resumes);
 /* Remove these files. */
 void fk_panel_forget(const fk_panel *p, const char *choices);
-
-/* All regions of an image as the members see them: crops, [regions][crop_bytes]. */
-FERKD_CHECK ferkd_status fk_panel_cut(const fk_panel *p, fk_cutter *c, const ferkd_dataset *data,
-                                      uint32_t image, const ferkd_sampler *sampler,
-                                      uint32_t regions, uint8_t *crops);
 
 /* What the panel says of n regions: logits, float[n][classes], whose softmax at the panel's temperature is the average. */
 FERKD_CHECK ferkd_status fk_panel_ask(fk_panel *p, uint8_t *crops, uint32_t n, float *logits);

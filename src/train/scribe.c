@@ -149,6 +149,7 @@ ferkd_status ferkd_scribe_crops(ferkd_scribe *s, uint32_t n, uint8_t *crops, uin
 {
     uint32_t at = fk_store_writer_next(s->writer);
     size_t image_bytes = s->o.regions * crop_bytes(s);
+    fk_cut view = {s->o.size_px, s->o.filter, 0};
     fk_fault fault = {0};
 
     *first = at;
@@ -161,7 +162,7 @@ ferkd_status ferkd_scribe_crops(ferkd_scribe *s, uint32_t n, uint8_t *crops, uin
 #pragma omp for schedule(dynamic)
         for (uint32_t i = 0; i < *got; i++) {
             ferkd_status st = fk_cutter_regions(w, s->data, at + i, &s->o.sampler, s->o.regions,
-                                                s->o.size_px, s->o.filter, crops + i * image_bytes);
+                                                &view, 1, crop_bytes(s), crops + i * image_bytes);
             s->bad[i] = st != FERKD_OK;
             if (st == FERKD_OK)
                 continue;

@@ -45,12 +45,8 @@ assert probe["fc.weight"][0][0] == 3
 assert len(moved(all_)) == len(trained), set(trained) - set(moved(all_))
 EOF
     tune --epochs 4 -o "$WORK/whole4"
-    tune --epochs 4 --save-every 1 -o "$WORK/cut4" > "$WORK/log" 2>&1 3>&- &
-    pid=$!
-    for _ in $(seq 200); do [ -s "$WORK/cut4/last.safetensors" ] && break; sleep 0.01; done
-    pkill -KILL -P $pid ferkd || true
-    wait $pid || true
-    rm -f "$WORK"/cut4/*.part "$WORK/four.onnx"
+    kill_when_saved "$WORK/cut4" tune --epochs 4 --save-every 1 -o "$WORK/cut4"
+    rm -f "$WORK/four.onnx"
     "$FERKD" train --resume "$WORK/cut4"
     cmp "$WORK/whole4/last.safetensors" "$WORK/cut4/last.safetensors"
 }

@@ -27,3 +27,15 @@ train() {
     "$FERKD" train "$WORK/train" --val "$WORK/val" --model small28 --size 28 --batch 8 --epochs 3 --lr 0.01 \
         --seed 1 -o "$out" "$@"
 }
+
+# Run the rest of the line, and kill it as soon as the run folder $1 has a checkpoint.
+kill_when_saved() {
+    local folder=$1
+    shift
+    "$@" > "$WORK/log" 2>&1 3>&- &
+    pid=$!
+    for _ in $(seq 200); do [ -s "$folder/last.safetensors" ] && break; sleep 0.01; done
+    pkill -KILL -P $pid ferkd || true
+    wait $pid || true
+    rm -f "$folder"/*.part
+}

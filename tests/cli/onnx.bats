@@ -80,12 +80,8 @@ EOF
     cp "$net" "$WORK/own.json"
     learn() { "$FERKD" train "$WORK/train" --val "$WORK/val" --method ce --model "$WORK/own.json" --size 32 --batch 8 --lr 0.01 --seed 1 "$@"; }
     learn --epochs 3 -o "$WORK/text1"
-    learn --epochs 3 --save-every 1 -o "$WORK/text2" > "$WORK/log" 2>&1 3>&- &
-    pid=$!
-    for _ in $(seq 200); do [ -s "$WORK/text2/last.safetensors" ] && break; sleep 0.01; done
-    pkill -KILL -P $pid ferkd || true
-    wait $pid || true
-    rm -f "$WORK"/text2/*.part "$WORK/own.json" # the run has its own copy
+    kill_when_saved "$WORK/text2" learn --epochs 3 --save-every 1 -o "$WORK/text2"
+    rm -f "$WORK/own.json" # the run has its own copy
     "$FERKD" train --resume "$WORK/text2"
     cmp "$WORK/text1/last.safetensors" "$WORK/text2/last.safetensors"
     a=$("$FERKD" eval "$WORK/text1" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')

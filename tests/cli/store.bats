@@ -158,12 +158,7 @@ EOF
     "$FERKD" export "$WORK/wide" -o "$WORK/wide.onnx"
     "$FERKD" eval "$WORK/wide.onnx" "$WORK/few" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); assert abs(d["top1"]-float(sys.argv[1])) < 1e-3, d' "$best"
     # Killed and gone on with: the same bytes; without validation, too.
-    learn --epochs 3 --mix both --mix-scope image --save-every 1 -o "$WORK/wide3" > "$WORK/log" 2>&1 3>&- &
-    pid=$!
-    for _ in $(seq 200); do [ -s "$WORK/wide3/last.safetensors" ] && break; sleep 0.01; done
-    pkill -KILL -P $pid ferkd || true
-    wait $pid || true
-    rm -f "$WORK"/wide3/*.part
+    kill_when_saved "$WORK/wide3" learn --epochs 3 --mix both --mix-scope image --save-every 1 -o "$WORK/wide3"
     "$FERKD" train --resume "$WORK/wide3"
     for f in last best; do cmp "$WORK/wide/$f.safetensors" "$WORK/wide3/$f.safetensors"; done
     "$FERKD" train "$WORK/few" --labels "$WORK/wide.ferkd" --model small28 --size 28 --batch 8 --epochs 2 -o "$WORK/wide4"

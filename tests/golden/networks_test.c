@@ -65,13 +65,16 @@ static unsigned long names_crc(const fk_graph *g)
     return crc;
 }
 
-static void state_dicts_are_torchvisions(void **state)
+/* What a line of a golden file says of a network: a number of parameters, and a checksum. */
+typedef void check_network(const char *name, fk_graph *g, unsigned long count, unsigned long crc);
+
+/* Each network that the file names; gives how many. */
+static int for_each_network(const char *file, check_network *check)
 {
     char line[256];
     int n = 0;
-    FILE *f = fopen(TEST_SOURCE "/golden/state_dicts.txt", "r");
+    FILE *f = fopen(file, "r");
 
-    (void)state;
     assert_non_null(f);
     while (fgets(line, sizeof line, f)) {
         char name[64];
@@ -82,14 +85,25 @@ static void state_dicts_are_torchvisions(void **state)
         if (*line == '#' || sscanf(line, "%63s %lu %lx", name, &count, &crc) != 3)
             continue;
         OK(fk_zoo_build(&g, name, &o));
-        if (fk_graph_trained(g) != count || names_crc(g) != crc)
-            fail_msg("%s: %zu parameters, or other names than its peer's %lu", name,
-                     fk_graph_trained(g), count);
+        check(name, g, count, crc);
         fk_graph_free(&g);
         n++;
     }
     (void)fclose(f);
-    assert_int_equal(n, 51);
+    return n;
+}
+
+static void check_names(const char *name, fk_graph *g, unsigned long count, unsigned long crc)
+{
+    if (fk_graph_trained(g) != count || names_crc(g) != crc)
+        fail_msg("%s: %zu parameters, or other names than its peer's %lu", name,
+                 fk_graph_trained(g), count);
+}
+
+static void state_dicts_are_torchvisions(void **state)
+{
+    (void)state;
+    assert_int_equal(for_each_network(TEST_SOURCE "/golden/state_dicts.txt", check_names), 51);
 }
 
 /* A network file that writes a model of the zoo down makes the same graph. */
@@ -129,47 +143,33 @@ static void network_files_are_what_they_say(void **state)
     }
 }
 
+static void check_layers(const char *name, fk_graph *g, unsigned long count, unsigned long crc)
+{
+    char **lines = calloc(g->n_params, sizeof *lines);
+    int *layer = calloc(g->n_params, sizeof *layer);
+    size_t k = 0;
+
+    assert_non_null(lines);
+    assert_non_null(layer);
+    fk_graph_mark_head(g);
+    int top = fk_graph_layers(g, layer);
+    for (size_t i = 0; i < g->n_params; i++) {
+        if (g->params[i].kind != FK_BUFFER)
+            OK(fk_asprintf(&lines[k++], "%s %d", g->params[i].name, top - layer[i]));
+    }
+    assert_int_equal(k, count);
+    qsort(lines, k, sizeof *lines, by_text);
+    if (crc_of_lines(lines, k) != crc)
+        fail_msg("%s: other layers than timm's", name);
+    free(lines);
+    free(layer);
+}
+
 /* Layers as timm counts them for layer-wise learning rates. */
 static void layers_are_timms(void **state)
 {
-    char line[256];
-    int n = 0;
-    FILE *f = fopen(TEST_SOURCE "/golden/layers.txt", "r");
-
     (void)state;
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f)) {
-        char name[64];
-        unsigned long count;
-        unsigned long want;
-        fk_graph *g = NULL;
-        fk_zoo_options o = {1, 3, 224, 1000};
-        if (*line == '#' || sscanf(line, "%63s %lu %lx", name, &count, &want) != 3)
-            continue;
-        OK(fk_zoo_build(&g, name, &o));
-        fk_graph_mark_head(g);
-        char **lines = calloc(g->n_params, sizeof *lines);
-        int *layer = calloc(g->n_params, sizeof *layer);
-        assert_non_null(lines);
-        assert_non_null(layer);
-        int top = fk_graph_layers(g, layer);
-        size_t k = 0;
-        for (size_t i = 0; i < g->n_params; i++) {
-            if (g->params[i].kind != FK_BUFFER)
-                OK(fk_asprintf(&lines[k++], "%s %d", g->params[i].name, top - layer[i]));
-        }
-        assert_int_equal(k, count);
-        qsort(lines, k, sizeof *lines, by_text);
-        unsigned long crc = crc_of_lines(lines, k);
-        if (crc != want)
-            fail_msg("%s: other layers than timm's", name);
-        free(lines);
-        free(layer);
-        fk_graph_free(&g);
-        n++;
-    }
-    (void)fclose(f);
-    assert_int_equal(n, 7);
+    assert_int_equal(for_each_network(TEST_SOURCE "/golden/layers.txt", check_layers), 7);
 }
 
 /* --- 20 losses ------------------------------------------------------------------------------- */
