@@ -15,7 +15,7 @@ all:
 
 ## packages: install what building and testing need (Debian, root or sudo)
 packages:
-	@sh tools/packages.sh build
+	@sh tools/packages.sh build test
 
 ## demo: from Fashion-MNIST to a distilled student, in a few minutes
 demo:
