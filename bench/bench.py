@@ -59,7 +59,10 @@ class Side:
     """A program that times one step for each line that it is sent. Between its turns it is stopped: the threads of
     ONNX Runtime and OpenMP go on spinning for a while after their work, on the cores that the other side needs."""
 
+    all = []
+
     def __init__(self, command, env, greets):
+        Side.all.append(self)
         self.p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                   env=os.environ | env)
         self.mode = self.p.stdout.readline().removeprefix("ready ").strip() if greets else ""
@@ -73,7 +76,9 @@ class Side:
         line = self.p.stdout.readline().split()
         self.p.send_signal(signal.SIGSTOP)
         if len(line) != 2:
-            sys.exit("bench: one side has died; its last words are above")
+            for side in Side.all:
+                side.p.kill()
+            sys.exit(f"bench: {' '.join(self.p.args[:4])} has died; its last words are above")
         self.peak = float(line[1])
         return float(line[0])
 

@@ -67,18 +67,22 @@ static void slice_args(const fk_plan *p, const fk_node *n, fk_conv_args *a)
     a->src.d[0] = a->dst.d[0] = images;
 }
 
-static bool is_picture(const fk_shape *s)
+/* The network's input, or what else of few channels wants no gradient: a squeezed vector may have as few, but oneDNN
+ * has no kernel for its gradient in row-major bf16. */
+static bool is_picture(const fk_plan *p, const fk_node *n)
 {
-    return s->d[1] <= 4;
+    int tensor = p->tensor_of[n->in[0]];
+
+    return tensor >= 0 && p->g->nodes[n->in[0]].shape.d[1] <= 4 && !p->tensors[tensor].needs_grad;
 }
 
 /* The layouts of a slice. */
-static ferkd_status slice_layouts(const fk_conv_args *a, fk_md **src, fk_md **dst)
+static ferkd_status slice_layouts(const fk_conv_args *a, bool picture, fk_md **src, fk_md **dst)
 {
     fk_md *plain = NULL;
 
     *src = *dst = NULL;
-    if (is_picture(&a->src)) {
+    if (picture) {
         TRY(fk_md_plain(&plain, &a->src));
         ferkd_status st = fk_md_as(src, plain, a->half);
         fk_md_free(plain);
@@ -120,17 +124,18 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
     fk_md *dst = NULL;
     int lanes = fk_dn_lanes();
     ptrdiff_t id = n - p->g->nodes;
+    bool picture = is_picture(p, n);
 
     if (!p->o.train || p->o.layout == FK_LAYOUT_LAST || in->n != 4 || n->shape.d[1] < lanes ||
-        (in->d[1] < lanes && !is_picture(in)))
+        (in->d[1] < lanes && !picture))
         return false;
     if (p->sliced[id])
         return p->sliced[id] > 0;
     slice_args(p, n, &a);
-    bool can = slice_layouts(&a, &src, &dst) == FERKD_OK;
+    bool can = slice_layouts(&a, picture, &src, &dst) == FERKD_OK;
     a.src_md = src;
     a.dst_md = dst;
-    can = can && choose_all(p, &a, !is_picture(in), pds);
+    can = can && choose_all(p, &a, !picture, pds);
     p->sliced[id] = can ? 1 : -1;
     for (int i = 0; i < 3; i++)
         fk_pd_free(pds[i]);
@@ -563,7 +568,7 @@ static ferkd_status want_input(fk_plan *p, const fk_node *n, int *in)
 
     if (t->lazy >= 0)
         return FERKD_OK;
-    if (is_picture(&p->g->nodes[n->in[0]].shape))
+    if (is_picture(p, n))
         return fk_want_plain(p, *in, in);
     TRY(fk_md_lanes(&md, &t->shape, fk_dn_lanes(), fk_md_half(t->md)));
     ferkd_status st = fk_want(p, *in, md, in);
@@ -618,7 +623,7 @@ ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id)
     s->bind = bind;
     slice_args(p, n, &a);
     s->slice_images = (uint32_t)a.src.d[0];
-    TRY(slice_layouts(&a, &src, &dst));
+    TRY(slice_layouts(&a, is_picture(p, n), &src, &dst));
     a.src_md = src;
     a.dst_md = dst;
     ferkd_status st = compile_step(p, s, n, id, &a);

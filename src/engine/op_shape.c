@@ -227,12 +227,13 @@ ferkd_status fk_compile_transpose(fk_plan *p, const fk_node *n, int id)
 
 ferkd_status fk_compile_concat(fk_plan *p, const fk_node *n, int id)
 {
-    return compile_move(p, n, id);
+    return fk_is_channel_concat(p, n) ? fk_compile_channel_concat(p, n, id)
+                                      : compile_move(p, n, id);
 }
 
 ferkd_status fk_compile_slice(fk_plan *p, const fk_node *n, int id)
 {
-    return compile_move(p, n, id);
+    return fk_is_channel_slice(p, n) ? fk_compile_channel_slice(p, n, id) : compile_move(p, n, id);
 }
 
 ferkd_status fk_compile_pad(fk_plan *p, const fk_node *n, int id)

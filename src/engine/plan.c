@@ -497,6 +497,7 @@ static void free_step(fk_step *s)
     free(s->in);
     free(s->din);
     free(s->sums);
+    free(s->map);
     free(s);
 }
 

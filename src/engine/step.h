@@ -49,6 +49,11 @@ typedef struct fk_ref {
     int i;
 } fk_ref;
 
+/* Channel `channel` of input `in` of a step; in -1: none. */
+typedef struct fk_channel {
+    int in, channel;
+} fk_channel;
+
 typedef struct fk_step fk_step;
 typedef ferkd_status fk_step_fn(fk_plan *p, fk_step *s);
 
@@ -97,6 +102,7 @@ struct fk_step {
     size_t gradient_bytes; /* its output's gradient of one slice */
     int moments_by, sums_by,
         spread_by;         /* of a BatchNorm: the steps that do these for it, -1: none */
+    fk_channel *map;       /* what moves channels: for each of its output where it comes from */
     fk_post post;          /* activation inside this step */
     const fk_node *before; /* of a linear step: the LayerNorm or activation that it does first */
     const fk_node *drop;   /* the stochastic depth inside it */
@@ -253,6 +259,13 @@ ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id);
 /* The BatchNorm behind it works its gradient out in slices: scratch for it. */
 FERKD_CHECK ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s);
 bool fk_data_type_half(const fk_plan *p, int tensor);
+
+/* Concatenations and slices of channels where the input is in vectors of them (op_channels.c). */
+#define FK_MAX_MOVED 64 /* inputs of such a step */
+bool fk_is_channel_concat(const fk_plan *p, const fk_node *n);
+bool fk_is_channel_slice(const fk_plan *p, const fk_node *n);
+ferkd_status fk_compile_channel_concat(fk_plan *p, const fk_node *n, int id);
+ferkd_status fk_compile_channel_slice(fk_plan *p, const fk_node *n, int id);
 
 /* x times a number for each image and channel (op_gate.c), and whether these two are that. */
 bool fk_is_gate(const fk_plan *p, int x, int gate);

@@ -9,6 +9,7 @@
 #include "engine/tune.h"
 
 #define MIN_SLICE 2
+#define ENGINE    2 /* grows when the engine changes so much that choices should be made anew */
 
 typedef struct candidate {
     fk_layout layout;
@@ -127,9 +128,9 @@ static ferkd_status key_of(const fk_plan_options *o, fk_precision precision, fk_
     fk_graph *g = NULL;
 
     TRY(make(ctx, batch, &g));
-    ferkd_status st = fk_asprintf(key, "network %s %016" PRIx64 " %s %s batch %u%s", g->name,
-                                  hash_graph(g), o->train ? "train" : "infer", WORDS[precision],
-                                  batch, o->direct ? " direct" : "");
+    ferkd_status st = fk_asprintf(key, "network %s %016" PRIx64 " engine %d %s %s batch %u%s",
+                                  g->name, hash_graph(g), ENGINE, o->train ? "train" : "infer",
+                                  WORDS[precision], batch, o->direct ? " direct" : "");
     fk_graph_free(&g);
     return st;
 }

@@ -37,6 +37,7 @@ static bool wants_plain(void)
 #ifdef __x86_64__
 extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
 extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
+extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_avx2;
 extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
 
 static bool has_avx512(void)
@@ -74,6 +75,15 @@ const fk_depthwise_kernels *fk_depthwise_for(int lanes)
     return lanes != 8 ? NULL : has_avx2() ? &fk_depthwise_avx2 : &fk_depthwise_plain8;
 }
 
+const fk_gather_kernel *fk_gather_for(int lanes)
+{
+    if (lanes == 16)
+        return has_avx512bf16() ? &fk_gather_avx512bf16
+               : has_avx512()   ? &fk_gather_avx512
+                                : &fk_gather_plain16;
+    return lanes != 8 ? NULL : has_avx2() ? &fk_gather_avx2 : &fk_gather_plain8;
+}
+
 const fk_row_kernels *fk_rows_best(void)
 {
     return has_avx512bf16() ? &fk_rows_avx512bf16
@@ -91,6 +101,11 @@ const fk_norm_kernels *fk_norm_for(int lanes)
 {
     (void)wants_plain;
     return lanes == 16 ? &fk_norm_plain16 : lanes == 8 ? &fk_norm_plain8 : NULL;
+}
+
+const fk_gather_kernel *fk_gather_for(int lanes)
+{
+    return lanes == 16 ? &fk_gather_plain16 : lanes == 8 ? &fk_gather_plain8 : NULL;
 }
 
 const fk_depthwise_kernels *fk_depthwise_for(int lanes)

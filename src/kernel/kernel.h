@@ -126,7 +126,27 @@ typedef struct fk_row_kernels {
     void (*combine)(const fk_row_sum *k);
 } fk_row_kernels;
 
-/* Does the table above have this activation? */
+/* One channel vector of some images, each lane of it from a lane of some other vector; lanes from nowhere are 0.
+ * Pixels lie one vector apart. */
+typedef struct fk_gather_source {
+    fk_operand from;
+    size_t first, image; /* element of the first image's first pixel; from one image to the next */
+    int32_t lane[FK_MAX_LANES]; /* of the source, for each of ours; -1: not from here */
+} fk_gather_source;
+
+typedef struct fk_gather {
+    fk_operand to;
+    fk_planes at;
+    const fk_gather_source *sources;
+    size_t n_sources;
+} fk_gather;
+
+typedef struct fk_gather_kernel {
+    int lanes;
+    void (*gather)(const fk_gather *k);
+} fk_gather_kernel;
+
+/* Does the table of rows have this activation? */
 bool fk_rows_have_act(fk_act kind);
 
 /* Floats of scratch that one thread needs for a depthwise convolution. */
@@ -138,11 +158,13 @@ size_t fk_depthwise_room(const fk_depthwise_args *k);
 extern const fk_norm_kernels fk_norm_plain16, fk_norm_plain8;
 extern const fk_depthwise_kernels fk_depthwise_plain16, fk_depthwise_plain8;
 extern const fk_row_kernels fk_rows_plain16, fk_rows_plain8;
+extern const fk_gather_kernel fk_gather_plain16, fk_gather_plain8;
 
 /* The fastest that this processor runs, for vectors of `lanes` channels; NULL if there is none. With
  * FERKD_KERNELS=plain in the environment the plain ones. */
 const fk_norm_kernels *fk_norm_for(int lanes);
 const fk_depthwise_kernels *fk_depthwise_for(int lanes);
+const fk_gather_kernel *fk_gather_for(int lanes);
 const fk_row_kernels *fk_rows_best(void); /* rows need no layout: the fastest there is */
 
 /* Is act(0) = 0, and does the kernel code have it? Lanes that only pad must stay 0. */

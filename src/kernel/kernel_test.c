@@ -373,6 +373,68 @@ static void check_depthwise(const variant *v, const shape *s, bool last, bool ha
     free(k.x.data), free(k.dx.data), free(k.y.data), free(k.dy.data), free(k.room);
 }
 
+/* --- channels that move ---------------------------------------------------------------------- */
+
+/* Three vectors of two images; lanes of `to` come from them as `lane` says, or are 0. */
+static void check_gather(const fk_gather_kernel *kernel, size_t pixels, size_t n_sources, bool half)
+{
+    enum { IMAGES = 2, MAX = FK_MAX_LANES * 9 * 3 * IMAGES };
+
+    size_t lanes = (size_t)kernel->lanes;
+    size_t vector = pixels * lanes;
+    float in_f[MAX];
+    uint16_t in_h[MAX];
+    float out_f[MAX];
+    uint16_t out_h[MAX];
+    fk_gather_source sources[3];
+    fk_operand in = {half ? (void *)in_h : (void *)in_f, half};
+    fk_operand out = {half ? (void *)out_h : (void *)out_f, half};
+    fk_gather k = {.to = out, .sources = sources, .n_sources = n_sources};
+
+    for (size_t i = 0; i < MAX; i++) {
+        in_f[i] = random_value();
+        in_h[i] = (uint16_t)(0x3f00 + i % 251);
+    }
+    memset(sources, -1, sizeof sources);
+    for (size_t s = 0; s < 3; s++) {
+        sources[s].from = in;
+        sources[s].first = s * vector;
+        sources[s].image = 3 * vector;
+    }
+    for (size_t l = 0; l < lanes; l++) {
+        if (l % 5 != 4) /* the others are from nowhere */
+            sources[l % n_sources].lane[l] = (int32_t)((7 * l + 3) % lanes);
+    }
+    k.at = (fk_planes){vector, IMAGES, 2 * vector, pixels, lanes};
+    kernel->gather(&k);
+    for (size_t image = 0; image < IMAGES; image++) {
+        for (size_t i = 0; i < vector; i++) {
+            size_t l = i % lanes;
+            size_t from =
+                (l % n_sources) * vector + image * 3 * vector + i - l + (7 * l + 3) % lanes;
+            float want = l % 5 == 4 ? 0.0f : get(in, from);
+            assert_true(get(out, vector + image * 2 * vector + i) == want);
+        }
+    }
+}
+
+static void channels_move_as_they_are_told(void **unused)
+{
+    static const fk_gather_kernel *const PLAIN[] = {&fk_gather_plain16, &fk_gather_plain8};
+
+    (void)unused;
+    for (size_t pixels = 1; pixels <= 9; pixels += 4) {
+        for (size_t n = 1; n <= 3; n++) {
+            for (int half = 0; half < 2; half++) {
+                for (size_t i = 0; i < FK_COUNT(PLAIN); i++) {
+                    check_gather(PLAIN[i], pixels, n, half);
+                    check_gather(fk_gather_for(PLAIN[i]->lanes), pixels, n, half);
+                }
+            }
+        }
+    }
+}
+
 static void depthwise_convolutions_are_their_plain_twin(void **unused)
 {
     variant v[5];
@@ -493,6 +555,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_are_their_plain_twin),
+        cmocka_unit_test(channels_move_as_they_are_told),
         cmocka_unit_test(depthwise_convolutions_are_their_plain_twin),
     };
 
