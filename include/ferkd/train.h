@@ -76,12 +76,17 @@ typedef struct ferkd_export_options {
         opset; /**< 13 to 18; 0: 13, or 17 for transformers, whose LayerNorm has an operator since */
     bool half;        /**< weights and arithmetic in float16, input and logits in float32 */
     bool for_opencv4; /**< ReLU6 in a form that OpenCV 4.6 reads */
+    bool fold_norms;  /**< BatchNorms into the weights before them; always with int8_data */
+    const ferkd_dataset
+        *int8_data; /**< not NULL: values and weights in 8 bits, their ranges from images of it */
+    uint32_t int8_images; /**< how many, spread evenly; 0: 256 */
 } ferkd_export_options;
 
 /** Write the model of a run folder as ONNX with a free batch, its classes and preprocessing in the metadata and in a JSON
- *  file beside it. options NULL: all zero. */
+ *  file beside it. options NULL: all zero; watch, of the images that are looked at, may be NULL. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_model_export(const ferkd_model *m, const char *path,
-                                                      const ferkd_export_options *options);
+                                                      const ferkd_export_options *options,
+                                                      const ferkd_watch *watch);
 
 /** One line of a model's description. */
 typedef struct ferkd_layer {

@@ -4,6 +4,7 @@
 
 #include "ferkd/exchange.h"
 #include "net/graph.h"
+#include "net/quantise.h"
 
 typedef struct fk_onnx_file fk_onnx_file;
 
@@ -39,6 +40,8 @@ typedef struct fk_onnx_form {
     int64_t opset;    /* 13 to 18; 0: 13, or 17 where there is a LayerNorm */
     bool half;        /* weights and arithmetic of 16 bits (float16), input and logits of 32 */
     bool for_opencv4; /* ReLU6 as OpenCV 4.6 reads it */
+    const fk_range *
+        ranges; /* [n_nodes] values with low <= high are written in 8 bits (net/quantise.h); NULL: none */
 } fk_onnx_form;
 
 /* Write g with a free batch dimension, in eval form (BatchNorm kept, dropout left out). texts go to the metadata. form

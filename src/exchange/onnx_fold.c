@@ -522,6 +522,7 @@ static const struct {
     {"Where", fold_where},
     {"ReduceMean", fold_mean},
     {"BatchNormalization", fold_norm},
+    {"DequantizeLinear", fk_fold_dequantize},
 };
 
 /* Constant: the attribute is the value. */

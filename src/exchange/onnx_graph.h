@@ -77,6 +77,9 @@ FERKD_CHECK ferkd_status fk_slice_range(const fk_reader *r, int64_t start, int64
 
 /* Fold the node at hand if all it needs is constant: *done says whether. */
 FERKD_CHECK ferkd_status fk_fold_node(fk_reader *r, bool *done);
+/* A DequantizeLinear of constants (onnx_quantise.c). */
+FERKD_CHECK ferkd_status fk_fold_dequantize(fk_reader *r, const fk_constant *const *in, size_t n,
+                                            fk_constant **out);
 /* Add the node at hand to the graph. */
 FERKD_CHECK ferkd_status fk_import_node(fk_reader *r);
 

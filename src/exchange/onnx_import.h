@@ -48,8 +48,9 @@ typedef ferkd_status fk_import_fn(fk_reader *r);
 
 /* onnx_math.c */
 fk_import_fn fk_import_act, fk_import_binary, fk_import_many, fk_import_compare, fk_import_reduce,
-    fk_import_softmax, fk_import_where, fk_import_prelu, fk_import_quantize, fk_import_dequantize,
-    fk_import_bias_gelu;
+    fk_import_softmax, fk_import_where, fk_import_prelu, fk_import_bias_gelu;
+/* onnx_quantise.c */
+fk_import_fn fk_import_quantize, fk_import_dequantize;
 /* onnx_matrix.c */
 fk_import_fn fk_import_gemm, fk_import_matmul, fk_import_einsum, fk_import_layernorm,
     fk_import_skip_layernorm, fk_import_groupnorm, fk_import_rmsnorm, fk_import_ort_attention,

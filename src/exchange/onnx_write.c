@@ -95,11 +95,9 @@ void fk_writer_ints(fk_writer *w, Onnx__NodeProto *n, const char *name, const in
 
 /* --- nodes and tensors ----------------------------------------------------------------------- */
 
-/* The name of a node's value; dropout is left out, so its name is its input's. */
-char *fk_writer_value(fk_writer *w, int id)
+char *fk_writer_result(fk_writer *w, int id)
 {
-    while (w->g->nodes[id].op == FK_DROPOUT)
-        id = w->g->nodes[id].in[0];
+    id = fk_value_of(w->g, id);
     if (id == w->g->output)
         return fk_writer_text(w, w->half ? "logits16" : "logits");
     if (id == w->g->input)
@@ -107,6 +105,13 @@ char *fk_writer_value(fk_writer *w, int id)
     if (w->g->nodes[id].op == FK_CONST)
         return fk_writer_text(w, "%s", w->g->params[w->g->nodes[id].param[0]].name);
     return fk_writer_text(w, "v%d_%s", id, w->g->nodes[id].name);
+}
+
+char *fk_writer_value(fk_writer *w, int id)
+{
+    id = fk_value_of(w->g, id);
+    return fk_writer_in_bytes(w, id) ? fk_writer_text(w, "%s_8", fk_writer_result(w, id))
+                                     : fk_writer_result(w, id);
 }
 
 /* A node with room for n_in inputs and one output, last in the list; its names are the caller's. */
@@ -138,7 +143,7 @@ Onnx__NodeProto *fk_writer_node(fk_writer *w, const char *op, int id, size_t n_i
     if (!n)
         return NULL;
     n->name = fk_writer_text(w, "%d_%s", id, from->name);
-    n->output[0] = fk_writer_value(w, id);
+    n->output[0] = fk_writer_result(w, id);
     for (int i = 0; i < from->n_in && (size_t)i < n_in; i++)
         n->input[i] = fk_writer_value(w, from->in[i]);
     return n;
@@ -153,7 +158,7 @@ Onnx__NodeProto *fk_writer_step(fk_writer *w, const char *op, int id, bool last,
     if (!n)
         return NULL;
     n->name = fk_writer_text(w, "%d_%zu_%s", id, number, op);
-    n->output[0] = last ? fk_writer_value(w, id) : fk_writer_text(w, "v%d_%zu_%s", id, number, op);
+    n->output[0] = last ? fk_writer_result(w, id) : fk_writer_text(w, "v%d_%zu_%s", id, number, op);
     memcpy(n->input, in, n_in * sizeof *in);
     return n;
 }
@@ -251,14 +256,16 @@ static Onnx__ValueInfoProto *value_info(fk_writer *w, const char *name, const fk
     return v;
 }
 
-/* Parameters that living nodes use as they are; those of a gathering are written as integers. */
+/* Parameters that living nodes use as they are; those in 8 bits are written already, and those of a gathering are written as integers. */
 static void write_weights(fk_writer *w, const int *uses)
 {
     bool *used = fk_writer_take(w, w->g->n_params, sizeof *used);
 
     for (size_t i = 0; used && i < w->g->n_nodes; i++) {
         const fk_node *n = &w->g->nodes[i];
-        for (int k = 0; k < FK_MAX_PARAMS && uses[i] && n->op != FK_GATHER; k++) {
+        for (int k = 0;
+             k < FK_MAX_PARAMS && uses[i] && n->op != FK_GATHER && !fk_writer_has_bytes(w, n);
+             k++) {
             if (n->param[k] >= 0)
                 used[n->param[k]] = true;
         }
@@ -372,7 +379,8 @@ ferkd_status fk_onnx_write(const char *path, const fk_graph *g, const fk_onnx_fo
                            const fk_onnx_text *texts, size_t n_texts)
 {
     fk_onnx_form f = form ? *form : (fk_onnx_form){0};
-    fk_writer w = {.g = g, .path = path, .half = f.half, .for_opencv4 = f.for_opencv4};
+    fk_writer w = {
+        .g = g, .path = path, .half = f.half, .for_opencv4 = f.for_opencv4, .ranges = f.ranges};
     Onnx__GraphProto graph;
     int *uses = fk_writer_take(&w, g->n_nodes, sizeof *uses);
 
@@ -385,6 +393,8 @@ ferkd_status fk_onnx_write(const char *path, const fk_graph *g, const fk_onnx_fo
     for (size_t i = 0; i < g->n_nodes && w.st == FERKD_OK; i++) {
         if (uses[i])
             fk_writer_op(&w, (int)i);
+        if (uses[i] && fk_writer_in_bytes(&w, (int)i))
+            fk_writer_quantise_value(&w, (int)i);
     }
     if (w.half)
         cast(&w, "logits16", "logits", ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT);

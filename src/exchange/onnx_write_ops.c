@@ -5,6 +5,20 @@
 
 /* --- the ops --------------------------------------------------------------------------------- */
 
+/* Weight and bias of node id, as they are or from 8 bits: their names. */
+static void weight_names(fk_writer *w, int id, char *names[2])
+{
+    const fk_node *from = &w->g->nodes[id];
+
+    if (fk_writer_has_bytes(w, from)) {
+        fk_writer_quantised_params(w, id, names);
+        return;
+    }
+    for (int i = 0; i < 2; i++)
+        names[i] =
+            from->param[i] < 0 ? NULL : fk_writer_text(w, "%s", w->g->params[from->param[i]].name);
+}
+
 static void set_params(fk_writer *w, Onnx__NodeProto *n, const fk_node *from, size_t first,
                        int count)
 {
@@ -24,12 +38,14 @@ static void write_window(fk_writer *w, Onnx__NodeProto *n, const fk_window *v)
 static void write_conv(fk_writer *w, int id)
 {
     const fk_node *from = &w->g->nodes[id];
-    int params = from->param[1] >= 0 ? 2 : 1;
-    Onnx__NodeProto *n = fk_writer_node(w, "Conv", id, 1 + (size_t)params);
+    size_t params = from->param[1] >= 0 ? 2 : 1;
+    char *names[2] = {NULL, NULL};
 
+    weight_names(w, id, names);
+    Onnx__NodeProto *n = fk_writer_node(w, "Conv", id, 1 + params);
     if (!n)
         return;
-    set_params(w, n, from, 1, params);
+    memcpy(n->input + 1, names, params * sizeof *names);
     write_window(w, n, &from->u.conv.window);
     fk_writer_ints(w, n, "dilations", from->u.conv.window.dilation, 2);
     fk_writer_int(w, n, "group", from->u.conv.groups);
@@ -228,8 +244,7 @@ static void write_dense(fk_writer *w, int id)
 
     if (!flat)
         in[0] = reshape(w, id, false, in[0], "matrix", 2, matrix);
-    for (int i = 0; i < params; i++)
-        in[1 + i] = fk_writer_text(w, "%s", w->g->params[from->param[i]].name);
+    weight_names(w, id, in + 1);
     Onnx__NodeProto *n = fk_writer_step(w, "Gemm", id, flat, in, 1 + (size_t)params);
     if (!n)
         return;

@@ -12,7 +12,8 @@ typedef struct fk_writer {
     const char *path;
     int64_t opset;
     bool half, for_opencv4;
-    void **pool; /* everything allocated */
+    const fk_range *ranges; /* of values in 8 bits, or NULL */
+    void **pool;            /* everything allocated */
     size_t n_pool, cap_pool;
     ferkd_status st; /* the first failure; later calls do nothing */
     Onnx__NodeProto **nodes;
@@ -29,8 +30,10 @@ void fk_writer_int(fk_writer *w, Onnx__NodeProto *n, const char *name, int64_t v
 void fk_writer_float(fk_writer *w, Onnx__NodeProto *n, const char *name, double v);
 void fk_writer_ints(fk_writer *w, Onnx__NodeProto *n, const char *name, const int64_t *v, size_t k);
 
-/* The name of a node's value; dropout is left out, so its name is its input's. */
+/* The name of a node's value for those who read it; dropout is left out, so its name is its input's. */
 char *fk_writer_value(fk_writer *w, int id);
+/* The same for who makes it: what is read may have gone through 8 bits in between. */
+char *fk_writer_result(fk_writer *w, int id);
 /* A node for graph node id with room for n_in inputs, of which the graph's own are filled in. */
 Onnx__NodeProto *fk_writer_node(fk_writer *w, const char *op, int id, size_t n_in);
 /* One of several for graph node id, on values by name; the last of them has last set and makes the value of id.
@@ -42,6 +45,14 @@ Onnx__TensorProto *fk_writer_tensor(fk_writer *w, const char *name, size_t n_dim
 /* Initialisers; their names. */
 char *fk_writer_integers(fk_writer *w, const char *name, const int64_t *v, size_t n);
 char *fk_writer_number(fk_writer *w, const char *name, float v);
+
+/* 8 bits (onnx_write_int8.c): does a value go through them, and does a node have its weights in them? */
+bool fk_writer_in_bytes(const fk_writer *w, int id);
+bool fk_writer_has_bytes(const fk_writer *w, const fk_node *n);
+/* The nodes that take value id through them. */
+void fk_writer_quantise_value(fk_writer *w, int id);
+/* Weight and bias of node id, written so; names of what stands for them. */
+void fk_writer_quantised_params(fk_writer *w, int id, char *names[2]);
 
 /* The nodes for graph node id (onnx_write_ops.c). */
 void fk_writer_op(fk_writer *w, int id);

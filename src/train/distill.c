@@ -202,7 +202,7 @@ static ferkd_status export(const places *p)
     ferkd_model *m = NULL;
 
     TRY(ferkd_model_open(&m, p->student, NULL));
-    ferkd_status st = ferkd_model_export(m, p->onnx, NULL);
+    ferkd_status st = ferkd_model_export(m, p->onnx, NULL, NULL);
     ferkd_model_close(&m);
     return st;
 }

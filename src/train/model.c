@@ -215,8 +215,7 @@ static ferkd_status apply_options(ferkd_model *m, const ferkd_model_options *o, 
     return FERKD_OK;
 }
 
-/* MODEL.json for MODEL.onnx. */
-static ferkd_status sidecar_path(char **out, const char *path)
+ferkd_status fk_model_sidecar(char **out, const char *path)
 {
     size_t n = strlen(path);
 
@@ -232,7 +231,7 @@ static ferkd_status open_onnx(ferkd_model *m, const ferkd_model_options *o)
     ferkd_status st = FERKD_OK;
 
     TRY_DONE(fk_onnx_open(&m->onnx, m->path));
-    TRY_DONE(sidecar_path(&sidecar, m->path));
+    TRY_DONE(fk_model_sidecar(&sidecar, m->path));
     m->how = ferkd_preprocess_defaults();
     m->how.crop_pct = 1.0;
     const char *inside = fk_onnx_metadata(m->onnx, "ferkd");
@@ -322,7 +321,7 @@ static ferkd_status load_weights(const ferkd_model *m, fk_graph *g)
     return st;
 }
 
-static ferkd_status build(const ferkd_model *m, uint32_t n, fk_graph **out)
+ferkd_status fk_model_graph(const ferkd_model *m, uint32_t n, fk_graph **out)
 {
     fk_network net = {m->zoo_name, m->onnx, 0};
 
@@ -355,7 +354,7 @@ static ferkd_status check_graph(ferkd_model *m)
 
 static ferkd_status make_graph(void *ctx, uint32_t n, fk_graph **out)
 {
-    return build(ctx, n, out);
+    return fk_model_graph(ctx, n, out);
 }
 
 /* The plan for n images, its choices made by rule or measured. */
@@ -369,7 +368,7 @@ static ferkd_status make_plan(ferkd_model *m, uint32_t n, const char *tune)
         TRY(fk_tuner_new(&m->tuner, tune));
     o.tuner = m->tuner;
     TRY(fk_tune_plan(&o, fk_precision_parse(m->precision), make_graph, m, n));
-    TRY(build(m, n / o.slices, &m->graph));
+    TRY(fk_model_graph(m, n / o.slices, &m->graph));
     TRY(check_graph(m));
     m->batch *= o.slices;
     return fk_plan_new(&m->plan, m->graph, &o);
@@ -467,31 +466,6 @@ ferkd_status ferkd_model_run(ferkd_model *m, const float *inputs, uint32_t count
                n * m->classes * sizeof *logits);
     }
     return FERKD_OK;
-}
-
-ferkd_status ferkd_model_export(const ferkd_model *m, const char *path,
-                                const ferkd_export_options *options)
-{
-    fk_onnx_form form = {0};
-    char *card = NULL;
-    char *sidecar = NULL;
-    ferkd_status st = FERKD_OK;
-
-    if (!m->weights_file)
-        return fk_fail(FERKD_USAGE, "%s: only run folders are exported", m->path);
-    if (options && options->opset && (options->opset < 13 || options->opset > 18))
-        return fk_fail(FERKD_USAGE, "%s: opset %u; 13 to 18 can be written", path, options->opset);
-    if (options)
-        form = (fk_onnx_form){options->opset, options->half, options->for_opencv4};
-    TRY_DONE(fk_model_card(&card, &m->how, m->names, m->classes));
-    TRY_DONE(sidecar_path(&sidecar, path));
-    fk_onnx_text text = {"ferkd", card};
-    TRY_DONE(fk_onnx_write(path, m->graph, &form, &text, 1));
-    TRY_DONE(fk_file_replace(sidecar, card, strlen(card)));
-done:
-    free(card);
-    free(sidecar);
-    return st;
 }
 
 void fk_memory_text(const fk_plan *p, char *text, size_t size)

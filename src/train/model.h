@@ -30,6 +30,12 @@ struct ferkd_model {
 /* Make the plan for batches of n (the model's own batch if that is fixed: see m->batch). */
 FERKD_CHECK ferkd_status fk_model_prepare(ferkd_model *m, uint32_t n);
 
+/* The graph with its weights for batches of n (or the model's own batch). */
+FERKD_CHECK ferkd_status fk_model_graph(const ferkd_model *m, uint32_t n, fk_graph **out);
+
+/* MODEL.json for MODEL.onnx; the caller frees. */
+FERKD_CHECK ferkd_status fk_model_sidecar(char **out, const char *path);
+
 /* The choices of implementations, fixed as in the file, or to be written there by fk_model_save_choices(). */
 FERKD_CHECK ferkd_status fk_model_fix_choices(ferkd_model *m, const char *path);
 FERKD_CHECK ferkd_status fk_model_save_choices(const ferkd_model *m, const char *path);

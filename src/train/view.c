@@ -38,8 +38,9 @@ static ferkd_status fill(void *ctx, int worker_number, uint64_t batch, uint32_t 
     uint64_t image = batch * v->o.batch + i;
 
     v->faults[slot][i] = (fk_fault){0};
-    if (image >= ferkd_dataset_images(v->data))
+    if (image >= v->o.images)
         return FERKD_OK;
+    image = image * ferkd_dataset_images(v->data) / v->o.images;
     ferkd_status st =
         load(v, &v->workers[worker_number], (uint32_t)image, v->inputs[slot] + i * v->each);
     if (st == FERKD_OK || v->o.stop_on_bad_image || st == FERKD_MEMORY)
@@ -52,11 +53,11 @@ ferkd_status fk_view_new(fk_view **out, const ferkd_dataset *data, const fk_view
 {
     ferkd_status st = FERKD_OK;
     fk_view *v = NULL;
-    uint32_t images = ferkd_dataset_images(data);
 
     TRY(fk_calloc(&v, 1, sizeof *v, "evaluation"));
     v->data = data;
     v->o = *o;
+    v->o.images = o->images ? o->images : ferkd_dataset_images(data);
     v->each = (size_t)o->how.channels * o->how.size_px * o->how.size_px;
     fk_pixels_init(&v->pixels, &o->how, o->channels_last);
     TRY_DONE(fk_calloc(&v->workers, o->threads, sizeof *v->workers, "evaluation"));
@@ -67,7 +68,7 @@ ferkd_status fk_view_new(fk_view **out, const ferkd_dataset *data, const fk_view
     fk_conveyor_options belt = {.threads = (int)o->threads,
                                 .slots = SLOTS,
                                 .jobs = o->batch,
-                                .end = (images + o->batch - 1) / o->batch,
+                                .end = (v->o.images + o->batch - 1) / o->batch,
                                 .fill = fill,
                                 .ctx = v};
     TRY_DONE(fk_conveyor_new(&v->belt, &belt));
@@ -88,11 +89,16 @@ ferkd_status fk_view_next(fk_view *v, uint32_t *first, uint32_t *n, const float 
     *n = 0;
     if (slot < 0)
         return FERKD_OK;
-    *n = (uint32_t)fk_min_size(v->o.batch, ferkd_dataset_images(v->data) - v->next);
+    *n = (uint32_t)fk_min_size(v->o.batch, v->o.images - v->next);
     *inputs = v->inputs[slot];
     *faults = v->faults[slot];
     v->next += *n;
     return FERKD_OK;
+}
+
+size_t fk_view_floats(const fk_view *v)
+{
+    return v->each;
 }
 
 void fk_view_free(fk_view **view)

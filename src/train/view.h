@@ -12,11 +12,14 @@ typedef struct fk_view_options {
     bool channels_last;
     uint32_t batch, threads;
     bool stop_on_bad_image;
+    uint32_t images; /* as many, spread evenly over the data; 0: all */
 } fk_view_options;
 
 FERKD_CHECK ferkd_status fk_view_new(fk_view **out, const ferkd_dataset *data,
                                      const fk_view_options *o);
-/* The next batch: images first .. first + n - 1, their inputs, and which could not be read (with
+/* Floats an image. */
+size_t fk_view_floats(const fk_view *v);
+/* The next batch: images first .. first + n - 1 of those asked for, their inputs, and which could not be read (with
  * why). n is 0 after the last. Valid until the next call. */
 FERKD_CHECK ferkd_status fk_view_next(fk_view *v, uint32_t *first, uint32_t *n,
                                       const float **inputs, const fk_fault **faults);

@@ -54,12 +54,12 @@ EOF
     [[ "$output" == *"teacher"* ]]
 }
 
-@test "export: opsets 13 to 18, float16, OpenCV's forms give the same logits" {
+@test "export: opsets 13 to 18, folded, float16, int8, OpenCV's forms give the same logits" {
     tensor 2,3,32,32 "$WORK/x.npy"
     for model in mobilenet_v2_x0_5 deit_tiny_patch16_224 swin_tiny_patch4_window7_224; do
         "$FERKD" train "$WORK/train" --method ce --model $model --size 32 --batch 8 --epochs 1 --lr 0.001 --tune off -o "$WORK/$model"
         "$FERKD" run "$WORK/$model" -i "$WORK/x.npy" -o "$WORK/want.npy"
-        for how in "--opset 13" "--opset 18" "--opencv"; do
+        for how in "--opset 13" "--opset 18" "--opencv" "--fold"; do
             "$FERKD" export "$WORK/$model" $how -o "$WORK/m.onnx"
             "$FERKD" run "$WORK/m.onnx" -i "$WORK/x.npy" -o "$WORK/got.npy"
             near "$WORK/want.npy" "$WORK/got.npy" 2e-5
@@ -69,7 +69,16 @@ EOF
         [ "$(stat -c %s "$WORK/m.onnx")" -lt $((before * 6 / 10)) ]
         "$FERKD" run "$WORK/m.onnx" -i "$WORK/x.npy" -o "$WORK/got.npy"
         near "$WORK/want.npy" "$WORK/got.npy" 0.02
+        "$FERKD" export "$WORK/$model" --int8 "$WORK/train" --val "$WORK/val" --json -o "$WORK/m.onnx" > "$WORK/report.json"
+        python3 -c 'import json,sys; r=json.load(open(sys.argv[1])); sys.exit(not (r["bytes"] < 0.4 * int(sys.argv[2]) and "top1_run" in r))' \
+            "$WORK/report.json" "$before"
+        "$FERKD" run "$WORK/m.onnx" -i "$WORK/x.npy" -o "$WORK/got.npy"
+        near "$WORK/want.npy" "$WORK/got.npy" 0.3
     done
+    run "$FERKD" export "$WORK/mobilenet_v2_x0_5" --int8 "$WORK/train" --fp16 -o "$WORK/m.onnx"
+    [ "$status" -eq 2 ]
+    run "$FERKD" export "$WORK/mobilenet_v2_x0_5" --int8 "$WORK/nowhere" -o "$WORK/m.onnx"
+    [ "$status" -eq 3 ]
     run "$FERKD" export "$WORK/mobilenet_v2_x0_5" --opset 12 -o "$WORK/m.onnx"
     [ "$status" -eq 2 ]
     [[ "$output" == *"13 to 18"* ]]
