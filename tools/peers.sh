@@ -16,3 +16,4 @@ fi
 FERKD_LIBRARY=$(dirname "$ferkd")/libferkd.so "$build/venv/bin/python" python/tests/test_ferkd.py "$ferkd"
 "$build/venv/bin/python" tests/peers/onnx_nodes.py "$ferkd"
 "$build/venv/bin/python" tests/peers/zoo_exports.py "$ferkd" --small
+"$build/venv/bin/python" tests/peers/predicts.py "$ferkd"

@@ -65,7 +65,8 @@ static ferkd_status open_source(source *s, const char *from)
 
 /* --- names --------------------------------------------------------------------------------------- */
 
-/* Beginnings of timm's names of a ViT and torchvision's; # is the number of a block. */
+/* Beginnings of timm's names of a ViT, and torchvision's, OpenCLIP's and OpenAI's (whose text tower has the same names
+ * without "visual."), DINOv2's; # is the number of a block. */
 static const char *const VIT_NAMES[][2] = {
     {"cls_token", "class_token"},
     {"pos_embed", "encoder.pos_embedding"},
@@ -80,6 +81,18 @@ static const char *const VIT_NAMES[][2] = {
     {"blocks.#.mlp.fc2.", "encoder.layers.encoder_layer_#.mlp.linear_2."},
     {"norm.", "encoder.ln."},
     {"head.", "heads.head."},
+    {"cls_token", "visual.class_embedding"},
+    {"pos_embed", "visual.positional_embedding"},
+    {"patch_embed.proj.", "visual.conv1."},
+    {"norm_pre.", "visual.ln_pre."},
+    {"blocks.#.norm1.", "visual.transformer.resblocks.#.ln_1."},
+    {"blocks.#.attn.qkv.", "visual.transformer.resblocks.#.attn.in_proj_"},
+    {"blocks.#.attn.proj.", "visual.transformer.resblocks.#.attn.out_proj."},
+    {"blocks.#.norm2.", "visual.transformer.resblocks.#.ln_2."},
+    {"blocks.#.mlp.fc1.", "visual.transformer.resblocks.#.mlp.c_fc."},
+    {"blocks.#.mlp.fc2.", "visual.transformer.resblocks.#.mlp.c_proj."},
+    {"norm.", "visual.ln_post."},
+    {"reg_token", "register_tokens"},
 };
 
 /* Write name with the beginning `ours` in the form of `theirs`; false: it does not begin so. */

@@ -142,3 +142,33 @@ EOF
     [[ "$output" == *"20 of 22 tensors"* ]] || { echo "$output"; false; }
     [[ "$output" == *"1 are missing there, 1 have another size"* ]]
 }
+
+@test "the names of OpenCLIP's image tower are known, and its text tower is not taken for it" {
+    learn() { "$FERKD" train "$WORK/train" --val "$WORK/val" --method ce --model vit_tiny_patch16_224 --size 32 --batch 8 --epochs 1 --lr 0.001 --tune off "$@"; }
+    learn -o "$WORK/tower"
+    python3 - "$WORK/tower/last.safetensors" "$WORK/clip.safetensors" <<'PY'
+import json, struct, sys
+raw = open(sys.argv[1], "rb").read()
+n = struct.unpack("<Q", raw[:8])[0]
+header, body = json.loads(raw[8:8 + n]), raw[8 + n:]
+new = {}
+for key, value in header.items():
+    name = key
+    for ours, theirs in (("cls_token", "visual.class_embedding"), ("pos_embed", "visual.positional_embedding"), ("patch_embed.proj", "visual.conv1"),
+                         ("attn.qkv.", "attn.in_proj_"), ("attn.proj", "attn.out_proj"), ("norm1", "ln_1"), ("norm2", "ln_2"),
+                         ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"), ("blocks.", "visual.transformer.resblocks.")):
+        name = name.replace(ours, theirs)
+    name = "visual.ln_post" + key[4:] if key.startswith("norm.") else name
+    new[name] = value
+    if name.startswith("visual."):  # a text tower with the same names behind, all zeros
+        at, end = value["data_offsets"]
+        new[name[7:]] = {**value, "data_offsets": [len(body), len(body) + end - at]}
+        body += bytes(end - at)
+text = json.dumps({k: v for k, v in new.items() if k != "__metadata__"}).encode()
+open(sys.argv[2], "wb").write(struct.pack("<Q", len(text)) + text + body)
+PY
+    learn --init "$WORK/clip.safetensors" -o "$WORK/from-clip" 2>&1 | tee "$WORK/said"
+    learn --init "$WORK/tower" -o "$WORK/from-tower"
+    ! grep -q "starts anew" "$WORK/said"
+    cmp "$WORK/from-clip/last.safetensors" "$WORK/from-tower/last.safetensors"
+}

@@ -275,7 +275,8 @@ TRAINED = {"resnet18": (1e-3, 64, 1, {}), "mobilenet_v2": (2e-4, 128, 1, {}), "d
            "convnext_atto": (2e-3, 64, 1, {}), "swin_tiny_patch4_window7_224": (2e-3, 64, 1, SMALL),
            "resnext50_32x4d": (2e-5, 128, 0, {}), "regnet_y_400mf": (2e-5, 128, 0, {}), "shufflenet_v2_x0_5": (2e-4, 128, 0, {}),
            "efficientnet_b0": (2e-3, 64, 0, {}), "tf_efficientnetv2_b0": (2e-3, 64, 0, {}), "mobilenetv3_small_100": (2e-3, 64, 0, {}),
-           "mobilenetv4_conv_small": (5e-5, 64, 0, {})}
+           "mobilenetv4_conv_small": (5e-5, 64, 0, {}), "vit_small_patch14_reg4_dinov2": (2e-3, 56, 0, {"img_size": 56}),
+           "vit_base_patch32_clip_quickgelu_224": (5e-4, 64, 0, SMALL)}
 
 
 def make_losses(names):
@@ -305,7 +306,7 @@ def make_counts():
     with open(HERE / "state_dicts.txt", "w") as f:
         f.write("# model: number of trained parameters; then a crc32 of all lines 'name shape'\n")
         for name in zoo:
-            m = peer(name)
+            m = peer(name, **({"img_size": 224} if "dinov2" in name else {}))
             lines = [f"{k} {'x'.join(str(v) for v in t.shape)}" for k, t in m.state_dict().items()
                      if not k.endswith("num_batches_tracked")]
             n = sum(p.numel() for p in m.parameters())
@@ -319,7 +320,7 @@ def make_layers():
     with open(HERE / "layers.txt", "w") as f:
         f.write("# network: crc32 of all lines 'parameter layers-above', timm " + timm.__version__ + "\n")
         for name, theirs in LAYERED:
-            model = timm.create_model(theirs)
+            model = timm.create_model(theirs, num_classes=1000)
             groups = param_groups_layer_decay(model, weight_decay=0.0, layer_decay=0.5)
             m = {id(p): n for n, p in model.named_parameters()}
             lines = [f"{m[id(p)]} {round(-math.log2(g['lr_scale']))}" for g in groups for p in g["params"]]
@@ -327,7 +328,8 @@ def make_layers():
 
 
 LAYERED = [(n, n) for n in ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "convnext_atto", "resnet18", "resnet50",
-                            "efficientnet_b0", "fbnetc_100")]
+                            "efficientnet_b0", "fbnetc_100", "vit_small_patch14_reg4_dinov2",
+                            "vit_base_patch32_clip_quickgelu_224")]
 
 
 # make_ops.py layers | ops | losses [NAME ...] | names NAME ... (those that "ferkd info" lists)

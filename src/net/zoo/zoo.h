@@ -51,6 +51,27 @@ typedef enum fk_efficientnet {
 
 int fk_build_efficientnet(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 
+/* fk_build_vit: a form and its traits, or'ed. */
+enum {
+    FK_VIT_TI_16,
+    FK_VIT_S_16,
+    FK_VIT_B_16,
+    FK_VIT_L_16,
+    FK_VIT_H_14,
+    FK_VIT_SMALL_G_14,
+    FK_VIT_G_14,
+    FK_VIT_S_14,
+    FK_VIT_B_14,
+    FK_VIT_L_14,
+    FK_VIT_B_32,
+    FK_VIT_FORMS = 16,
+    FK_VIT_DISTILLED = 16, /* a distillation token, two heads */
+    FK_VIT_SCALED = 32,    /* LayerScale */
+    FK_VIT_REGISTERS = 64, /* four more tokens; positions of the image alone */
+    FK_VIT_CLIP = 128,     /* a LayerNorm in front, patches without bias */
+    FK_VIT_QUICK = 256     /* x sigmoid(1.702 x) for GELU */
+};
+
 /* To a multiple of 8, never losing more than a tenth (MobileNetV2's own rule). */
 int64_t fk_zoo_round_channels(double v);
 
