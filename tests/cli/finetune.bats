@@ -170,5 +170,6 @@ PY
     learn --init "$WORK/clip.safetensors" -o "$WORK/from-clip" 2>&1 | tee "$WORK/said"
     learn --init "$WORK/tower" -o "$WORK/from-tower"
     ! grep -q "starts anew" "$WORK/said"
-    cmp "$WORK/from-clip/last.safetensors" "$WORK/from-tower/last.safetensors"
+    python3 -c 'import struct,sys; b=[open(p,"rb").read() for p in sys.argv[1:]]; sys.exit(len(set(x[8+struct.unpack("<Q",x[:8])[0]:] for x in b)) != 1)' \
+        "$WORK/from-clip/best.safetensors" "$WORK/from-tower/best.safetensors"
 }
