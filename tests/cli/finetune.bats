@@ -146,7 +146,7 @@ EOF
 @test "the names of OpenCLIP's image tower are known, and its text tower is not taken for it" {
     learn() { "$FERKD" train "$WORK/train" --val "$WORK/val" --method ce --model vit_tiny_patch16_224 --size 32 --batch 8 --epochs 1 --lr 0.001 --tune off "$@"; }
     learn -o "$WORK/tower"
-    python3 - "$WORK/tower/last.safetensors" "$WORK/clip.safetensors" <<'PY'
+    python3 - "$WORK/tower/best.safetensors" "$WORK/clip.safetensors" <<'PY'
 import json, struct, sys
 raw = open(sys.argv[1], "rb").read()
 n = struct.unpack("<Q", raw[:8])[0]
