@@ -216,15 +216,95 @@ static ferkd_status run_again(fk_plan *p, int begin, int end)
     return st;
 }
 
+/* --- parameters that several steps share ------------------------------------------------------- */
+
+#define MAX_WRITTEN (2 * FK_MAX_PARAMS + 1)
+
+/* The parameters whose gradients backward of this step writes; gives how many. */
+static int written_by(const fk_plan *p, const fk_step *s, int *params)
+{
+    const fk_node *nodes[2] = {s->node, s->before};
+    int n = 0;
+
+    if (!p->tensors[s->out].needs_grad ||
+        (s->node && s->node->op == FK_CONST && p->tensors[s->out].grad < 0))
+        return 0; /* a constant that products have as their scale is theirs */
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; nodes[k] && i < FK_MAX_PARAMS; i++) {
+            int id = nodes[k]->param[i];
+            if (id >= 0 && p->g->params[id].kind != FK_BUFFER)
+                params[n++] = id;
+        }
+    }
+    if (s->scale_param >= 0 && p->g->params[s->scale_param].kind != FK_BUFFER)
+        params[n++] = s->scale_param;
+    return n;
+}
+
+/* Count the writers of each, and make room for what the others of a step's parameters have written. */
+static ferkd_status plan_sharing(fk_plan *p)
+{
+    size_t most = 0;
+
+    TRY(fk_calloc(&p->writers, p->g->n_params + 1, sizeof *p->writers, p->g->name));
+    TRY(fk_calloc(&p->written, p->g->n_params + 1, sizeof *p->written, p->g->name));
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < p->n_steps; i++) {
+            int params[MAX_WRITTEN];
+            int n = written_by(p, p->steps[i], params);
+            size_t shared = 0;
+            for (int k = 0; k < n; k++) {
+                p->writers[params[k]] += pass == 0;
+                shared += p->writers[params[k]] > 1 ? p->g->params[params[k]].count : 0;
+            }
+            most = pass && shared > most ? shared : most;
+        }
+    }
+    return most ? fk_calloc_aligned(&p->others, most * sizeof *p->others, "shared gradients")
+                : FERKD_OK;
+}
+
+/* Backward of a step writes its parameters' gradients: those that others have a part in are put aside for the while,
+ * and added. */
+static ferkd_status run_backward(fk_plan *p, fk_step *s)
+{
+    int params[MAX_WRITTEN];
+    int n = written_by(p, s, params);
+    int again = 0;
+    float *others = p->others;
+
+    for (int k = 0; k < n; k++) {
+        const fk_param *param = &p->g->params[params[k]];
+        bool first = !p->written[params[k]];
+        p->written[params[k]] = true;
+        if (p->writers[params[k]] < 2 || first)
+            continue;
+        memcpy(others, p->grads + param->offset, param->count * sizeof *others);
+        others += param->count;
+        params[again++] = params[k];
+    }
+    TRY(run_step(p, s, true));
+    others = p->others;
+    for (int k = 0; k < again; k++) {
+        const fk_param *param = &p->g->params[params[k]];
+        float *to = p->grads + param->offset;
+        for (size_t i = 0; i < param->count; i++)
+            to[i] += others[i];
+        others += param->count;
+    }
+    return FERKD_OK;
+}
+
 ferkd_status fk_plan_backward(fk_plan *p)
 {
+    memset(p->written, 0, p->g->n_params * sizeof *p->written);
     for (size_t i = p->n_steps; i-- > 0;) {
         fk_step *s = p->steps[i];
         if (p->redo && p->redo[i] >= 0)
             TRY(run_again(p, p->redo[i], (int)i));
         if (!p->tensors[s->out].needs_grad)
             continue;
-        TRY(run_step(p, s, true));
+        TRY(run_backward(p, s));
         add_gradients(p, s);
     }
     return FERKD_OK;
@@ -477,6 +557,7 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
         fk_tensor *t = &p->tensors[p->output];
         TRY_DONE(fk_plan_buffer(p, fk_md_bytes(t->md), S, S, &t->grad));
         TRY_DONE(plan_gradients(p));
+        TRY_DONE(plan_sharing(p));
     }
     extend_lives(p);
     TRY_DONE(place(p));
@@ -520,6 +601,9 @@ void fk_plan_free(fk_plan **plan)
     free(p->sliced);
     free(p->absorbed);
     free(p->grads);
+    free(p->writers);
+    free(p->written);
+    free(p->others);
     free(p->scratch);
     free(p->room);
     free(p->whole_in);

@@ -125,6 +125,9 @@ struct fk_plan {
     bool *absorbed; /* [nodes]: done by another node's step */
     int output;     /* tensor, plain */
     float *grads;
+    int *writers;   /* [params], in training: steps that write its gradient */
+    bool *written;  /* [params]: in the backward pass at hand one of them has */
+    float *others;  /* what the others have written, while one more does */
     float *scratch; /* folded weights on their way to a step */
     float *room;    /* for measuring */
     size_t room_bytes;

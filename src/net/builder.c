@@ -10,20 +10,31 @@ static int add(fk_builder *b, fk_node *n)
     return id;
 }
 
-static int param(fk_builder *b, const char *layer, const char *tail, fk_shape shape,
-                 fk_param_kind kind, fk_init init, double scale)
+/* A new parameter, or the one of that name: layers of one name share theirs. */
+static int param_named(fk_builder *b, const char *name, fk_shape shape, fk_param_kind kind,
+                       fk_init init, double scale)
 {
-    char name[256];
-    int id = -1;
+    int id = b->st == FERKD_OK ? fk_graph_find_param(b->g, name) : -1;
 
-    (void)snprintf(name, sizeof name, "%s%s.%s", b->prefix, layer, tail);
-    if (b->st == FERKD_OK)
-        b->st = fk_graph_param(b->g, name, shape, kind, NULL, &id);
+    if (id >= 0 && !fk_shape_equal(&b->g->params[id].shape, &shape))
+        b->st = fk_fail(FERKD_BUG, "%s: %s has two shapes", b->g->name, name);
+    if (b->st != FERKD_OK || id >= 0)
+        return id;
+    b->st = fk_graph_param(b->g, name, shape, kind, NULL, &id);
     if (b->st == FERKD_OK) {
         b->g->params[id].init = init;
         b->g->params[id].scale = scale;
     }
     return id;
+}
+
+static int param(fk_builder *b, const char *layer, const char *tail, fk_shape shape,
+                 fk_param_kind kind, fk_init init, double scale)
+{
+    char name[256];
+
+    (void)snprintf(name, sizeof name, "%s%s.%s", b->prefix, layer, tail);
+    return param_named(b, name, shape, kind, init, scale);
 }
 
 static char *full_name(fk_builder *b, const char *name, char *text, size_t size)
@@ -314,17 +325,10 @@ int fk_build_pad(fk_builder *b, int x, int axis, int64_t behind)
 int fk_build_value(fk_builder *b, const char *name, fk_shape shape, fk_init init, double scale)
 {
     char text[256];
-    int id = -1;
     fk_node n = {.op = FK_CONST, .param = {-1, -1, -1, -1}};
 
     n.name = full_name(b, name, text, sizeof text);
-    if (b->st == FERKD_OK)
-        b->st = fk_graph_param(b->g, text, shape, FK_BIAS, NULL, &id);
-    if (b->st != FERKD_OK)
-        return -1;
-    b->g->params[id].init = init;
-    b->g->params[id].scale = scale;
-    n.param[0] = id;
+    n.param[0] = param_named(b, text, shape, FK_BIAS, init, scale);
     return add(b, &n);
 }
 

@@ -1,4 +1,4 @@
-/* Short words for writing an architecture down. After a failure every call does nothing and the
+/* Short words for writing an architecture down. Layers and values of one name share their parameters. After a failure every call does nothing and the
  * status is kept, so a network reads as a network. */
 #ifndef FK_BUILDER_H
 #define FK_BUILDER_H

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from sret import SReT
 import torch.nn.functional as F
 from safetensors.numpy import save_file
 
@@ -256,6 +258,8 @@ def peer(name, classes=1000, **how):
     """torchvision's model of this name, or timm's."""
     import timm
     import torchvision
+    if name.startswith("sret"):
+        return SReT(name, classes, how.get("img_size", 224))
     if name.startswith("convnext"):
         how["conv_mlp"] = False  # as Linear, whose values are the same
     if name.startswith(("vit", "deit", "convnext", "swin", "efficientnet", "tf_", "mobilenetv", "fbnet")):
@@ -264,6 +268,12 @@ def peer(name, classes=1000, **how):
     if width:
         how["width_mult"] = float(width.replace("_", "."))
     return getattr(torchvision.models, base)(num_classes=classes, **how)
+
+
+def state_of(model):
+    """Names and tensors; of modules that have two names the first."""
+    again = dict(model.named_parameters(remove_duplicate=False)).keys() - dict(model.named_parameters()).keys()
+    return {n: t for n, t in model.state_dict().items() if n not in again}
 
 
 SMALL = {"img_size": 64}
@@ -276,7 +286,7 @@ TRAINED = {"resnet18": (1e-3, 64, 1, {}), "mobilenet_v2": (2e-4, 128, 1, {}), "d
            "resnext50_32x4d": (2e-5, 128, 0, {}), "regnet_y_400mf": (2e-5, 128, 0, {}), "shufflenet_v2_x0_5": (2e-4, 128, 0, {}),
            "efficientnet_b0": (2e-3, 64, 0, {}), "tf_efficientnetv2_b0": (2e-3, 64, 0, {}), "mobilenetv3_small_100": (2e-3, 64, 0, {}),
            "mobilenetv4_conv_small": (5e-5, 64, 0, {}), "vit_small_patch14_reg4_dinov2": (2e-3, 56, 0, {"img_size": 56}),
-           "vit_base_patch32_clip_quickgelu_224": (5e-4, 64, 0, SMALL)}
+           "vit_base_patch32_clip_quickgelu_224": (5e-4, 64, 0, SMALL), "sret_lt": (1e-3, 128, 0, {"img_size": 128})}
 
 
 def make_losses(names):
@@ -307,7 +317,7 @@ def make_counts():
         f.write("# model: number of trained parameters; then a crc32 of all lines 'name shape'\n")
         for name in zoo:
             m = peer(name, **({"img_size": 224} if "dinov2" in name else {}))
-            lines = [f"{k} {'x'.join(str(v) for v in t.shape)}" for k, t in m.state_dict().items()
+            lines = [f"{k} {'x'.join(str(v) for v in t.shape)}" for k, t in state_of(m).items()
                      if not k.endswith("num_batches_tracked")]
             n = sum(p.numel() for p in m.parameters())
             f.write(f"{name} {n} {zlib.crc32(chr(10).join(sorted(lines)).encode()):08x}\n")

@@ -16,7 +16,7 @@ import onnxruntime
 from PIL import Image
 
 SMALL = ("resnet18 resnext50_32x4d regnet_y_400mf mobilenet_v2_x0_5 mobilenetv3_small_100 mobilenetv4_conv_small efficientnet_b0 "
-         "tf_efficientnetv2_b0 shufflenet_v2_x0_5 deit_tiny_distilled_patch16_224 convnext_atto swin_tiny_patch4_window7_224").split()
+         "tf_efficientnetv2_b0 shufflenet_v2_x0_5 deit_tiny_distilled_patch16_224 convnext_atto swin_tiny_patch4_window7_224 vit_small_patch14_reg4_dinov2 sret_lt").split()
 HUGE = ("vit_large", "huge", "giant", "gigantic", "152", "101", "16gf", "8gf", "base")
 CV2 = """
 import sys, numpy as np, cv2
@@ -87,7 +87,7 @@ def main():
             Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(f"{work}/d/c{c}/{i}.png")
     rows, failed = [], []
     for name in names:
-        size = "28" if name.startswith("small28") else "32" if name in ("resnet20", "resnet32", "resnet56") else "112" if "_patch14" in name else "64"
+        size = "28" if name.startswith("small28") else "32" if name in ("resnet20", "resnet32", "resnet56") else "112" if "_patch14" in name else "128" if "sret" in name else "64"
         shutil.rmtree(f"{work}/run", ignore_errors=True)
         for command in (["train", f"{work}/d", "--val", f"{work}/d", "--method", "ce", "--model", name, "--size", size, "--batch", "8",
                          "--epochs", "1", "--lr", "1e-3", "--tune", "off", "-o", f"{work}/run"],

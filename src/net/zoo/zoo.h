@@ -36,6 +36,7 @@ int fk_build_mobilenet_v2(fk_builder *b, int x, const fk_zoo_options *o, int var
 int fk_build_regnet(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_shufflenet_v2(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_swin(fk_builder *b, int x, const fk_zoo_options *o, int variant);
+int fk_build_sret(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_vit(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_convnext(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 
