@@ -299,7 +299,8 @@ int fk_build_constant(fk_builder *b, const char *name, fk_shape shape, const flo
     return add(b, &n);
 }
 
-int fk_build_gather(fk_builder *b, int x, int axis, fk_shape shape, const float *index)
+int fk_build_gather(fk_builder *b, int x, const char *name, int axis, fk_shape shape,
+                    const float *index)
 {
     fk_node n = {.op = FK_GATHER,
                  .name = "gather",
@@ -308,7 +309,7 @@ int fk_build_gather(fk_builder *b, int x, int axis, fk_shape shape, const float 
                  .param = {-1, -1, -1, -1},
                  .u.axis = {.axis = axis}};
 
-    n.param[0] = given(b, "index", shape, index);
+    n.param[0] = given(b, name, shape, index);
     return add(b, &n);
 }
 

@@ -37,8 +37,9 @@ int fk_build_attention(fk_builder *b, int qkv, int64_t heads);
 int fk_build_attention_biased(fk_builder *b, int qkv, int bias, int64_t heads);
 /* Given values, which are not trained. */
 int fk_build_constant(fk_builder *b, const char *name, fk_shape shape, const float *values);
-/* Rows `index` of an axis, which becomes dimensions of `shape`. */
-int fk_build_gather(fk_builder *b, int x, int axis, fk_shape shape, const float *index);
+/* Rows `index` of an axis, which becomes dimensions of `shape`; they are kept under the name. */
+int fk_build_gather(fk_builder *b, int x, const char *name, int axis, fk_shape shape,
+                    const float *index);
 /* Zeros behind what an axis has. */
 int fk_build_pad(fk_builder *b, int x, int axis, int64_t behind);
 /* A trained value; it does not decay. */

@@ -50,7 +50,7 @@ static int shuffle(fk_builder *b, int x, bool back)
         int64_t from = (i * step + 3) % n;
         index[back ? from : i] = (float)(back ? i : from);
     }
-    x = fk_build_gather(b, x, 1, fk_shape_of(1, n), index);
+    x = fk_build_gather(b, x, back ? "restore" : "shuffle", 1, fk_shape_of(1, n), index);
     free(index);
     return x;
 }

@@ -58,7 +58,7 @@ static int offsets(fk_builder *b, const windows *v, int table)
             index[i * n + j] = (float)(dy * (2 * v->side[1] - 1) + dx);
         }
     }
-    table = fk_build_gather(b, table, 0, fk_shape_of(1, n * n), index);
+    table = fk_build_gather(b, table, "index", 0, fk_shape_of(1, n * n), index);
     free(index);
     return table;
 }
