@@ -10,7 +10,7 @@ typedef struct options {
     int64_t batch, size, classes, repeat, warmup, max_memory;
     int64_t images, regions, topk, prob_bits;
     char *precision, *tune, *output;
-    bool profile, lockstep, json;
+    bool lean, profile, lockstep, json;
 } options;
 
 #define AT(field) offsetof(options, field)
@@ -38,6 +38,8 @@ static const fk_option TABLE[] = {
      "training: for activations, gradients and workspaces; 0: any"},
     {"repeat", 0, FK_OPT_INT, AT(repeat), "7", 1, 1000000, NULL, "N", "steps that are timed"},
     {"warmup", 0, FK_OPT_INT, AT(warmup), "2", 0, 1000000, NULL, "N", "steps before them"},
+    {"lean", 0, FK_OPT_FLAG, AT(lean), "false", 0, 0, NULL, NULL,
+     "training as \"ferkd train --lean\", with AdamW; prints the loss of each step"},
     {"profile", 0, FK_OPT_FLAG, AT(profile), "false", 0, 0, NULL, NULL,
      "also print where the time goes"},
     {"lockstep", 0, FK_OPT_FLAG, AT(lockstep), "false", 0, 0, NULL, NULL,
@@ -137,6 +139,11 @@ static ferkd_status time_steps(const options *o, ferkd_speed *s)
         TRY_DONE(ferkd_speed_step(s, &seconds));
         if (i >= 0)
             times[i] = seconds;
+        if (o->lean && !o->json) {
+            (void)printf("step %" PRId64 ": loss %.6f, %.2f s\n", i + o->warmup + 1,
+                         ferkd_speed_loss(s), seconds);
+            (void)fflush(stdout);
+        }
     }
     st = print_result(o, s, times);
 done:
@@ -158,6 +165,7 @@ static ferkd_status bench(const options *o, const char *kind, const char *model)
     so.precision = o->precision;
     so.tune = o->tune;
     so.profile = o->profile;
+    so.lean = o->lean;
     if (!so.train && strcmp(kind, "infer") != 0)
         return fk_fail(FERKD_USAGE, "ferkd bench: \"%s\" is neither train nor infer", kind);
     TRY(ferkd_speed_open(&s, &so));

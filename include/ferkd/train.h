@@ -259,6 +259,7 @@ typedef struct ferkd_speed_options {
     const char *precision; /**< "f32", "bf16", "auto" */
     const char *tune;      /**< "off", "quick", "full", or a file of choices */
     uint64_t max_bytes;    /**< training: of activations, gradients and workspaces; 0: any */
+    bool lean;             /**< training: as ferkd train --lean, with AdamW */
     bool profile;          /**< note where the time goes */
 } ferkd_speed_options;
 
@@ -277,6 +278,8 @@ FERKD_API void ferkd_speed_close(ferkd_speed **speed);
 /** One step, or one pass over a batch. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_speed_step(ferkd_speed *s, double *seconds);
 /** Bytes of activations, gradients and workspaces; of weights, their gradients and the optimiser. */
+/** Of the last training step; before its update. */
+FERKD_API double ferkd_speed_loss(const ferkd_speed *s);
 FERKD_API void ferkd_speed_memory(const ferkd_speed *s, uint64_t *arena, uint64_t *weights);
 /** The arena by kind, at its fullest moment, as a line of text (at most size bytes). */
 FERKD_API void ferkd_speed_memory_text(const ferkd_speed *s, char *text, size_t size);
@@ -314,6 +317,7 @@ typedef struct ferkd_recipe {
     int64_t probe_epochs;
     char *precision, *tune;
     int64_t max_memory;
+    bool lean;
     bool memory;
 } ferkd_recipe;
 

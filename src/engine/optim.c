@@ -22,8 +22,13 @@ static ferkd_status set_rates(fk_optim *s, const fk_graph *g)
 ferkd_status fk_optim_init(fk_optim *s, const fk_graph *g, const fk_optim_options *o)
 {
     *s = (fk_optim){.o = *o, .n = g->n_trained};
-    TRY(fk_calloc_aligned(&s->m, s->n * sizeof *s->m, "the optimiser"));
-    if (o->kind == FK_ADAMW)
+    if (o->half_states)
+        TRY(fk_calloc_aligned(&s->half_m, s->n * sizeof *s->half_m, "the optimiser"));
+    else
+        TRY(fk_calloc_aligned(&s->m, s->n * sizeof *s->m, "the optimiser"));
+    if (o->kind == FK_ADAMW && o->half_states)
+        TRY(fk_calloc_aligned(&s->half_v, s->n * sizeof *s->half_v, "the optimiser"));
+    else if (o->kind == FK_ADAMW)
         TRY(fk_calloc_aligned(&s->v, s->n * sizeof *s->v, "the optimiser"));
     if (o->layer_decay > 0 && o->layer_decay != 1.0)
         TRY(set_rates(s, g));
@@ -38,6 +43,8 @@ void fk_optim_fini(fk_optim *s)
 {
     free(s->m);
     free(s->v);
+    free(s->half_m);
+    free(s->half_v);
     free(s->ema);
     free(s->rate);
     *s = (fk_optim){0};
@@ -68,16 +75,8 @@ static double norm_of(const float *g, size_t n)
     return sqrt(sum);
 }
 
-typedef struct rates {
-    float lr, scale, decay;
-    float first, second; /* AdamW: 1 / (1 - beta^t) */
-    bool start;          /* first step: momentum is the gradient itself */
-    float *average;      /* of these values, or NULL */
-    float keep;          /* average = keep average + (1 - keep) value */
-} rates;
-
 /* d = g + decay w; m = momentum m + d; w -= lr (nesterov ? d + momentum m : m) */
-static void sgd(fk_optim *s, float *w, const float *g, size_t at, size_t n, rates r)
+static void sgd(fk_optim *s, float *w, const float *g, size_t at, size_t n, fk_rates r)
 {
     float *m = s->m + at;
     float momentum = r.start ? 0.0f : (float)s->o.momentum;
@@ -95,7 +94,7 @@ static void sgd(fk_optim *s, float *w, const float *g, size_t at, size_t n, rate
     }
 }
 
-static void adamw(fk_optim *s, float *w, const float *g, size_t at, size_t n, rates r)
+static void adamw(fk_optim *s, float *w, const float *g, size_t at, size_t n, fk_rates r)
 {
     float *m = s->m + at;
     float *v = s->v + at;
@@ -116,43 +115,123 @@ static void adamw(fk_optim *s, float *w, const float *g, size_t at, size_t n, ra
     }
 }
 
+/* --- states in bf16 -------------------------------------------------------------------------- */
+
+static inline float widen(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* To one of the two bf16 beside x, by chance according to its distance from them; `chance` has 16 random bits. */
+static inline uint16_t narrow(float x, uint32_t chance)
+{
+    uint32_t u;
+
+    memcpy(&u, &x, sizeof u);
+    return (uint16_t)((u + (isfinite(x) ? chance & 0xffffu : 0u)) >> 16);
+}
+
+/* 32 bits for element i of a step; a hash, so that they depend on neither threads nor order. */
+static inline uint32_t chance_of(uint64_t step, size_t i)
+{
+    uint64_t x = (uint64_t)i * 0x9e3779b97f4a7c15u + step * 0xd1342543de82ef95u;
+
+    x ^= x >> 32;
+    x *= 0xd6e8feb86659fd93u;
+    return (uint32_t)(x >> 32);
+}
+
+static void sgd_half(fk_optim *s, float *w, const float *g, size_t at, size_t n, fk_rates r)
+{
+    uint16_t *m = s->half_m + at;
+    float momentum = r.start ? 0.0f : (float)s->o.momentum;
+    float ahead = (float)s->o.momentum;
+    bool nesterov = s->o.nesterov;
+
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        float d = g[i] * r.scale + r.decay * w[i];
+        float now = momentum * widen(m[i]) + d;
+        m[i] = narrow(now, chance_of(s->step, at + i));
+        w[i] -= r.lr * (nesterov ? d + ahead * now : now);
+    }
+}
+
+static void adamw_half(fk_optim *s, float *w, const float *g, size_t at, size_t n, fk_rates r)
+{
+    uint16_t *m = s->half_m + at;
+    uint16_t *v = s->half_v + at;
+    float b1 = (float)s->o.beta1;
+    float b2 = (float)s->o.beta2;
+    float eps = (float)s->o.eps;
+
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        uint32_t chance = chance_of(s->step, at + i);
+        float d = g[i] * r.scale;
+        float first = b1 * widen(m[i]) + (1.0f - b1) * d;
+        float second = b2 * widen(v[i]) + (1.0f - b2) * d * d;
+        m[i] = narrow(first, chance);
+        v[i] = narrow(second, chance >> 16);
+        w[i] -= r.lr * (r.decay * w[i] + first * r.first / (sqrtf(second * r.second) + eps));
+    }
+}
+
+/* --- a step ---------------------------------------------------------------------------------- */
+
 /* Running statistics are not trained, but averaged. */
-static void average(const fk_param *p, const float *w, rates r)
+static void average(const fk_param *p, const float *w, fk_rates r)
 {
     for (size_t i = 0; i < p->count; i++)
         r.average[i] = r.keep * r.average[i] + (1.0f - r.keep) * w[i];
+}
+
+void fk_optim_begin(fk_optim *s, double lr, double scale)
+{
+    double t = (double)++s->step;
+
+    s->rates =
+        (fk_rates){.lr = (float)lr,
+                   .scale = (float)scale,
+                   .first = (float)(1.0 / (1.0 - pow(s->o.beta1, t))),
+                   .second = (float)(1.0 / (1.0 - pow(s->o.beta2, t))),
+                   .start = s->step == 1,
+                   .keep = (float)fmin(s->o.ema, (1.0 + t) / (10.0 + t))}; /* warms up as in timm */
+}
+
+void fk_optim_param(fk_optim *s, fk_graph *g, size_t param, const float *grad)
+{
+    const fk_param *p = &g->params[param];
+    float *w = g->values + p->offset;
+    fk_rates r = s->rates;
+
+    r.average = s->ema ? s->ema + p->offset : NULL;
+    if (p->kind == FK_BUFFER || (s->head_only && !p->head)) {
+        if (r.average)
+            average(p, w, r);
+        return;
+    }
+    r.lr *= s->rate ? s->rate[param] : 1.0f;
+    r.decay = p->kind == FK_WEIGHT || s->o.decay_all ? (float)s->o.decay : 0.0f;
+    if (s->o.kind == FK_SGD)
+        (s->half_m ? sgd_half : sgd)(s, w, grad, p->offset, p->count, r);
+    else
+        (s->half_m ? adamw_half : adamw)(s, w, grad, p->offset, p->count, r);
 }
 
 /* Clipping needs the norm first; all else is one pass over the parameters. */
 double fk_optim_step(fk_optim *s, fk_graph *g, float *grads, double lr, double scale)
 {
     double norm = s->o.clip > 0 ? norm_of(grads, s->n) * scale : 0.0;
-    double t = (double)++s->step;
-    rates r = {.lr = (float)lr,
-               .scale = (float)scale,
-               .first = (float)(1.0 / (1.0 - pow(s->o.beta1, t))),
-               .second = (float)(1.0 / (1.0 - pow(s->o.beta2, t))),
-               .start = s->step == 1,
-               .keep = (float)fmin(s->o.ema, (1.0 + t) / (10.0 + t))}; /* warms up as in timm */
 
+    fk_optim_begin(s, lr, scale);
     if (s->o.clip > 0 && norm > s->o.clip)
-        r.scale = (float)(scale * s->o.clip / (norm + 1e-6));
-    for (size_t i = 0; i < g->n_params; i++) {
-        const fk_param *p = &g->params[i];
-        r.average = s->ema ? s->ema + p->offset : NULL;
-        if (p->kind == FK_BUFFER || (s->head_only && !p->head)) {
-            if (r.average)
-                average(p, g->values + p->offset, r);
-            continue;
-        }
-        r.lr = (float)lr * (s->rate ? s->rate[i] : 1.0f);
-        r.decay = p->kind == FK_WEIGHT || s->o.decay_all ? (float)s->o.decay : 0.0f;
-        float *w = g->values + p->offset;
-        const float *d = grads + p->offset;
-        if (s->o.kind == FK_SGD)
-            sgd(s, w, d, p->offset, p->count, r);
-        else
-            adamw(s, w, d, p->offset, p->count, r);
-    }
+        s->rates.scale = (float)(scale * s->o.clip / (norm + 1e-6));
+    for (size_t i = 0; i < g->n_params; i++)
+        fk_optim_param(s, g, i, grads + g->params[i].offset);
     return norm;
 }

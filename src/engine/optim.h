@@ -1,4 +1,4 @@
-/* Optimisers: one pass over all trained parameters. */
+/* Optimisers: one pass over all trained parameters, or one parameter at a time as backward finishes its gradient. */
 #ifndef FK_OPTIM_H
 #define FK_OPTIM_H
 
@@ -15,18 +15,31 @@ typedef struct fk_optim_options {
     bool decay_all;           /* biases and norms too */
     double clip;              /* largest norm of the whole gradient, 0: no limit */
     double ema;               /* decay of the average of weights, 0: none */
+    bool
+        half_states; /* momentum and moments in bf16, rounded at random so that small steps count on average */
     double layer_decay; /* of the learning rate, a layer from the head down (net/layers.h); 0: 1 */
 } fk_optim_options;
+
+/* One step's. */
+typedef struct fk_rates {
+    float lr, scale, decay;
+    float first, second; /* AdamW: 1 / (1 - beta^t) */
+    bool start;          /* first step: momentum is the gradient itself */
+    float *average;      /* of these values, or NULL */
+    float keep;          /* average = keep average + (1 - keep) value */
+} fk_rates;
 
 typedef struct fk_optim {
     fk_optim_options o;
     size_t n;
-    float *m;       /* momentum or first moment; [n] */
-    float *v;       /* AdamW: second moment; [n] */
-    float *ema;     /* [n_values], buffers included; NULL: none */
-    float *rate;    /* [n_params]: of the learning rate, or NULL: 1 */
-    uint64_t step;  /* steps done */
-    bool head_only; /* only the head's parameters move (linear probe) */
+    float *m;                  /* momentum or first moment; [n] */
+    float *v;                  /* AdamW: second moment; [n] */
+    uint16_t *half_m, *half_v; /* in their place: half_states */
+    fk_rates rates;            /* of the step at hand */
+    float *ema;                /* [n_values], buffers included; NULL: none */
+    float *rate;               /* [n_params]: of the learning rate, or NULL: 1 */
+    uint64_t step;             /* steps done */
+    bool head_only;            /* only the head's parameters move (linear probe) */
 } fk_optim;
 
 FERKD_CHECK ferkd_status fk_optim_init(fk_optim *s, const fk_graph *g, const fk_optim_options *o);
@@ -35,5 +48,9 @@ void fk_optim_fini(fk_optim *s);
 /* One step with learning rate lr; grads (laid out as g->values) are scaled by `scale` first. Gives
  * the norm of the scaled gradient before clipping. */
 double fk_optim_step(fk_optim *s, fk_graph *g, float *grads, double lr, double scale);
+
+/* The same in parts, without clipping: begin, then every parameter once, each with its own gradient. */
+void fk_optim_begin(fk_optim *s, double lr, double scale);
+void fk_optim_param(fk_optim *s, fk_graph *g, size_t param, const float *grad);
 
 #endif

@@ -8,6 +8,8 @@
 #include "base/trace.h"
 
 #include <omp.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static fk_compile_fn *const COMPILERS[FK_OP_COUNT] = {
     [FK_CONST] = fk_compile_const,         [FK_CONV] = fk_compile_conv,
@@ -275,9 +277,7 @@ static ferkd_status run_backward(fk_plan *p, fk_step *s)
 
     for (int k = 0; k < n; k++) {
         const fk_param *param = &p->g->params[params[k]];
-        bool first = !p->written[params[k]];
-        p->written[params[k]] = true;
-        if (p->writers[params[k]] < 2 || first)
+        if (p->written[params[k]]++ == 0)
             continue;
         memcpy(others, p->grads + param->offset, param->count * sizeof *others);
         others += param->count;
@@ -295,7 +295,39 @@ static ferkd_status run_backward(fk_plan *p, fk_step *s)
     return FERKD_OK;
 }
 
+/* Whole pages of a gradient that nobody reads any more go back to the system. */
+static void give_back(const fk_plan *p, const fk_param *param)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t begin = (param->offset * sizeof(float) + page - 1) / page * page;
+    size_t end = (param->offset + param->count) * sizeof(float) / page * page;
+
+    if (end > begin)
+        (void)madvise((uint8_t *)p->grads + begin, end - begin, MADV_DONTNEED);
+}
+
+/* Gradients that this step was the last to write. */
+static void hand_over(fk_plan *p, const fk_step *s, fk_gradient_fn *take, void *ctx)
+{
+    int params[MAX_WRITTEN];
+    int n = written_by(p, s, params);
+
+    for (int k = 0; k < n; k++) {
+        const fk_param *param = &p->g->params[params[k]];
+        if (p->written[params[k]] < p->writers[params[k]])
+            continue;
+        take(ctx, (size_t)params[k], p->grads + param->offset);
+        if (p->o.lean)
+            give_back(p, param);
+    }
+}
+
 ferkd_status fk_plan_backward(fk_plan *p)
+{
+    return fk_plan_backward_each(p, NULL, NULL);
+}
+
+ferkd_status fk_plan_backward_each(fk_plan *p, fk_gradient_fn *take, void *ctx)
 {
     memset(p->written, 0, p->g->n_params * sizeof *p->written);
     for (size_t i = p->n_steps; i-- > 0;) {
@@ -306,6 +338,8 @@ ferkd_status fk_plan_backward(fk_plan *p)
             continue;
         TRY(run_backward(p, s));
         add_gradients(p, s);
+        if (take)
+            hand_over(p, s, take, ctx);
     }
     return FERKD_OK;
 }
@@ -512,7 +546,15 @@ static ferkd_status allocate_params(fk_plan *p)
     TRY(fk_calloc_aligned(&p->scratch, largest * sizeof(float), "folded weights"));
     if (!p->o.train)
         return FERKD_OK;
-    return fk_calloc_aligned(&p->grads, p->g->n_trained * sizeof(float), "gradients");
+    if (!p->o.lean)
+        return fk_calloc_aligned(&p->grads, p->g->n_trained * sizeof(float), "gradients");
+    size_t bytes = p->g->n_trained * sizeof(float);
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED)
+        return fk_fail(FERKD_MEMORY, "gradients: no room for %zu bytes", bytes);
+    p->grads = pages;
+    return FERKD_OK;
 }
 
 static ferkd_status allocate_slices(fk_plan *p)
@@ -600,7 +642,10 @@ void fk_plan_free(fk_plan **plan)
     free(p->redo);
     free(p->sliced);
     free(p->absorbed);
-    free(p->grads);
+    if (p->o.lean && p->grads)
+        (void)munmap(p->grads, p->g->n_trained * sizeof(float));
+    else
+        free(p->grads);
     free(p->writers);
     free(p->written);
     free(p->others);

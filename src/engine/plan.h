@@ -25,6 +25,8 @@ typedef struct fk_plan_options {
     size_t max_bytes; /* training: of the arena; values are worked out anew where needed. 0: any */
     struct fk_tuner *tuner; /* borrowed while the plan is made; NULL: rules */
     bool profile;           /* note what each step takes */
+    bool lean;   /* training: gradients of parameters have no memory of their own for longer than
+                             * fk_plan_backward_each() needs them */
     bool direct; /* no Winograd convolutions: slower, rounding errors a few times smaller */
 } fk_plan_options;
 
@@ -47,6 +49,11 @@ FERKD_CHECK ferkd_status fk_plan_refresh(fk_plan *p);
 FERKD_CHECK ferkd_status fk_plan_forward(fk_plan *p, uint64_t step);
 /* From the output's gradient to the parameters' (written, not added). */
 FERKD_CHECK ferkd_status fk_plan_backward(fk_plan *p);
+
+/* The same, and each parameter's gradient is given away when it is complete: the parameter may be changed at once.
+ * With `lean` its memory is given back then. */
+typedef void fk_gradient_fn(void *ctx, size_t param, const float *grad);
+FERKD_CHECK ferkd_status fk_plan_backward_each(fk_plan *p, fk_gradient_fn *take, void *ctx);
 
 /* What steps spend their time on. */
 typedef enum fk_kind {

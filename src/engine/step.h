@@ -126,7 +126,7 @@ struct fk_plan {
     int output;     /* tensor, plain */
     float *grads;
     int *writers;   /* [params], in training: steps that write its gradient */
-    bool *written;  /* [params]: in the backward pass at hand one of them has */
+    int *written;   /* [params]: how many of them have in the backward pass at hand */
     float *others;  /* what the others have written, while one more does */
     float *scratch; /* folded weights on their way to a step */
     float *room;    /* for measuring */

@@ -26,6 +26,11 @@ struct fk_safetensors {
 
 /* --- writing --------------------------------------------------------------------------------- */
 
+static size_t width_of(const fk_tensor_out *t)
+{
+    return t->half ? sizeof *t->half : sizeof *t->values;
+}
+
 static json_t *describe(const fk_tensor_out *t, uint64_t begin, uint64_t *end)
 {
     json_t *shape = json_array();
@@ -35,9 +40,9 @@ static json_t *describe(const fk_tensor_out *t, uint64_t begin, uint64_t *end)
         (void)json_array_append_new(shape, json_integer(t->dims[i]));
         count *= (uint64_t)t->dims[i];
     }
-    *end = begin + count * sizeof(float);
-    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets",
-                     (json_int_t)begin, (json_int_t)*end);
+    *end = begin + count * width_of(t);
+    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", t->half ? "BF16" : "F32", "shape", shape,
+                     "data_offsets", (json_int_t)begin, (json_int_t)*end);
 }
 
 static ferkd_status make_header(char **out, const fk_tensor_out *tensors, size_t n,
@@ -78,7 +83,8 @@ static ferkd_status write_parts(int fd, const char *beside, const char *header,
         size_t count = 1;
         for (int k = 0; k < tensors[i].n_dims; k++)
             count *= (size_t)tensors[i].dims[k];
-        TRY(fk_write_all(fd, tensors[i].values, count * sizeof(float), beside));
+        const void *data = tensors[i].half ? (const void *)tensors[i].half : tensors[i].values;
+        TRY(fk_write_all(fd, data, count * width_of(&tensors[i]), beside));
     }
     return FERKD_OK;
 }

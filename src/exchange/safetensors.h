@@ -11,6 +11,7 @@ typedef struct fk_tensor_out {
     int n_dims;
     const int64_t *dims;
     const float *values;
+    const uint16_t *half; /* instead of values: bf16 */
 } fk_tensor_out;
 
 /* Write path whole or not at all. text (or NULL) goes to the metadata under the key "ferkd". The

@@ -13,6 +13,7 @@ typedef struct group {
     const char *prefix;
     float *values;
     bool trained_only;
+    uint16_t *half; /* in place of values: bf16 */
 } group;
 
 enum { MAX_GROUPS = 5 };
@@ -21,15 +22,19 @@ static int groups_of(group *out, const fk_graph *g, const fk_optim *o, float *ac
 {
     int n = 0;
 
-    out[n++] = (group){"", g->values, false};
+    out[n++] = (group){"", g->values, false, NULL};
     if (o->m)
-        out[n++] = (group){"optim.m.", o->m, true};
+        out[n++] = (group){"optim.m.", o->m, true, NULL};
     if (o->v)
-        out[n++] = (group){"optim.v.", o->v, true};
+        out[n++] = (group){"optim.v.", o->v, true, NULL};
+    if (o->half_m)
+        out[n++] = (group){"optim.m.", NULL, true, o->half_m};
+    if (o->half_v)
+        out[n++] = (group){"optim.v.", NULL, true, o->half_v};
     if (o->ema)
-        out[n++] = (group){"ema.", o->ema, false};
+        out[n++] = (group){"ema.", o->ema, false, NULL};
     if (accumulated)
-        out[n++] = (group){"grad.", accumulated, true};
+        out[n++] = (group){"grad.", accumulated, true, NULL};
     return n;
 }
 
@@ -73,7 +78,11 @@ static ferkd_status save(const char *path, const fk_graph *g, const group *group
                 continue;
             TRY_DONE(fk_asprintf(&names[n], "%s%s", groups[k].prefix, p->name));
             tensors[n] =
-                (fk_tensor_out){names[n], p->shape.n, p->shape.d, groups[k].values + p->offset};
+                (fk_tensor_out){.name = names[n],
+                                .n_dims = p->shape.n,
+                                .dims = p->shape.d,
+                                .values = groups[k].values ? groups[k].values + p->offset : NULL,
+                                .half = groups[k].half ? groups[k].half + p->offset : NULL};
             n++;
         }
     }
@@ -99,7 +108,7 @@ ferkd_status fk_checkpoint_save(const char *path, const fk_graph *g, const fk_op
 ferkd_status fk_weights_save(const char *path, const fk_graph *g, const float *values,
                              const fk_checkpoint_meta *meta)
 {
-    group all = {"", (float *)(uintptr_t)values, false};
+    group all = {"", (float *)(uintptr_t)values, false, NULL};
 
     return save(path, g, &all, 1, meta, 0);
 }
@@ -133,6 +142,22 @@ static ferkd_status read_progress(const fk_safetensors *f, const char *path, fk_
     return FERKD_OK;
 }
 
+/* Of bf16 nothing is lost on the way by float. */
+static ferkd_status copy_half(const fk_safetensors *f, const char *name, uint16_t *to, size_t n)
+{
+    float *values = NULL;
+
+    TRY(fk_calloc(&values, n, sizeof *values, name));
+    ferkd_status st = fk_safetensors_copy(f, name, values, n);
+    for (size_t i = 0; st == FERKD_OK && i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &values[i], sizeof u);
+        to[i] = (uint16_t)(u >> 16);
+    }
+    free(values);
+    return st;
+}
+
 ferkd_status fk_checkpoint_load(const char *path, fk_graph *g, fk_optim *optim, float *accumulated,
                                 fk_progress *progress)
 {
@@ -150,7 +175,10 @@ ferkd_status fk_checkpoint_load(const char *path, fk_graph *g, fk_optim *optim, 
             if (groups[k].trained_only && p->kind == FK_BUFFER)
                 continue;
             (void)snprintf(name, sizeof name, "%s%s", groups[k].prefix, p->name);
-            TRY_DONE(fk_safetensors_copy(f, name, groups[k].values + p->offset, p->count));
+            if (groups[k].half)
+                TRY_DONE(copy_half(f, name, groups[k].half + p->offset, p->count));
+            else
+                TRY_DONE(fk_safetensors_copy(f, name, groups[k].values + p->offset, p->count));
         }
     }
 done:

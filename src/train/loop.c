@@ -111,6 +111,23 @@ static ferkd_status optimise(fk_run *run, uint64_t number)
     return fk_plan_refresh(run->plan);
 }
 
+static void step_param(void *ctx, size_t param, const float *grad)
+{
+    fk_run *run = ctx;
+
+    fk_optim_param(&run->optim, run->graph, param, grad);
+}
+
+/* Lean: each parameter moves as soon as backward has its gradient. */
+static ferkd_status step_within(fk_run *run, uint64_t number)
+{
+    run->optim.head_only = number / run->batches_per_epoch < (uint64_t)run->r->probe_epochs;
+    fk_optim_begin(&run->optim, fk_learning_rate(run->r, run->optim.step, run->batches_per_epoch),
+                   1.0);
+    TRY(fk_plan_backward_each(run->plan, step_param, run));
+    return fk_plan_refresh(run->plan);
+}
+
 static ferkd_status train_batch(fk_run *run, fk_feed_batch *b)
 {
     uint64_t number = run->at.batch;
@@ -127,8 +144,12 @@ static ferkd_status train_batch(fk_run *run, fk_feed_batch *b)
                        "the loss is %f at batch %" PRIu64 ": training diverged; try a lower --lr, "
                        "or --clip 1",
                        loss, number);
-    TRY(fk_plan_backward(run->plan));
-    TRY(optimise(run, number));
+    if (run->r->lean) {
+        TRY(step_within(run, number));
+    } else {
+        TRY(fk_plan_backward(run->plan));
+        TRY(optimise(run, number));
+    }
     run->at.loss_sum += loss;
     run->at.loss_count++;
     run->at.hard += b->counts.hard;

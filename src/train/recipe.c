@@ -124,6 +124,10 @@ static const fk_option KEYS[] = {
           "MiB for activations, gradients and workspaces; values are worked out anew in backward "
           "where "
           "that is needed, with equal losses; 0: any"),
+    FLAG("lean", lean, "false",
+         "for networks that hardly fit: the optimiser's states in bf16, each parameter moves "
+         "within backward and its "
+         "gradient is dropped; not with --clip, --ema, --accumulate"),
     FLAG("memory", memory, "false", "say what the memory is for, before the first step"),
     TEXT("init", init, NULL, "MODEL",
          "start from the weights of a run folder, or from an ONNX file (which is then the network, "

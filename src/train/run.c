@@ -58,6 +58,11 @@ static ferkd_status check_recipe(const ferkd_recipe *r)
                        r->batch, r->regions_per_image);
     if (r->scale_min > r->scale_max || r->ratio_min > r->ratio_max)
         return fk_fail(FERKD_USAGE, "scale or ratio: the smallest is larger than the largest");
+    if (r->lean && (r->clip > 0 || r->ema > 0 || r->accumulate > 1))
+        return fk_fail(
+            FERKD_USAGE,
+            "--lean keeps no gradient of the whole network and no second copy of its weights: "
+            "--clip, --ema and --accumulate need them");
     return FERKD_OK;
 }
 

@@ -24,6 +24,7 @@ struct ferkd_speed {
     float *targets; /* [batch][classes] */
     uint32_t batch, classes;
     uint64_t steps;
+    double loss;
     double loss_s, optim_s, refresh_s;
 };
 
@@ -73,9 +74,18 @@ static ferkd_status fill(ferkd_speed *s, uint32_t slices)
 ferkd_status ferkd_speed_open(ferkd_speed **out, const ferkd_speed_options *options)
 {
     ferkd_speed *s = NULL;
-    fk_plan_options p = {
-        .train = options->train, .profile = options->profile, .max_bytes = options->max_bytes};
-    fk_optim_options o = {.kind = FK_SGD, .momentum = 0.9, .nesterov = true, .decay = 5e-4};
+    fk_plan_options p = {.train = options->train,
+                         .profile = options->profile,
+                         .max_bytes = options->max_bytes,
+                         .lean = options->train && options->lean};
+    fk_optim_options o = {.kind = options->lean ? FK_ADAMW : FK_SGD,
+                          .half_states = options->lean,
+                          .momentum = 0.9,
+                          .nesterov = true,
+                          .beta1 = 0.9,
+                          .beta2 = 0.999,
+                          .eps = 1e-8,
+                          .decay = 5e-4};
     ferkd_status st = FERKD_OK;
 
     if (options->batch < 1 || options->batch > FK_MAX_BATCH)
@@ -117,6 +127,15 @@ void ferkd_speed_close(ferkd_speed **speed)
     *speed = NULL;
 }
 
+static void step_param(void *ctx, size_t param, const float *grad)
+{
+    ferkd_speed *s = ctx;
+    double start = fk_now_s();
+
+    fk_optim_param(&s->optim, s->graph, param, grad);
+    s->optim_s += fk_now_s() - start;
+}
+
 static ferkd_status train_step(ferkd_speed *s)
 {
     TRY(fk_plan_forward(s->plan, s->steps));
@@ -126,9 +145,16 @@ static ferkd_status train_step(ferkd_speed *s)
     double t1 = fk_now_s();
     if (!isfinite(loss))
         return fk_fail(FERKD_BUG, "%s: the loss is %f", s->o.model, loss);
-    TRY(fk_plan_backward(s->plan));
+    s->loss = loss;
+    if (s->o.lean) {
+        fk_optim_begin(&s->optim, 1e-4, 1.0);
+        TRY(fk_plan_backward_each(s->plan, step_param, s));
+    } else {
+        TRY(fk_plan_backward(s->plan));
+    }
     double t2 = fk_now_s();
-    (void)fk_optim_step(&s->optim, s->graph, fk_plan_grads(s->plan), 1e-3, 1.0);
+    if (!s->o.lean)
+        (void)fk_optim_step(&s->optim, s->graph, fk_plan_grads(s->plan), 1e-3, 1.0);
     double t3 = fk_now_s();
     TRY(fk_plan_refresh(s->plan));
     s->loss_s += t1 - t0;
@@ -150,12 +176,18 @@ ferkd_status ferkd_speed_step(ferkd_speed *s, double *seconds)
     return FERKD_OK;
 }
 
+double ferkd_speed_loss(const ferkd_speed *s)
+{
+    return s->loss;
+}
+
 void ferkd_speed_memory(const ferkd_speed *s, uint64_t *arena, uint64_t *weights)
 {
-    size_t trained = s->o.train ? 2 * s->graph->n_trained : 0;
+    size_t states = 4 * s->graph->n_trained; /* momentum, or two moments in bf16 */
+    size_t grads = s->o.lean ? 0 : sizeof(float) * s->graph->n_trained;
 
     *arena = fk_plan_bytes(s->plan);
-    *weights = (s->graph->n_values + trained) * sizeof(float);
+    *weights = s->graph->n_values * sizeof(float) + (s->o.train ? states + grads : 0);
 }
 
 const char *ferkd_speed_precision(const ferkd_speed *s)

@@ -82,6 +82,7 @@ static fk_optim_options optim_options(const ferkd_recipe *r)
                               .eps = 1e-8,
                               .decay = r->weight_decay,
                               .decay_all = r->decay_all,
+                              .half_states = r->lean,
                               .clip = r->clip,
                               .ema = r->ema,
                               .layer_decay = r->layer_decay};
@@ -137,6 +138,7 @@ static ferkd_status make_plan(fk_run *run)
     fk_plan_options o = {.train = true,
                          .seed = (uint64_t)r->seed,
                          .max_bytes = (size_t)r->max_memory << 20,
+                         .lean = r->lean,
                          .tuner = run->tuner};
     ferkd_status st = FERKD_OK;
 

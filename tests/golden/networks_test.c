@@ -377,6 +377,102 @@ static void every_network_takes_steps_in_bf16(void **state)
     assert_int_equal(for_each_network(TEST_SOURCE "/golden/state_dicts.txt", check_half_steps), 67);
 }
 
+/* --- the update within backward --------------------------------------------------------------- */
+
+typedef struct lean {
+    fk_optim optim;
+    fk_graph *g;
+} lean;
+
+static void step_param(void *ctx, size_t param, const float *grad)
+{
+    lean *l = ctx;
+
+    fk_optim_param(&l->optim, l->g, param, grad);
+}
+
+/* Weights and the last loss after a few steps of AdamW. */
+static double adamw_steps(const char *name, int64_t side, bool within, bool half_states, int steps,
+                          fk_graph **out)
+{
+    enum { BATCH = 8, CLASSES = 10 };
+
+    lean l;
+    fk_plan *plan = NULL;
+    fk_zoo_options z = {BATCH, 3, side, CLASSES};
+    fk_plan_options o = {.train = true, .lean = within};
+    fk_optim_options oo = {.kind = FK_ADAMW,
+                           .beta1 = 0.9,
+                           .beta2 = 0.999,
+                           .eps = 1e-8,
+                           .decay = 0.01,
+                           .half_states = half_states};
+    float targets[BATCH * CLASSES] = {0};
+    double loss = 0.0;
+
+    OK(fk_zoo_build(&l.g, name, &z));
+    fk_graph_init(l.g, 3);
+    OK(fk_plan_new(&plan, l.g, &o));
+    OK(fk_optim_init(&l.optim, l.g, &oo));
+    for (int i = 0; i < BATCH; i++)
+        targets[i * CLASSES + i] = 1.0f;
+    for (int s = 0; s < steps; s++) {
+        ops_values(fk_plan_input(plan), (size_t)(BATCH * 3 * side * side), (uint32_t)(s % 4));
+        OK(fk_plan_forward(plan, (uint64_t)s));
+        loss = fk_soft_cross_entropy(fk_plan_output(plan), targets, BATCH, CLASSES, 1.0,
+                                     fk_plan_output_grad(plan));
+        if (within) {
+            fk_optim_begin(&l.optim, 3e-4, 1.0);
+            OK(fk_plan_backward_each(plan, step_param, &l));
+        } else {
+            OK(fk_plan_backward(plan));
+            (void)fk_optim_step(&l.optim, l.g, fk_plan_grads(plan), 3e-4, 1.0);
+        }
+        OK(fk_plan_refresh(plan));
+    }
+    fk_optim_fini(&l.optim);
+    fk_plan_free(&plan);
+    *out = l.g;
+    return loss;
+}
+
+static void updates_within_backward_are_the_same(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t side;
+    } NETWORKS[] = {{"resnet18", 64},        {"mobilenet_v2_x0_5", 64},
+                    {"efficientnet_b0", 64}, {"deit_tiny_patch16_224", 64},
+                    {"convnext_atto", 64},   {"shufflenet_v2_x0_5", 64},
+                    {"sret_lt", 128}};
+
+    (void)state;
+    for (size_t i = 0; i < FK_COUNT(NETWORKS); i++) {
+        fk_graph *a = NULL;
+        fk_graph *b = NULL;
+        (void)adamw_steps(NETWORKS[i].name, NETWORKS[i].side, false, false, 3, &a);
+        (void)adamw_steps(NETWORKS[i].name, NETWORKS[i].side, true, false, 3, &b);
+        if (memcmp(a->values, b->values, a->n_values * sizeof *a->values) != 0)
+            fail_msg("%s: other weights when each moves within backward", NETWORKS[i].name);
+        fk_graph_free(&a);
+        fk_graph_free(&b);
+    }
+}
+
+/* States in bf16 would stand still if they were rounded to the nearest: v moves by a thousandth. */
+static void states_in_bf16_learn_as_well(void **state)
+{
+    fk_graph *g = NULL;
+
+    (void)state;
+    double want = adamw_steps("deit_tiny_patch16_224", 32, true, false, 60, &g);
+    fk_graph_free(&g);
+    double got = adamw_steps("deit_tiny_patch16_224", 32, true, true, 60, &g);
+    fk_graph_free(&g);
+    print_message("60 steps: loss %.4f, %.4f with states in bf16\n", want, got);
+    assert_true(fabs(got - want) < 0.1 * want + 0.02);
+}
+
 static void too_little_memory_is_refused(void **state)
 {
     fk_graph *g = NULL;
@@ -507,6 +603,8 @@ int main(void)
         cmocka_unit_test(training_losses_are_pytorchs),
         cmocka_unit_test(less_memory_gives_the_same_losses),
         cmocka_unit_test(every_network_takes_steps_in_bf16),
+        cmocka_unit_test(updates_within_backward_are_the_same),
+        cmocka_unit_test(states_in_bf16_learn_as_well),
         cmocka_unit_test(too_little_memory_is_refused),
         cmocka_unit_test(exported_models_run_as_elsewhere),
         cmocka_unit_test(unsupported_operators_are_named),
