@@ -32,20 +32,26 @@ static ferkd_status channel_axis(const fk_reader *r, const fk_shape *s, int *axi
     return s->n < 2 && given == 1 ? FERKD_OK : fk_axis(r, given, s->n, axis);
 }
 
+/* The value, and its scale and zero point (-1: none) in shapes that broadcast to it. */
+static ferkd_status operands(fk_reader *r, int *x, int *scale, int *zero)
+{
+    int axis;
+
+    TRY(fk_import_input(r, 0, x));
+    fk_shape s = fk_import_shape(r, *x);
+    TRY(channel_axis(r, &s, &axis));
+    TRY(channel_input(r, 1, axis, &s, scale));
+    TRY(channel_input(r, 2, axis, &s, zero));
+    return *scale < 0 ? fk_reader_refuse(r, "an input is missing") : FERKD_OK;
+}
+
 ferkd_status fk_import_dequantize(fk_reader *r)
 {
     int x;
     int scale;
     int zero;
-    int axis;
 
-    TRY(fk_import_input(r, 0, &x));
-    fk_shape s = fk_import_shape(r, x);
-    TRY(channel_axis(r, &s, &axis));
-    TRY(channel_input(r, 1, axis, &s, &scale));
-    TRY(channel_input(r, 2, axis, &s, &zero));
-    if (scale < 0)
-        return fk_reader_refuse(r, "an input is missing");
+    TRY(operands(r, &x, &scale, &zero));
     if (zero >= 0)
         TRY(fk_import_binary_of(r, &x, FK_SUB, zero));
     TRY(fk_import_binary_of(r, &x, FK_MUL, scale));
@@ -84,18 +90,11 @@ ferkd_status fk_import_quantize(fk_reader *r)
     int x;
     int scale;
     int zero;
-    int axis;
     float low;
     float high;
 
-    TRY(fk_import_input(r, 0, &x));
-    fk_shape s = fk_import_shape(r, x);
-    TRY(channel_axis(r, &s, &axis));
-    TRY(channel_input(r, 1, axis, &s, &scale));
-    TRY(channel_input(r, 2, axis, &s, &zero));
+    TRY(operands(r, &x, &scale, &zero));
     TRY(range_of(r, &low, &high));
-    if (scale < 0)
-        return fk_reader_refuse(r, "an input is missing");
     TRY(fk_import_binary_of(r, &x, FK_DIV, scale));
     TRY(fk_import_act_of(r, &x, FK_ROUND, 0, 0));
     if (zero >= 0)

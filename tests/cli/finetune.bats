@@ -173,3 +173,17 @@ PY
     python3 -c 'import struct,sys; b=[open(p,"rb").read() for p in sys.argv[1:]]; sys.exit(len(set(x[8+struct.unpack("<Q",x[:8])[0]:] for x in b)) != 1)' \
         "$WORK/from-clip/best.safetensors" "$WORK/from-tower/best.safetensors"
 }
+
+@test "lean: states in bf16 come back from a checkpoint as they were; what needs whole gradients is refused" {
+    learn() { train "$@" --method ce --optimizer adamw --lr 0.001 --lean; }
+    learn "$WORK/lean1"
+    kill_when_saved "$WORK/lean2" learn "$WORK/lean2" --save-every 1
+    "$FERKD" train --resume "$WORK/lean2"
+    cmp "$WORK/lean1/last.safetensors" "$WORK/lean2/last.safetensors"
+    [ "$(stat -c %s "$WORK/lean1/last.safetensors")" -lt "$(($(stat -c %s "$WORK/lean1/best.safetensors") * 5 / 2))" ]
+    for needs in "--clip 1" "--ema 0.9" "--accumulate 2"; do
+        run learn "$WORK/lean3" $needs
+        [ "$status" -eq 2 ]
+        [[ "$output" == *"--lean keeps no gradient"* ]]
+    done
+}
