@@ -16,8 +16,10 @@ enum { VECTORS, PARTS };
 
 fk_split fk_split_of(const fk_lay *lay)
 {
-    return (fk_split){fk_min_size((size_t)omp_get_max_threads(), lay->images), lay->vectors,
-                      lay->images};
+    bool last = lay->pixel > (size_t)lay->lanes; /* a vector is a column of what lies together */
+    size_t parts = last ? lay->images : (size_t)omp_get_max_threads();
+
+    return (fk_split){fk_min_size(parts, lay->images), lay->vectors, lay->images};
 }
 
 /* Part `part` of channel vector v. */

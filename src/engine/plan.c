@@ -583,8 +583,10 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     p->o.slices = o->slices ? o->slices : 1;
     p->threads = (size_t)omp_get_max_threads();
     TRY_DONE(fk_dn_new(&p->dn));
-    if (o->half)
+    if (o->half && !o->stored)
         TRY_DONE(fk_half_pays(p->dn, o->tuner, &p->half_conv));
+    if (o->train && p->half_conv && o->layout == FK_LAYOUT_ANY)
+        p->o.layout = FK_LAYOUT_LAST; /* what matrix tiles work on */
     p->o.half = p->half_conv || (o->half && o->train);
     TRY_DONE(fk_calloc(&p->tensor_of, g->n_nodes, sizeof *p->tensor_of, g->name));
     TRY_DONE(fk_calloc(&p->uses, g->n_nodes, sizeof *p->uses, g->name));

@@ -20,6 +20,8 @@ typedef struct fk_plan_options {
     bool train;    /* keep what backward needs; BatchNorm by batch statistics; dropout */
     uint64_t seed; /* of dropout */
     bool half;     /* bf16: values between the steps are stored in it where that is faster */
+    bool
+        stored; /* training with half: bf16 in memory alone, products in f32 whatever the processor has */
     fk_layout layout;
     uint32_t slices;  /* inference: batches of the graph's size that make one of the plan's; 0: 1 */
     size_t max_bytes; /* training: of the arena; values are worked out anew where needed. 0: any */

@@ -229,7 +229,8 @@ bool fk_is_depthwise(const fk_plan *p, const fk_node *n);
 const fk_node *fk_absorb_norm(fk_plan *p, int *id);
 
 /* How the work on a feature map is divided: by channel vector, and each of them in parts of whole images where
- * the vectors alone would leave threads idle. */
+ * the vectors alone would leave threads idle. With channels last a part is one image, whose vectors are done one after
+ * the other while it is in the cache. */
 typedef struct fk_split {
     size_t parts, vectors, images;
 } fk_split;

@@ -6,16 +6,20 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/trace.h"
+#include "engine/dnnl_glue.h"
 #include "engine/tune.h"
 
 #define MIN_SLICE 2
-#define ENGINE    2 /* grows when the engine changes so much that choices should be made anew */
+#define ENGINE    3 /* grows when the engine changes so much that choices should be made anew */
 
 typedef struct candidate {
     fk_layout layout;
     uint32_t slices;
-    bool half;
+
+    enum { IN_F32, IN_BF16, STORED } half; /* STORED: bf16 in memory, multiplied in f32 */
 } candidate;
+
+static const char *const PRECISIONS[] = {"f32", "bf16", "bf16 in memory"};
 
 /* What a network is, for the key: its operations and shapes, not its weights. */
 static uint64_t hash_graph(const fk_graph *g)
@@ -57,7 +61,8 @@ static ferkd_status time_candidate(const fk_plan_options *o, const candidate *c,
 
     mine.layout = c->layout;
     mine.slices = c->slices;
-    mine.half = c->half;
+    mine.half = c->half != IN_F32;
+    mine.stored = c->half == STORED;
     mine.profile = false;
     *seconds = INFINITY;
     TRY_DONE(make(ctx, batch / c->slices, &g));
@@ -69,7 +74,7 @@ static ferkd_status time_candidate(const fk_plan_options *o, const candidate *c,
     for (int i = 0; i < repeats; i++)
         TRY_DONE(run_once(plan, o->train, seconds));
     fk_trace("plan", "layout %d, %u slices, %s: %.3f ms", (int)c->layout, c->slices,
-             c->half ? "bf16" : "f32", 1e3 * *seconds);
+             PRECISIONS[c->half], 1e3 * *seconds);
 done:
     fk_plan_free(&plan);
     fk_graph_free(&g);
@@ -91,34 +96,61 @@ static bool better(const fk_plan_options *o, candidate c, fk_graph_maker *make, 
     return true;
 }
 
-/* One property after the other, each from the best so far. */
-static ferkd_status search(const fk_plan_options *o, fk_precision precision, fk_graph_maker *make,
-                           void *ctx, uint32_t batch, candidate *best, double *best_s)
+/* One property after the other, each from the best of this precision so far. */
+static ferkd_status search_from(const fk_plan_options *o, candidate c, fk_graph_maker *make,
+                                void *ctx, uint32_t batch, candidate *best, double *best_s)
 {
     ferkd_status st = FERKD_OK;
     bool full = fk_tuner_mode(o->tuner) == FK_TUNE_FULL;
+    candidate mine = c;
+    double mine_s = INFINITY;
 
-    *best_s = INFINITY;
-    (void)better(o, *best, make, ctx, batch, best, best_s, &st);
-    candidate c = *best;
+    (void)better(o, c, make, ctx, batch, &mine, &mine_s, &st);
     c.layout = FK_LAYOUT_LANES;
     if (!o->train || full) /* in training convolutions take them anyway */
-        (void)better(o, c, make, ctx, batch, best, best_s, &st);
+        (void)better(o, c, make, ctx, batch, &mine, &mine_s, &st);
     c.layout = FK_LAYOUT_LAST;
     if (full)
-        (void)better(o, c, make, ctx, batch, best, best_s, &st);
+        (void)better(o, c, make, ctx, batch, &mine, &mine_s, &st);
     for (uint32_t slices = 2; !o->train && batch % slices == 0 && batch / slices >= MIN_SLICE;
          slices *= 2) {
-        c = *best;
+        c = mine;
         c.slices = slices;
-        if (!better(o, c, make, ctx, batch, best, best_s, &st) && slices > 4 * best->slices)
+        if (!better(o, c, make, ctx, batch, &mine, &mine_s, &st) && slices > 4 * mine.slices)
             break;
     }
-    c = *best;
-    c.half = !c.half;
-    if (precision == FK_PRECISION_AUTO)
-        (void)better(o, c, make, ctx, batch, best, best_s, &st);
+    if (st == FERKD_OK && mine_s < 0.985 * *best_s) {
+        *best = mine;
+        *best_s = mine_s;
+    }
     return st;
+}
+
+/* In f32; in bf16 as this processor multiplies it; in training also in bf16 in memory alone. */
+static ferkd_status search(const fk_plan_options *o, fk_precision precision, fk_graph_maker *make,
+                           void *ctx, uint32_t batch, candidate *best, double *best_s)
+{
+    fk_dn *dn = NULL;
+    bool pays = false;
+    ferkd_status st = FERKD_OK;
+
+    *best_s = INFINITY;
+    if (precision != FK_PRECISION_F32) {
+        TRY(fk_dn_new(&dn));
+        st = fk_half_pays(dn, o->tuner, &pays);
+        fk_dn_free(&dn);
+        TRY(st);
+    }
+    if (precision != FK_PRECISION_BF16)
+        TRY(search_from(o, (candidate){.slices = 1, .half = IN_F32}, make, ctx, batch, best,
+                        best_s));
+    if (precision != FK_PRECISION_F32 && o->train)
+        TRY(search_from(o, (candidate){.slices = 1, .half = STORED}, make, ctx, batch, best,
+                        best_s));
+    if (precision != FK_PRECISION_F32 && (pays || !o->train))
+        TRY(search_from(o, (candidate){.slices = 1, .half = IN_BF16}, make, ctx, batch, best,
+                        best_s));
+    return FERKD_OK;
 }
 
 static ferkd_status key_of(const fk_plan_options *o, fk_precision precision, fk_graph_maker *make,
@@ -138,13 +170,13 @@ static ferkd_status key_of(const fk_plan_options *o, fk_precision precision, fk_
 ferkd_status fk_tune_plan(fk_plan_options *o, fk_precision precision, fk_graph_maker *make,
                           void *ctx, uint32_t batch)
 {
-    candidate c = {FK_LAYOUT_ANY, 1, precision == FK_PRECISION_BF16};
+    candidate c = {FK_LAYOUT_ANY, 1, precision == FK_PRECISION_BF16 ? IN_BF16 : IN_F32};
     char *key = NULL;
     char choice[64];
     double seconds;
     ferkd_status st = FERKD_OK;
 
-    o->half = c.half;
+    o->half = c.half != IN_F32;
     o->slices = 1;
     if (fk_tuner_mode(o->tuner) == FK_TUNE_OFF)
         return FERKD_OK;
@@ -154,8 +186,9 @@ ferkd_status fk_tune_plan(fk_plan_options *o, fk_precision precision, fk_graph_m
     unsigned slices;
     unsigned half;
     if (known && sscanf(known, "layout %u slices %u half %u", &layout, &slices, &half) == 3 &&
-        layout <= FK_LAYOUT_LAST && slices >= 1 && batch % slices == 0) {
-        c = (candidate){(fk_layout)layout, slices, half != 0};
+        layout <= FK_LAYOUT_LAST && half <= STORED && slices >= 1 && batch % slices == 0) {
+        c = (candidate){.layout = (fk_layout)layout, .slices = slices};
+        c.half = half == 0 ? IN_F32 : half == 1 ? IN_BF16 : STORED;
     } else {
         TRY_DONE(search(o, precision, make, ctx, batch, &c, &seconds));
         (void)snprintf(choice, sizeof choice, "layout %u slices %u half %u", (unsigned)c.layout,
@@ -164,7 +197,8 @@ ferkd_status fk_tune_plan(fk_plan_options *o, fk_precision precision, fk_graph_m
     }
     o->layout = c.layout;
     o->slices = c.slices;
-    o->half = c.half;
+    o->half = c.half != IN_F32;
+    o->stored = c.half == STORED;
 done:
     free(key);
     return st;
