@@ -358,7 +358,7 @@ static void check_half_steps(const char *name, fk_graph *g, unsigned long count,
 
     (void)g;
     (void)crc;
-    if (count > 12000000 || strstr(name, "swin") || strstr(name, "sret")) /* 64 px are too few */
+    if (count > 7000000 || strstr(name, "swin") || strstr(name, "sret")) /* 64 px are too few */
         return;
     (void)few_losses(name, 0, false, want);
     for (size_t w = 0; w < FK_COUNT(WAYS); w++) {
