@@ -127,17 +127,6 @@ static int64_t absorb_shuffle(fk_plan *p, int *id)
     return d[1];
 }
 
-static ferkd_status want_lanes(fk_plan *p, int tensor, int *out)
-{
-    fk_md *md = NULL;
-
-    TRY(fk_md_lanes(&md, &p->tensors[tensor].shape, fk_dn_lanes(),
-                    fk_md_half(p->tensors[tensor].md)));
-    ferkd_status st = fk_want(p, tensor, md, out);
-    fk_md_free(md);
-    return st;
-}
-
 /* The map of each input's gradient: where in the output its channels went. */
 static void turn_map(const fk_plan *p, fk_step *s)
 {
@@ -218,7 +207,7 @@ ferkd_status fk_compile_channel_concat(fk_plan *p, const fk_node *n, int id)
     for (int i = 0; i < n->n_in; i++) {
         const fk_node *from = &p->g->nodes[n->in[i]];
         bool through = is_read_through(p, n->in[i]);
-        TRY_DONE(want_lanes(p, p->tensor_of[through ? from->in[0] : n->in[i]], &in[i]));
+        TRY_DONE(fk_want_lanes(p, p->tensor_of[through ? from->in[0] : n->in[i]], &in[i]));
         for (int64_t c = 0; c < from->shape.d[1]; c++)
             map[at++] =
                 (fk_channel){i, (int)(through ? from->u.axis.start + c * from->u.axis.step : c)};
@@ -245,7 +234,7 @@ ferkd_status fk_compile_channel_slice(fk_plan *p, const fk_node *n, int id)
         p->absorbed[id] = true;
         return FERKD_OK;
     }
-    TRY(want_lanes(p, in, &in));
+    TRY(fk_want_lanes(p, in, &in));
     TRY(fk_calloc(&map, (size_t)n->shape.d[1], sizeof *map, n->name));
     for (int64_t c = 0; c < n->shape.d[1]; c++)
         map[c] = (fk_channel){0, (int)(n->u.axis.start + c * n->u.axis.step)};

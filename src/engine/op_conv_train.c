@@ -563,17 +563,9 @@ ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s)
 /* The input as vectors of channels (a picture: row-major), in the type that it has. */
 static ferkd_status want_input(fk_plan *p, const fk_node *n, int *in)
 {
-    const fk_tensor *t = &p->tensors[*in];
-    fk_md *md = NULL;
-
-    if (t->lazy >= 0)
+    if (p->tensors[*in].lazy >= 0)
         return FERKD_OK;
-    if (is_picture(p, n))
-        return fk_want_plain(p, *in, in);
-    TRY(fk_md_lanes(&md, &t->shape, fk_dn_lanes(), fk_md_half(t->md)));
-    ferkd_status st = fk_want(p, *in, md, in);
-    fk_md_free(md);
-    return st;
+    return is_picture(p, n) ? fk_want_plain(p, *in, in) : fk_want_lanes(p, *in, in);
 }
 
 static ferkd_status compile_step(fk_plan *p, fk_step *s, const fk_node *n, int id, fk_conv_args *a)

@@ -8,8 +8,6 @@
 #include "base/trace.h"
 
 #include <omp.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 static fk_compile_fn *const COMPILERS[FK_OP_COUNT] = {
     [FK_CONST] = fk_compile_const,         [FK_CONV] = fk_compile_conv,
@@ -105,7 +103,7 @@ ferkd_status fk_plan_refresh(fk_plan *p)
     return FERKD_OK;
 }
 
-static ferkd_status run_step(fk_plan *p, fk_step *s, bool back)
+ferkd_status fk_run_step(fk_plan *p, fk_step *s, bool back)
 {
     if (!p->o.profile)
         return back ? s->backward(p, s) : s->forward(p, s);
@@ -118,7 +116,7 @@ static ferkd_status run_step(fk_plan *p, fk_step *s, bool back)
 static ferkd_status run_forward(fk_plan *p)
 {
     for (size_t i = 0; i < p->n_steps; i++)
-        TRY(run_step(p, p->steps[i], false));
+        TRY(fk_run_step(p, p->steps[i], false));
     return FERKD_OK;
 }
 
@@ -212,114 +210,10 @@ static ferkd_status run_again(fk_plan *p, int begin, int end)
         fk_step *s = p->steps[k];
         const fk_buffer *b = &p->buffers[p->tensors[s->out].data];
         if (b->again <= b->until && p->tensors[s->out].lazy < 0)
-            st = run_step(p, s, false);
+            st = fk_run_step(p, s, false);
     }
     p->redoing = false;
     return st;
-}
-
-/* --- parameters that several steps share ------------------------------------------------------- */
-
-#define MAX_WRITTEN (2 * FK_MAX_PARAMS + 1)
-
-/* The parameters whose gradients backward of this step writes; gives how many. */
-static int written_by(const fk_plan *p, const fk_step *s, int *params)
-{
-    const fk_node *nodes[2] = {s->node, s->before};
-    int n = 0;
-
-    if (!p->tensors[s->out].needs_grad ||
-        (s->node && s->node->op == FK_CONST && p->tensors[s->out].grad < 0))
-        return 0; /* a constant that products have as their scale is theirs */
-    for (int k = 0; k < 2; k++) {
-        for (int i = 0; nodes[k] && i < FK_MAX_PARAMS; i++) {
-            int id = nodes[k]->param[i];
-            if (id >= 0 && p->g->params[id].kind != FK_BUFFER)
-                params[n++] = id;
-        }
-    }
-    if (s->scale_param >= 0 && p->g->params[s->scale_param].kind != FK_BUFFER)
-        params[n++] = s->scale_param;
-    return n;
-}
-
-/* Count the writers of each, and make room for what the others of a step's parameters have written. */
-static ferkd_status plan_sharing(fk_plan *p)
-{
-    size_t most = 0;
-
-    TRY(fk_calloc(&p->writers, p->g->n_params + 1, sizeof *p->writers, p->g->name));
-    TRY(fk_calloc(&p->written, p->g->n_params + 1, sizeof *p->written, p->g->name));
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < p->n_steps; i++) {
-            int params[MAX_WRITTEN];
-            int n = written_by(p, p->steps[i], params);
-            size_t shared = 0;
-            for (int k = 0; k < n; k++) {
-                p->writers[params[k]] += pass == 0;
-                shared += p->writers[params[k]] > 1 ? p->g->params[params[k]].count : 0;
-            }
-            most = pass && shared > most ? shared : most;
-        }
-    }
-    return most ? fk_calloc_aligned(&p->others, most * sizeof *p->others, "shared gradients")
-                : FERKD_OK;
-}
-
-/* Backward of a step writes its parameters' gradients: those that others have a part in are put aside for the while,
- * and added. */
-static ferkd_status run_backward(fk_plan *p, fk_step *s)
-{
-    int params[MAX_WRITTEN];
-    int n = written_by(p, s, params);
-    int again = 0;
-    float *others = p->others;
-
-    for (int k = 0; k < n; k++) {
-        const fk_param *param = &p->g->params[params[k]];
-        if (p->written[params[k]]++ == 0)
-            continue;
-        memcpy(others, p->grads + param->offset, param->count * sizeof *others);
-        others += param->count;
-        params[again++] = params[k];
-    }
-    TRY(run_step(p, s, true));
-    others = p->others;
-    for (int k = 0; k < again; k++) {
-        const fk_param *param = &p->g->params[params[k]];
-        float *to = p->grads + param->offset;
-        for (size_t i = 0; i < param->count; i++)
-            to[i] += others[i];
-        others += param->count;
-    }
-    return FERKD_OK;
-}
-
-/* Whole pages of a gradient that nobody reads any more go back to the system. */
-static void give_back(const fk_plan *p, const fk_param *param)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t begin = (param->offset * sizeof(float) + page - 1) / page * page;
-    size_t end = (param->offset + param->count) * sizeof(float) / page * page;
-
-    if (end > begin)
-        (void)madvise((uint8_t *)p->grads + begin, end - begin, MADV_DONTNEED);
-}
-
-/* Gradients that this step was the last to write. */
-static void hand_over(fk_plan *p, const fk_step *s, fk_gradient_fn *take, void *ctx)
-{
-    int params[MAX_WRITTEN];
-    int n = written_by(p, s, params);
-
-    for (int k = 0; k < n; k++) {
-        const fk_param *param = &p->g->params[params[k]];
-        if (p->written[params[k]] < p->writers[params[k]])
-            continue;
-        take(ctx, (size_t)params[k], p->grads + param->offset);
-        if (p->o.lean)
-            give_back(p, param);
-    }
 }
 
 ferkd_status fk_plan_backward(fk_plan *p)
@@ -336,10 +230,10 @@ ferkd_status fk_plan_backward_each(fk_plan *p, fk_gradient_fn *take, void *ctx)
             TRY(run_again(p, p->redo[i], (int)i));
         if (!p->tensors[s->out].needs_grad)
             continue;
-        TRY(run_backward(p, s));
+        TRY(fk_run_backward(p, s));
         add_gradients(p, s);
         if (take)
-            hand_over(p, s, take, ctx);
+            fk_hand_over(p, s, take, ctx);
     }
     return FERKD_OK;
 }
@@ -546,15 +440,7 @@ static ferkd_status allocate_params(fk_plan *p)
     TRY(fk_calloc_aligned(&p->scratch, largest * sizeof(float), "folded weights"));
     if (!p->o.train)
         return FERKD_OK;
-    if (!p->o.lean)
-        return fk_calloc_aligned(&p->grads, p->g->n_trained * sizeof(float), "gradients");
-    size_t bytes = p->g->n_trained * sizeof(float);
-    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (pages == MAP_FAILED)
-        return fk_fail(FERKD_MEMORY, "gradients: no room for %zu bytes", bytes);
-    p->grads = pages;
-    return FERKD_OK;
+    return fk_new_gradients(p);
 }
 
 static ferkd_status allocate_slices(fk_plan *p)
@@ -601,7 +487,7 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
         fk_tensor *t = &p->tensors[p->output];
         TRY_DONE(fk_plan_buffer(p, fk_md_bytes(t->md), S, S, &t->grad));
         TRY_DONE(plan_gradients(p));
-        TRY_DONE(plan_sharing(p));
+        TRY_DONE(fk_plan_sharing(p));
     }
     extend_lives(p);
     TRY_DONE(place(p));
@@ -644,13 +530,7 @@ void fk_plan_free(fk_plan **plan)
     free(p->redo);
     free(p->sliced);
     free(p->absorbed);
-    if (p->o.lean && p->grads)
-        (void)munmap(p->grads, p->g->n_trained * sizeof(float));
-    else
-        free(p->grads);
-    free(p->writers);
-    free(p->written);
-    free(p->others);
+    fk_free_gradients(p);
     free(p->scratch);
     free(p->room);
     free(p->whole_in);

@@ -181,6 +181,9 @@ FERKD_CHECK ferkd_status fk_step_prim(fk_plan *p, fk_step *s, int role, fk_pd *p
 FERKD_CHECK ferkd_status fk_want(fk_plan *p, int tensor, const fk_md *md, int *out);
 FERKD_CHECK ferkd_status fk_want_plain(fk_plan *p, int tensor, int *out);
 
+/* As vectors of channels, in the type that it has. */
+FERKD_CHECK ferkd_status fk_want_lanes(fk_plan *p, int tensor, int *out);
+
 /* The tensor in f32, in the layout that it has. */
 FERKD_CHECK ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out);
 /* Is a gradient wanted for this input? */
@@ -204,6 +207,17 @@ void fk_add(fk_operand dst, fk_operand a, fk_operand b, size_t n);
 FERKD_CHECK ferkd_status fk_run(fk_plan *p, const fk_step *s, int role);
 /* Floats in a tensor, padding of its layout included. */
 size_t fk_floats(const fk_plan *p, int tensor);
+
+/* One direction of a step, timed for profiles. */
+ferkd_status fk_run_step(fk_plan *p, fk_step *s, bool back);
+
+/* The gradients of parameters (gradients.c): their memory; who writes them, once the steps are all there; backward of a
+ * step, whose part of shared ones is added; and those that it was the last to write, for fk_plan_backward_each(). */
+FERKD_CHECK ferkd_status fk_new_gradients(fk_plan *p);
+void fk_free_gradients(fk_plan *p);
+FERKD_CHECK ferkd_status fk_plan_sharing(fk_plan *p);
+FERKD_CHECK ferkd_status fk_run_backward(fk_plan *p, fk_step *s);
+void fk_hand_over(fk_plan *p, const fk_step *s, fk_gradient_fn *take, void *ctx);
 
 /* --- the ops: each makes the steps of one node ---------------------------------------------- */
 

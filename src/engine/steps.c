@@ -285,6 +285,17 @@ ferkd_status fk_want_plain(fk_plan *p, int tensor, int *out)
     return st;
 }
 
+ferkd_status fk_want_lanes(fk_plan *p, int tensor, int *out)
+{
+    fk_md *md = NULL;
+
+    TRY(fk_md_lanes(&md, &p->tensors[tensor].shape, fk_dn_lanes(),
+                    fk_md_half(p->tensors[tensor].md)));
+    ferkd_status st = fk_want(p, tensor, md, out);
+    fk_md_free(md);
+    return st;
+}
+
 ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out)
 {
     fk_md *md = NULL;

@@ -12,11 +12,13 @@
 #define MIN_SLICE 2
 #define ENGINE    3 /* grows when the engine changes so much that choices should be made anew */
 
+/* STORED: bf16 in memory, multiplied in f32. */
+typedef enum numbers { IN_F32, IN_BF16, STORED } numbers;
+
 typedef struct candidate {
     fk_layout layout;
     uint32_t slices;
-
-    enum { IN_F32, IN_BF16, STORED } half; /* STORED: bf16 in memory, multiplied in f32 */
+    numbers half;
 } candidate;
 
 static const char *const PRECISIONS[] = {"f32", "bf16", "bf16 in memory"};
@@ -126,7 +128,8 @@ static ferkd_status search_from(const fk_plan_options *o, candidate c, fk_graph_
     return st;
 }
 
-/* In f32; in bf16 as this processor multiplies it; in training also in bf16 in memory alone. */
+/* In f32; in bf16 as this processor multiplies it; in training also in bf16 in memory alone. Where bf16 does not pay, a
+ * plan for inference that asks for it is one in f32, which is not looked for twice. */
 static ferkd_status search(const fk_plan_options *o, fk_precision precision, fk_graph_maker *make,
                            void *ctx, uint32_t batch, candidate *best, double *best_s)
 {
@@ -147,7 +150,7 @@ static ferkd_status search(const fk_plan_options *o, fk_precision precision, fk_
     if (precision != FK_PRECISION_F32 && o->train)
         TRY(search_from(o, (candidate){.slices = 1, .half = STORED}, make, ctx, batch, best,
                         best_s));
-    if (precision != FK_PRECISION_F32 && (pays || !o->train))
+    if (precision != FK_PRECISION_F32 && (pays || (!o->train && precision == FK_PRECISION_BF16)))
         TRY(search_from(o, (candidate){.slices = 1, .half = IN_BF16}, make, ctx, batch, best,
                         best_s));
     return FERKD_OK;
@@ -187,8 +190,7 @@ ferkd_status fk_tune_plan(fk_plan_options *o, fk_precision precision, fk_graph_m
     unsigned half;
     if (known && sscanf(known, "layout %u slices %u half %u", &layout, &slices, &half) == 3 &&
         layout <= FK_LAYOUT_LAST && half <= STORED && slices >= 1 && batch % slices == 0) {
-        c = (candidate){.layout = (fk_layout)layout, .slices = slices};
-        c.half = half == 0 ? IN_F32 : half == 1 ? IN_BF16 : STORED;
+        c = (candidate){(fk_layout)layout, slices, (numbers)half};
     } else {
         TRY_DONE(search(o, precision, make, ctx, batch, &c, &seconds));
         (void)snprintf(choice, sizeof choice, "layout %u slices %u half %u", (unsigned)c.layout,

@@ -92,7 +92,7 @@ static void settle(float *extremes, uint32_t images, size_t columns, const bool 
 static ferkd_status run_images(fk_plan *plan, fk_view *view, size_t columns, uint32_t images,
                                float *extremes, uint32_t *read, const ferkd_watch *watch)
 {
-    size_t each = 0;
+    size_t each = fk_view_floats(view);
 
     *read = 0;
     for (;;) {
@@ -103,7 +103,6 @@ static ferkd_status run_images(fk_plan *plan, fk_view *view, size_t columns, uin
         TRY(fk_view_next(view, &first, &n, &inputs, &faults));
         if (n == 0)
             break;
-        each = fk_view_floats(view);
         memcpy(fk_plan_input(plan), inputs, n * each * sizeof *inputs);
         TRY(fk_plan_forward(plan, 0));
         const float *row = fk_plan_output(plan);
