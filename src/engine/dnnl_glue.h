@@ -47,6 +47,9 @@ const char *fk_dn_version(void);
 /* Row-major; for convolution weights with groups > 1, [O, I/g, h, w] seen as [g, O/g, I/g, h, w]. */
 FERKD_CHECK ferkd_status fk_md_plain(fk_md **out, const fk_shape *shape);
 FERKD_CHECK ferkd_status fk_md_weights(fk_md **out, const fk_shape *shape, int64_t groups);
+/* f32, with these strides. */
+FERKD_CHECK ferkd_status fk_md_strided(fk_md **out, int n, const int64_t *dims,
+                                       const int64_t *strides);
 /* The last two dimensions swapped in memory. */
 FERKD_CHECK ferkd_status fk_md_transposed(fk_md **out, const fk_shape *shape);
 FERKD_CHECK ferkd_status fk_md_copy(fk_md **out, const fk_md *md);

@@ -42,8 +42,6 @@ ferkd_status fk_dn_attr(dnnl_primitive_attr_t *out, bool sum, const fk_post *pos
 
 fk_raw_md fk_md_raw(const fk_md *md);
 FERKD_CHECK ferkd_status fk_md_from(fk_md **out, fk_raw_md raw);
-FERKD_CHECK ferkd_status fk_md_strided(fk_md **out, int n, const int64_t *dims,
-                                       const int64_t *strides);
 FERKD_CHECK ferkd_status fk_md_tagged(fk_md **out, const fk_shape *shape, dnnl_format_tag_t tag,
                                       bool half);
 dnnl_status_t fk_dn_append_sum(dnnl_post_ops_t ops);

@@ -53,8 +53,12 @@ static void move(feature_map out, const feature_map *in, const fk_channel *map, 
         size_t begin = lay->images * (job % split.parts) / split.parts;
         size_t end = lay->images * (job % split.parts + 1) / split.parts;
         fk_gather k = {.to = out.data, .sources = sources};
-        k.at = (fk_planes){begin * lay->image + v * lay->vector, end - begin, lay->image,
-                           lay->pixels, lay->pixel};
+        k.at = (fk_planes){begin * lay->image + v * lay->vector,
+                           end - begin,
+                           lay->image,
+                           lay->pixels,
+                           lay->pixel,
+                           1};
         k.n_sources = sources_of(map, channels, v, in, sources);
         for (size_t i = 0; i < k.n_sources; i++)
             sources[i].first += begin * sources[i].image;

@@ -6,7 +6,7 @@
 
 enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
 
-enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS };
+enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS, PATCHES };
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
@@ -15,6 +15,8 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
+    if (s->buffers[PATCHES] >= 0)
+        fk_take_patches(p, s, fk_buffer_at(p, s->buffers[PATCHES]));
     TRY(fk_run(p, s, RUN_WEIGHTS));
     if (s->prims[STORE_WEIGHTS].prim)
         TRY(fk_run(p, s, STORE_WEIGHTS));
@@ -104,6 +106,30 @@ static ferkd_status compile_data(fk_plan *p, fk_step *s, fk_conv_args a, const f
                         3);
 }
 
+/* The primitive for the gradient of the weights, the layout of what it writes, and its arguments: of them, the last
+ * is what it writes (a bias's gradient aside). */
+static ferkd_status choose_weights(fk_plan *p, fk_step *s, fk_conv_args *a, fk_pd **pd, fk_md **md,
+                                   fk_arg *args)
+{
+    fk_ref x = {FK_REF_DATA, s->in[0]};
+
+    if (!fk_is_weights_product(a)) {
+        args[0] = (fk_arg){FK_SRC, x};
+        args[1] = (fk_arg){FK_DIFF_DST, {FK_REF_GRAD, s->out}};
+        args[2].slot = FK_DIFF_WEIGHTS;
+        TRY(fk_choose_conv(p, pd, a));
+        return fk_pd_md(*pd, FK_DIFF_WEIGHTS, md);
+    }
+    if (fk_patches_bytes(a)) {
+        TRY(fk_step_buffer(p, s, PATCHES, fk_patches_bytes(a), FK_LIFE_BACKWARD));
+        x = (fk_ref){FK_REF_BUFFER, PATCHES};
+    }
+    args[0] = (fk_arg){FK_SRC, {FK_REF_GRAD, s->out}};
+    args[1] = (fk_arg){FK_WEIGHTS, x};
+    args[2].slot = FK_DST;
+    return fk_pd_weights_product(p->dn, a, pd, md);
+}
+
 static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_conv_args a)
 {
     const fk_node *n = s->node;
@@ -112,24 +138,20 @@ static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_conv_args a)
     fk_md *md = NULL;
     fk_md *plain = NULL;
     ferkd_status st = FERKD_OK;
-    fk_ref to = {FK_REF_GRADS, n->param[0]};
+    fk_arg args[4] = {[2] = {.ref = {FK_REF_GRADS, n->param[0]}},
+                      [3] = {FK_DIFF_BIASES, {FK_REF_GRADS, n->param[1]}}};
 
     a.prop = FK_BACKWARD_WEIGHTS;
-    TRY(fk_choose_conv(p, &pd, &a));
-    TRY_DONE(fk_pd_md(pd, FK_DIFF_WEIGHTS, &md));
+    TRY_DONE(choose_weights(p, s, &a, &pd, &md, args));
     TRY_DONE(fk_md_weights(&plain, &p->g->params[n->param[0]].shape, n->u.conv.groups));
     if (!fk_md_equal(md, plain)) {
         TRY_DONE(fk_step_buffer(p, s, DIFF_WEIGHTS, fk_md_bytes(md), FK_LIFE_BACKWARD));
         TRY_DONE(fk_pd_reorder(p->dn, &store, md, plain));
-        TRY_DONE(fk_step_prim(p, s, STORE_WEIGHTS, store, "store weight gradient",
-                              (fk_arg[]){{FK_SRC, {FK_REF_BUFFER, DIFF_WEIGHTS}}, {FK_DST, to}},
-                              2));
-        to = (fk_ref){FK_REF_BUFFER, DIFF_WEIGHTS};
+        TRY_DONE(fk_step_prim(
+            p, s, STORE_WEIGHTS, store, "store weight gradient",
+            (fk_arg[]){{FK_SRC, {FK_REF_BUFFER, DIFF_WEIGHTS}}, {FK_DST, args[2].ref}}, 2));
+        args[2].ref = (fk_ref){FK_REF_BUFFER, DIFF_WEIGHTS};
     }
-    fk_arg args[4] = {{FK_SRC, {FK_REF_DATA, s->in[0]}},
-                      {FK_DIFF_DST, {FK_REF_GRAD, s->out}},
-                      {FK_DIFF_WEIGHTS, to},
-                      {FK_DIFF_BIASES, {FK_REF_GRADS, n->param[1]}}};
     fk_pd *mine = pd;
     pd = NULL;
     TRY_DONE(fk_step_prim(p, s, RUN_WEIGHTS, mine, "convolution, weight gradient of", args,

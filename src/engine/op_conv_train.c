@@ -244,8 +244,8 @@ static fk_planes planes_of(const fk_lay *lay, const fk_split *split, uint32_t n,
     size_t begin = n * part / split->parts;
     size_t end = n * (part + 1) / split->parts;
 
-    return (fk_planes){begin * lay->image + v * lay->vector, end - begin, lay->image, lay->pixels,
-                       lay->pixel};
+    return (fk_planes){
+        begin * lay->image + v * lay->vector, end - begin, lay->image, lay->pixels, lay->pixel, 1};
 }
 
 /* The operands of a BatchNorm, moved to slice k. */

@@ -14,22 +14,58 @@ enum { VECTORS, PARTS };
 
 /* --- vectors of channels and the threads ----------------------------------------------------- */
 
+/* Channels last: all vectors of a part are one job, done pixel by pixel; else each is one. */
+static bool by_rows(const fk_lay *lay)
+{
+    return lay->pixel > (size_t)lay->lanes;
+}
+
 fk_split fk_split_of(const fk_lay *lay)
 {
-    bool last = lay->pixel > (size_t)lay->lanes; /* a vector is a column of what lies together */
-    size_t parts = last ? lay->images : (size_t)omp_get_max_threads();
+    size_t parts = by_rows(lay) ? lay->images : (size_t)omp_get_max_threads();
 
     return (fk_split){fk_min_size(parts, lay->images), lay->vectors, lay->images};
 }
 
-/* Part `part` of channel vector v. */
-static fk_planes planes_of(const fk_lay *lay, const fk_split *split, size_t v, size_t part)
-{
-    size_t begin = lay->images * part / split->parts;
-    size_t end = lay->images * (part + 1) / split->parts;
+typedef struct jobs {
+    const fk_norm_kernels *k;
+    size_t n, vectors; /* vectors a job */
+    fk_split split;
+} jobs;
 
-    return (fk_planes){begin * lay->image + v * lay->vector, end - begin, lay->image, lay->pixels,
-                       lay->pixel};
+static jobs jobs_of(const fk_lay *lay)
+{
+    bool rows = by_rows(lay);
+    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+
+    return (jobs){rows ? k->rows : k, split.parts * (rows ? 1 : lay->vectors),
+                  rows ? lay->vectors : 1, split};
+}
+
+/* Job j: `vectors` from channel vector v on, of some part. Parts are the outer loop. */
+typedef struct job {
+    size_t v, part;
+} job;
+
+static job job_at(const jobs *all, size_t j)
+{
+    size_t columns = all->n / all->split.parts;
+
+    return (job){j % columns, j / columns};
+}
+
+static fk_planes planes_of(const fk_lay *lay, const jobs *all, job j)
+{
+    size_t begin = lay->images * j.part / all->split.parts;
+    size_t end = lay->images * (j.part + 1) / all->split.parts;
+
+    return (fk_planes){begin * lay->image + j.v * lay->vector,
+                       end - begin,
+                       lay->image,
+                       lay->pixels,
+                       lay->pixel,
+                       all->vectors};
 }
 
 float *fk_norm_vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector which, size_t v)
@@ -84,14 +120,6 @@ fk_norm_args fk_norm_args_of(const fk_plan *p, const fk_step *s, size_t v)
                           .act = s->post};
 }
 
-static fk_norm_args args_of(const fk_plan *p, const fk_step *s, size_t v, fk_planes at)
-{
-    fk_norm_args a = fk_norm_args_of(p, s, v);
-
-    a.at = at;
-    return a;
-}
-
 void fk_norm_begin_sums(const fk_plan *p, const fk_step *s)
 {
     memset(fk_buffer_at(p, s->buffers[PARTS]), 0, p->buffers[s->buffers[PARTS]].bytes);
@@ -143,23 +171,38 @@ static void set_channel(const fk_plan *p, const fk_step *s, size_t c, double mea
 }
 
 /* Moments are taken around the first value of each channel, so that nothing cancels. */
-static void take_moments(const fk_plan *p, const fk_step *s, const fk_norm_kernels *k,
-                         const fk_split *split, size_t v, size_t part)
+static void take_origins(const fk_plan *p, const fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
     fk_operand y = fk_data_operand(p, s->in[0]);
-    double *sums = fk_norm_part_of(p, s, split, v, part);
-    float origin[FK_MAX_LANES];
-    fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
 
-    fk_operand first = fk_operand_at(y, v * lay->vector);
-    k->add((fk_operand){origin, false}, first, (fk_operand){0}, (size_t)lay->lanes);
-    a.mean = origin;
-    memset(sums, 0, 2 * (size_t)lay->lanes * sizeof *sums);
-    k->moments(&a, sums, sums + lay->lanes);
-    if (part == 0) /* for finish_moments() */
-        memcpy(fk_norm_vector_of(p, s, FK_NORM_MEAN, v), origin,
-               (size_t)lay->lanes * sizeof *origin);
+    for (size_t v = 0; v < lay->vectors; v++)
+        fk_norm_for(lay->lanes)
+            ->add((fk_operand){fk_norm_vector_of(p, s, FK_NORM_MEAN, v), false},
+                  fk_operand_at(y, v * lay->vector), (fk_operand){0}, (size_t)lay->lanes);
+}
+
+/* The sums of a job's vectors, set to nothing. */
+static double *clear_sums(const fk_plan *p, const fk_step *s, const jobs *all, job j,
+                          fk_norm_args *a)
+{
+    size_t lanes = (size_t)p->tensors[s->in[0]].lay.lanes;
+
+    a->sums_step = all->split.parts * 2 * lanes;
+    for (size_t v = 0; v < all->vectors; v++)
+        memset(fk_norm_part_of(p, s, &all->split, j.v + v, j.part), 0, 2 * lanes * sizeof(double));
+    return fk_norm_part_of(p, s, &all->split, j.v, j.part);
+}
+
+static void take_moments(const fk_plan *p, const fk_step *s, const jobs *all, job j)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    fk_norm_args a = fk_norm_args_of(p, s, j.v);
+    double *sums = clear_sums(p, s, all, j, &a);
+
+    a.at = planes_of(lay, all, j);
+    a.residual = a.a = a.g = a.g2 = (fk_operand){0};
+    all->k->moments(&a, sums, sums + lay->lanes);
 }
 
 static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v)
@@ -181,37 +224,33 @@ static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *s
     }
 }
 
-static void normalise(const fk_plan *p, const fk_step *s, const fk_norm_kernels *k,
-                      const fk_split *split, size_t v, size_t part)
+static void normalise(const fk_plan *p, const fk_step *s, const jobs *all, job j)
 {
-    const fk_lay *lay = &p->tensors[s->in[0]].lay;
-    fk_norm_args a = args_of(p, s, v, planes_of(lay, split, v, part));
+    fk_norm_args a = fk_norm_args_of(p, s, j.v);
 
+    a.at = planes_of(&p->tensors[s->in[0]].lay, all, j);
+    a.g = a.g2 = (fk_operand){0};
     if (p->tensors[s->out].lazy < 0)
-        k->forward(&a);
+        all->k->forward(&a);
 }
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
-    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
-    size_t jobs = lay->vectors * split.parts;
+    jobs all = jobs_of(lay);
 
-    if (!p->o.train || p->redoing) {
+    if (p->o.train && !p->redoing) {
+        if (s->moments_by < 0)
+            take_origins(p, s);
 #pragma omp parallel for schedule(static)
-        for (size_t j = 0; j < jobs; j++)
-            normalise(p, s, k, &split, j / split.parts, j % split.parts);
-        return FERKD_OK;
+        for (size_t j = 0; j < (s->moments_by < 0 ? all.n : 0); j++)
+            take_moments(p, s, &all, job_at(&all, j));
+        for (size_t v = 0; v < lay->vectors; v++)
+            finish_moments(p, s, &all.split, v);
     }
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < (s->moments_by < 0 ? jobs : 0); j++)
-        take_moments(p, s, k, &split, j % lay->vectors, j / lay->vectors);
-    for (size_t v = 0; v < lay->vectors; v++)
-        finish_moments(p, s, &split, v);
-#pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < jobs; j++)
-        normalise(p, s, k, &split, j % lay->vectors, j / lay->vectors);
+    for (size_t j = 0; j < all.n; j++)
+        normalise(p, s, &all, job_at(&all, j));
     return FERKD_OK;
 }
 
@@ -244,23 +283,13 @@ fk_norm_args fk_norm_backward_args(const fk_plan *p, const fk_step *s, size_t v)
     return a;
 }
 
-static fk_norm_args backward_args(const fk_plan *p, const fk_step *s, const fk_split *split,
-                                  size_t v, size_t part)
+static void take_sums(const fk_plan *p, const fk_step *s, const jobs *all, job j)
 {
-    fk_norm_args a = fk_norm_backward_args(p, s, v);
+    fk_norm_args a = fk_norm_backward_args(p, s, j.v);
+    double *sums = clear_sums(p, s, all, j, &a);
 
-    a.at = planes_of(&p->tensors[s->in[0]].lay, split, v, part);
-    return a;
-}
-
-static void take_sums(const fk_plan *p, const fk_step *s, const fk_norm_kernels *k,
-                      const fk_split *split, size_t v, size_t part)
-{
-    fk_norm_args a = backward_args(p, s, split, v, part);
-    double *sums = fk_norm_part_of(p, s, split, v, part);
-
-    memset(sums, 0, 2 * (size_t)k->lanes * sizeof *sums);
-    k->sums(&a, sums, sums + k->lanes);
+    a.at = planes_of(&p->tensors[s->in[0]].lay, all, j);
+    all->k->sums(&a, sums, sums + all->k->lanes);
 }
 
 /* dy = scale (dz - mean(dz) - xhat mean(dz xhat)), xhat = rstd (y - mean) */
@@ -288,30 +317,28 @@ static void finish_sums(const fk_plan *p, const fk_step *s, const fk_split *spli
     }
 }
 
-static void spread(const fk_plan *p, const fk_step *s, const fk_norm_kernels *k,
-                   const fk_split *split, size_t v, size_t part)
+static void spread(const fk_plan *p, const fk_step *s, const jobs *all, job j)
 {
-    fk_norm_args a = backward_args(p, s, split, v, part);
+    fk_norm_args a = fk_norm_backward_args(p, s, j.v);
 
+    a.at = planes_of(&p->tensors[s->in[0]].lay, all, j);
     if (a.dy.data)
-        k->backward(&a);
+        all->k->backward(&a);
 }
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
-    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
-    size_t jobs = lay->vectors * split.parts;
+    jobs all = jobs_of(lay);
 
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < (s->sums_by < 0 ? jobs : 0); j++)
-        take_sums(p, s, k, &split, j % lay->vectors, j / lay->vectors);
+    for (size_t j = 0; j < (s->sums_by < 0 ? all.n : 0); j++)
+        take_sums(p, s, &all, job_at(&all, j));
     for (size_t v = 0; v < lay->vectors; v++)
-        finish_sums(p, s, &split, v);
+        finish_sums(p, s, &all.split, v);
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < jobs; j++)
-        spread(p, s, k, &split, j % lay->vectors, j / lay->vectors);
+    for (size_t j = 0; j < all.n; j++)
+        spread(p, s, &all, job_at(&all, j));
     return FERKD_OK;
 }
 

@@ -278,6 +278,15 @@ ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id);
 FERKD_CHECK ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s);
 bool fk_data_type_half(const fk_plan *p, int tensor);
 
+/* The gradient of a convolution's weights as a matrix product (conv_product.c): is it one in these layouts? The
+ * primitive (FK_SRC: the output's gradient; FK_WEIGHTS: the patches; FK_DST) and the layout of what it writes. The patches are
+ * the input itself where fk_patches_bytes() is 0, else they are taken from it. */
+bool fk_is_weights_product(const fk_conv_args *a);
+size_t fk_patches_bytes(const fk_conv_args *a);
+FERKD_CHECK ferkd_status fk_pd_weights_product(fk_dn *dn, const fk_conv_args *a, fk_pd **pd,
+                                               fk_md **gradient);
+void fk_take_patches(const fk_plan *p, const fk_step *s, void *to);
+
 /* Concatenations and slices of channels where the input is in vectors of them (op_channels.c). */
 #define FK_MAX_MOVED 64 /* inputs of such a step */
 bool fk_is_channel_concat(const fk_plan *p, const fk_node *n);

@@ -25,14 +25,17 @@ static inline fk_operand fk_operand_at(fk_operand o, size_t i)
     return o.data ? (fk_operand){(char *)o.data + i * size, o.half} : o;
 }
 
-/* One channel vector of some images; strides in elements, equal for all operands of a call. */
+/* One channel vector of some images, or several that lie side by side (channels last); strides in elements, equal for
+ * all operands of a call. */
 typedef struct fk_planes {
     size_t first; /* element at which the first plane starts */
     size_t images, image;
     size_t pixels, pixel;
+    size_t vectors; /* side by side: for rows, else 1 */
 } fk_planes;
 
-/* BatchNorm, z = scale (y - mean) + shift, a = act(z + residual), and back. Vectors are [lanes]. */
+/* BatchNorm, z = scale (y - mean) + shift, a = act(z + residual), and back. Vectors are [lanes], of rows
+ * [vectors][lanes]. */
 typedef struct fk_norm_args {
     fk_planes at;
     fk_operand y, residual, a; /* [planes] */
@@ -41,6 +44,7 @@ typedef struct fk_norm_args {
     const float *mean, *scale, *shift;
     const float *to_dz, *to_y, *to_1; /* dy = to_dz dz + to_y (y - mean) + to_1 */
     fk_post act;
+    size_t sums_step; /* of rows: from the sums of one vector to those of the next */
 } fk_norm_args;
 
 typedef struct fk_norm_kernels {
@@ -55,6 +59,8 @@ typedef struct fk_norm_kernels {
     void (*backward)(const fk_norm_args *k);
     /* dst = a + b, or a copy of a if b is absent; n is a multiple of lanes */
     void (*add)(fk_operand dst, fk_operand a, fk_operand b, size_t n);
+    /* The first four for several vectors side by side, pixel by pixel; NULL for those of rows themselves. */
+    const struct fk_norm_kernels *rows;
 } fk_norm_kernels;
 
 /* Depthwise convolution of one channel vector. */

@@ -132,19 +132,27 @@ static bool kink_near(fk_post act, double z)
            ((fabs(z) < 1e-3) || fabs(z - (double)act.b) < 1e-3 || fabs(fabs(z) - 3) < 1e-3);
 }
 
-static void check_norm(const variant *v, size_t pixels, bool last, bool half, fk_post act,
-                       bool residual, bool two, bool keeps)
+#define MAX_VECTORS 35 /* more than rows have the sums of at hand */
+#define MAX_WIDTH   (MAX_VECTORS * FK_MAX_LANES)
+
+/* rows: this many vectors side by side, pixel by pixel; 0: one vector, of two where it is last. */
+static void check_norm(const variant *v, size_t pixels, size_t rows, bool last, bool half,
+                       fk_post act, bool residual, bool two, bool keeps)
 {
+    const fk_norm_kernels *kernels = rows ? v->norm->rows : v->norm;
     size_t lanes = (size_t)v->norm->lanes;
-    size_t pixel = last ? 2 * lanes : lanes;
+    size_t width = (rows ? rows : 1) * lanes;
+    size_t first = last ? lanes : 0;
+    size_t pixel = first + width;
     size_t n = 3 * pixels * pixel;
-    float vectors[6][FK_MAX_LANES];
-    fk_norm_args k = {.at = {last ? lanes : 0, 3, pixels * pixel, pixels, pixel}, .act = act};
-    double sum[FK_MAX_LANES] = {0}, squares[FK_MAX_LANES] = {0};
-    double sdz[FK_MAX_LANES] = {0}, product[FK_MAX_LANES] = {0};
+    static float vectors[6][MAX_WIDTH];
+    fk_norm_args k = {
+        .at = {first, 3, pixels * pixel, pixels, pixel, rows}, .act = act, .sums_step = lanes};
+    double sum[MAX_WIDTH] = {0}, squares[MAX_WIDTH] = {0};
+    double sdz[MAX_WIDTH] = {0}, product[MAX_WIDTH] = {0};
 
     for (size_t i = 0; i < 6; i++) {
-        for (size_t l = 0; l < lanes; l++)
+        for (size_t l = 0; l < width; l++)
             vectors[i][l] = random_value() + (i == 1 ? 1.5f : 0.0f);
     }
     k.mean = vectors[0], k.scale = vectors[1], k.shift = vectors[2];
@@ -156,11 +164,11 @@ static void check_norm(const variant *v, size_t pixels, bool last, bool half, fk
     k.g2 = two ? make(n, half, 1, 0) : (fk_operand){0};
     k.dz = keeps ? make(n, half, 1, 0) : (fk_operand){0};
     k.dy = make(n, half, 1, 0);
-    v->norm->moments(&k, sum, squares);
-    v->norm->forward(&k);
-    v->norm->sums(&k, sdz, product);
-    v->norm->backward(&k);
-    for (size_t l = 0; l < lanes; l++) {
+    kernels->moments(&k, sum, squares);
+    kernels->forward(&k);
+    kernels->sums(&k, sdz, product);
+    kernels->backward(&k);
+    for (size_t l = 0; l < width; l++) {
         double s = 0, q = 0, s1 = 0, p1 = 0;
         bool kinks = false;
         for (size_t i = 0; i < 3 * pixels; i++) {
@@ -205,11 +213,14 @@ static void norms_are_their_plain_twin(void **unused)
                 bool residual = bits & 4;
                 if (residual && ACTS[a].n && !fk_act_from_output(ACTS[a].kind))
                     continue; /* its slope cannot be told: never asked for */
-                check_norm(&v[i], bits & 1 ? 1 : 29, bits & 2, bits & 16, ACTS[a], residual,
+                check_norm(&v[i], bits & 1 ? 1 : 29, 0, bits & 2, bits & 16, ACTS[a], residual,
                            bits & 8, bits & 4);
+                check_norm(&v[i], bits & 1 ? 1 : 30, bits & 1 ? MAX_VECTORS : 3, bits & 2,
+                           bits & 16, ACTS[a], residual, bits & 8, bits & 4);
             }
         }
-        check_norm(&v[i], 1300, false, false, ACTS[1], true, true, true);
+        check_norm(&v[i], 1300, 0, false, false, ACTS[1], true, true, true);
+        check_norm(&v[i], 1300, 2, false, false, ACTS[1], true, true, true);
     }
 }
 
@@ -354,8 +365,8 @@ static void check_depthwise(const variant *v, const shape *s, bool last, bool ha
     k.out_height = out[0], k.out_width = out[1];
     size_t in_pixels = (size_t)(s->height * s->width);
     size_t out_pixels = (size_t)(out[0] * out[1]);
-    k.in = (fk_planes){last ? lanes : 0, 2, in_pixels * pixel, in_pixels, pixel};
-    k.out = (fk_planes){last ? lanes : 0, 2, out_pixels * pixel, out_pixels, pixel};
+    k.in = (fk_planes){last ? lanes : 0, 2, in_pixels * pixel, in_pixels, pixel, 1};
+    k.out = (fk_planes){last ? lanes : 0, 2, out_pixels * pixel, out_pixels, pixel, 1};
     k.x = make(2 * in_pixels * pixel, half, 1, 0);
     k.dx = make(2 * in_pixels * pixel, half, 1, 0);
     k.y = make(2 * out_pixels * pixel, half, 1, 0);
@@ -405,7 +416,7 @@ static void check_gather(const fk_gather_kernel *kernel, size_t pixels, size_t n
         if (l % 5 != 4) /* the others are from nowhere */
             sources[l % n_sources].lane[l] = (int32_t)((7 * l + 3) % lanes);
     }
-    k.at = (fk_planes){vector, IMAGES, 2 * vector, pixels, lanes};
+    k.at = (fk_planes){vector, IMAGES, 2 * vector, pixels, lanes, 1};
     kernel->gather(&k);
     for (size_t image = 0; image < IMAGES; image++) {
         for (size_t i = 0; i < vector; i++) {

@@ -252,6 +252,19 @@ FK_INLINE fk_v fk_v_dz(const fk_norm_args *k, size_t at, fk_post act, bool two, 
     return fk_v_slope(act, from_output ? fk_v_load(k->a, at) : d * scale + shift, g);
 }
 
+/* f(act, ...) with the usual activations as constants, so that each becomes a loop of its own. */
+#define FK_BY_ACT(act, f, ...)                                       \
+    do {                                                             \
+        if (!(act).n)                                                \
+            f((fk_post){0}, __VA_ARGS__);                            \
+        else if ((act).kind == FK_RELU)                              \
+            f((fk_post){1, FK_RELU, 0, 0}, __VA_ARGS__);             \
+        else if ((act).kind == FK_CLIP)                              \
+            f((fk_post){1, FK_CLIP, (act).a, (act).b}, __VA_ARGS__); \
+        else                                                         \
+            f(act, __VA_ARGS__);                                     \
+    } while (0)
+
 /* Totals in double: a vector of partial sums is added to them. */
 FK_INLINE void fk_v_add_to(double *total, fk_v part)
 {

@@ -48,7 +48,6 @@ static void moments(const fk_norm_args *k, double *sum, double *squares)
 
 /* --- forward --------------------------------------------------------------------------------- */
 
-/* act and adds are constants where this is called, so each call becomes a loop of its own. */
 FK_INLINE void forward_as(const fk_norm_args *args, fk_post act, bool adds)
 {
     const fk_norm_args k = *args; /* a copy: no store can change it, so it stays in registers */
@@ -67,7 +66,7 @@ FK_INLINE void forward_as(const fk_norm_args *args, fk_post act, bool adds)
     }
 }
 
-FK_INLINE void forward_act(const fk_norm_args *k, fk_post act)
+FK_INLINE void forward_act(fk_post act, const fk_norm_args *k)
 {
     if (k->residual.data)
         forward_as(k, act, true);
@@ -77,14 +76,7 @@ FK_INLINE void forward_act(const fk_norm_args *k, fk_post act)
 
 static void forward(const fk_norm_args *k)
 {
-    if (!k->act.n)
-        forward_act(k, (fk_post){0});
-    else if (k->act.kind == FK_RELU)
-        forward_act(k, (fk_post){1, FK_RELU, 0, 0});
-    else if (k->act.kind == FK_CLIP)
-        forward_act(k, (fk_post){1, FK_CLIP, k->act.a, k->act.b});
-    else
-        forward_act(k, k->act);
+    FK_BY_ACT(k->act, forward_act, k);
 }
 
 /* --- backward -------------------------------------------------------------------------------- */
@@ -118,7 +110,7 @@ FK_INLINE void sums_as(const fk_norm_args *args, fk_post act, bool two, bool fro
     }
 }
 
-FK_INLINE void sums_act(const fk_norm_args *k, fk_post act, double *sum, double *product)
+FK_INLINE void sums_act(fk_post act, const fk_norm_args *k, double *sum, double *product)
 {
     bool from_output = k->residual.data != NULL;
 
@@ -132,14 +124,7 @@ FK_INLINE void sums_act(const fk_norm_args *k, fk_post act, double *sum, double 
 
 static void sums(const fk_norm_args *k, double *sum, double *product)
 {
-    if (!k->act.n)
-        sums_act(k, (fk_post){0}, sum, product);
-    else if (k->act.kind == FK_RELU)
-        sums_act(k, (fk_post){1, FK_RELU, 0, 0}, sum, product);
-    else if (k->act.kind == FK_CLIP)
-        sums_act(k, (fk_post){1, FK_CLIP, k->act.a, k->act.b}, sum, product);
-    else
-        sums_act(k, k->act, sum, product);
+    FK_BY_ACT(k->act, sums_act, k, sum, product);
 }
 
 FK_INLINE void backward_as(const fk_norm_args *args, fk_post act, bool stored, bool two,
@@ -165,7 +150,7 @@ FK_INLINE void backward_as(const fk_norm_args *args, fk_post act, bool stored, b
     }
 }
 
-FK_INLINE void backward_act(const fk_norm_args *k, fk_post act)
+FK_INLINE void backward_act(fk_post act, const fk_norm_args *k)
 {
     bool from_output = k->residual.data != NULL;
 
@@ -181,14 +166,8 @@ static void backward(const fk_norm_args *k)
 {
     if (k->dz.data)
         backward_as(k, (fk_post){0}, true, false, false);
-    else if (!k->act.n)
-        backward_act(k, (fk_post){0});
-    else if (k->act.kind == FK_RELU)
-        backward_act(k, (fk_post){1, FK_RELU, 0, 0});
-    else if (k->act.kind == FK_CLIP)
-        backward_act(k, (fk_post){1, FK_CLIP, k->act.a, k->act.b});
     else
-        backward_act(k, k->act);
+        FK_BY_ACT(k->act, backward_act, k);
 }
 
 static void add(fk_operand dst, fk_operand a, fk_operand b, size_t n)
@@ -199,4 +178,7 @@ static void add(fk_operand dst, fk_operand a, fk_operand b, size_t n)
     }
 }
 
-const fk_norm_kernels FK_TABLE(fk_norm) = {FK_LANES, moments, forward, sums, backward, add};
+extern const fk_norm_kernels FK_TABLE(fk_norm_rows);
+
+const fk_norm_kernels FK_TABLE(fk_norm) = {
+    FK_LANES, moments, forward, sums, backward, add, &FK_TABLE(fk_norm_rows)};
