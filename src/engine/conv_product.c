@@ -84,7 +84,7 @@ ferkd_status fk_pd_weights_product(fk_dn *dn, const fk_conv_args *a, fk_pd **pd,
     TRY_DONE(matrix(&dy, out, p.pixels, 1, out, true));
     TRY_DONE(matrix(&x, p.pixels, p.row, p.row, 1, true));
     TRY_DONE(matrix(&dw, out, p.row, p.row, 1, false));
-    TRY_DONE(fk_pd_matmul(dn, pd, dy, x, dw));
+    TRY_DONE(fk_pd_matmul(dn, pd, &(fk_matmul_args){.a = dy, .b = x, .dst = dw}));
     st = gradient_layout(&a->weights, gradient);
 done:
     fk_md_free(dy);

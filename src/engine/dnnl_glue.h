@@ -111,8 +111,37 @@ typedef struct fk_gemm_args {
 
 void fk_gemm(const fk_gemm_args *g);
 
-FERKD_CHECK ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_md *a, const fk_md *b,
-                                      const fk_md *dst);
+/* dst = a b. */
+typedef struct fk_matmul_args {
+    const fk_md *a, *b, *dst;
+    bool add;         /* to what dst holds */
+    bool own_scratch; /* comes with each run: several threads may run it at once */
+} fk_matmul_args;
+
+FERKD_CHECK ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_matmul_args *a);
+
+/* C = A B or C += A B, by the calling thread alone: one of a team whose threads each have their own operands. A is m x k,
+ * B k x n, without gaps between rows; where they are to be turned, k x m and n x k. A and B are f32 or bf16, C f32. */
+typedef struct fk_product fk_product;
+
+typedef struct fk_product_args {
+    size_t m, n, k;
+    bool turn_a, turn_b, add;
+    bool half;   /* A and B are bf16 */
+    bool half_c; /* C is, too */
+    bool packed; /* bf16: B lies as fk_product_b() says */
+} fk_product_args;
+
+/* For threads 0 to `threads` - 1. FERKD_UNSUPPORTED where oneDNN has nothing fast for bf16. */
+FERKD_CHECK ferkd_status fk_product_new(fk_dn *dn, fk_product **out, const fk_product_args *args,
+                                        size_t threads);
+void fk_product_free(fk_product *p);
+/* Bytes of scratch for each thread, a multiple of 64. */
+size_t fk_product_room(const fk_product *p);
+const fk_md *fk_product_b(const fk_product *p);
+/* False if oneDNN failed, which only a defect makes it do. */
+bool fk_product_run(const fk_product *p, size_t thread, const void *a, const void *b, void *c,
+                    void *room);
 
 /* Version 2 counts the shift among the inputs of BatchNorm's gradient, version 3 refuses it. */
 bool fk_norm_gradient_wants_shift(void);

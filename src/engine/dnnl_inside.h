@@ -38,6 +38,8 @@ int fk_dn_grouped(const fk_shape *s, int64_t groups, int64_t *dims);
 /* Attributes with what is fused behind a primitive. sum: what dst holds is added first. */
 ferkd_status fk_dn_attr(dnnl_primitive_attr_t *out, bool sum, const fk_post *post);
 
+ferkd_status fk_dn_matmul_attr(dnnl_primitive_attr_t *out, const fk_matmul_args *a);
+
 /* --- by version ------------------------------------------------------------------------------ */
 
 fk_raw_md fk_md_raw(const fk_md *md);

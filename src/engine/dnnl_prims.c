@@ -280,6 +280,19 @@ void fk_pd_free(fk_pd *pd)
     free(pd);
 }
 
+ferkd_status fk_dn_matmul_attr(dnnl_primitive_attr_t *out, const fk_matmul_args *a)
+{
+    TRY(fk_dn_attr(out, a->add, NULL));
+    if (!a->own_scratch)
+        return FERKD_OK;
+    ferkd_status st =
+        fk_dn_check(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user),
+                    "scratch of its own was refused");
+    if (st != FERKD_OK)
+        (void)dnnl_primitive_attr_destroy(*out);
+    return st;
+}
+
 ferkd_status fk_prim_new(fk_dn *dn, fk_prim **out, const fk_pd *pd, const char *what)
 {
     ferkd_status st = FERKD_OK;

@@ -3,7 +3,7 @@
  * backward works them out anew (Dao et al. 2022 do so on other machines). */
 #include "base/compat.h"
 
-#include "engine/step.h"
+#include "engine/attention.h"
 
 #include <omp.h>
 
@@ -11,23 +11,17 @@ enum { SCRATCH, SCRATCH_BACK };
 
 #define QUERIES 256 /* rows of scores at a time */
 
-typedef struct sizes {
-    size_t batch, tokens, heads, width; /* width of one head */
-    size_t stride;                      /* of a row of scores */
-    size_t queries;                     /* rows at a time */
-    size_t windows, bias_heads;         /* of what is added to the scores */
-} sizes;
-
-static sizes sizes_of(const fk_plan *p, const fk_step *s)
+static fk_attention sizes_of(const fk_plan *p, const fk_step *s)
 {
     const fk_shape *shape = &s->node->shape;
-    sizes z = {.batch = (size_t)shape->d[0],
-               .tokens = (size_t)shape->d[1],
-               .heads = (size_t)s->node->u.attention.heads};
+    fk_attention z = {.batch = (size_t)shape->d[0],
+                      .tokens = (size_t)shape->d[1],
+                      .heads = (size_t)s->node->u.attention.heads};
 
     z.width = (size_t)shape->d[2] / z.heads;
     z.stride = (z.tokens + 15) / 16 * 16 + 16; /* no power of two between rows */
-    z.queries = fk_min_size(z.tokens, QUERIES);
+    size_t blocks = (z.tokens + QUERIES - 1) / QUERIES;
+    z.queries = (z.tokens + blocks - 1) / blocks;
     if (s->n_in > 1) {
         z.windows = (size_t)p->tensors[s->in[1]].shape.d[0];
         z.bias_heads = (size_t)p->tensors[s->in[1]].shape.d[1];
@@ -36,7 +30,7 @@ static sizes sizes_of(const fk_plan *p, const fk_step *s)
 }
 
 /* Floats that one thread needs: scores and their gradient, and what is bf16 in memory as floats. */
-static size_t scratch_floats(const sizes *z)
+static size_t scratch_floats(const fk_attention *z)
 {
     return 2 * z->queries * z->stride + 8 * z->tokens * z->width;
 }
@@ -52,8 +46,8 @@ typedef struct head {
     const float *bias; /* [tokens][tokens] or NULL */
 } head;
 
-static void copy_rows(fk_operand from, size_t at, size_t from_row, fk_operand to, size_t to_at,
-                      size_t to_row, size_t rows, size_t n)
+void fk_copy_rows(fk_operand from, size_t at, size_t from_row, fk_operand to, size_t to_at,
+                  size_t to_row, size_t rows, size_t n)
 {
     for (size_t r = 0; r < rows; r++) {
         fk_row_sum k = {.rows = 1,
@@ -64,8 +58,18 @@ static void copy_rows(fk_operand from, size_t at, size_t from_row, fk_operand to
     }
 }
 
+const float *fk_attention_bias(const fk_plan *p, const fk_step *s, const fk_attention *z,
+                               size_t image, size_t number)
+{
+    if (s->n_in < 2)
+        return NULL;
+    size_t at = (image % z->windows) * z->bias_heads + (z->bias_heads > 1 ? number : 0);
+    return fk_data(p, s->in[1]) + at * z->tokens * z->tokens;
+}
+
 /* Where things of head `task` are; queries, keys and values that are bf16 are converted on the way. */
-static head find_head(const fk_plan *p, const fk_step *s, const sizes *z, size_t task, float *room)
+static head find_head(const fk_plan *p, const fk_step *s, const fk_attention *z, size_t task,
+                      float *room)
 {
     fk_operand qkv = fk_data_operand(p, s->in[0]);
     size_t d = z->heads * z->width;
@@ -77,8 +81,8 @@ static head find_head(const fk_plan *p, const fk_step *s, const sizes *z, size_t
     h.dscores = room + z->queries * z->stride;
     if (qkv.half) {
         for (size_t i = 0; i < 3; i++)
-            copy_rows(qkv, at + i * d, 3 * d, (fk_operand){free_room, false}, i * each, z->width,
-                      z->tokens, z->width);
+            fk_copy_rows(qkv, at + i * d, 3 * d, (fk_operand){free_room, false}, i * each, z->width,
+                         z->tokens, z->width);
         h.q = free_room;
         h.k = free_room + each;
         h.v = free_room + 2 * each;
@@ -89,15 +93,13 @@ static head find_head(const fk_plan *p, const fk_step *s, const sizes *z, size_t
         h.v = h.q + 2 * d;
         h.row = 3 * d;
     }
-    if (s->n_in > 1)
-        h.bias = fk_data(p, s->in[1]) +
-                 ((h.image % z->windows) * z->bias_heads + (z->bias_heads > 1 ? h.number : 0)) *
-                     z->tokens * z->tokens;
+    h.bias = fk_attention_bias(p, s, z, h.image, h.number);
     return h;
 }
 
 /* Rows first .. first + m of softmax(scale Q K' + bias). */
-static void scores_of(const fk_step *s, const sizes *z, const head *h, size_t first, size_t m)
+static void scores_of(const fk_step *s, const fk_attention *z, const head *h, size_t first,
+                      size_t m)
 {
     fk_gemm_args g = {.turn_b = true,
                       .m = m,
@@ -114,6 +116,7 @@ static void scores_of(const fk_step *s, const sizes *z, const head *h, size_t fi
                            .n = z->tokens,
                            .stride = z->stride,
                            .x = h->scores,
+                           .scale = 1.0f,
                            .bias = h->bias ? h->bias + first * z->tokens : NULL,
                            .bias_stride = z->tokens};
 
@@ -121,7 +124,7 @@ static void scores_of(const fk_step *s, const sizes *z, const head *h, size_t fi
     fk_rows_best()->softmax(&soft);
 }
 
-static void head_forward(const fk_step *s, const sizes *z, const head *h)
+static void head_forward(const fk_step *s, const fk_attention *z, const head *h)
 {
     for (size_t first = 0; first < z->tokens; first += z->queries) {
         size_t m = fk_min_size(z->queries, z->tokens - first);
@@ -140,26 +143,55 @@ static void head_forward(const fk_step *s, const sizes *z, const head *h)
     }
 }
 
+static void forward_task(const fk_plan *p, const fk_step *s, const fk_attention *z, size_t task,
+                         float *room)
+{
+    size_t d = z->heads * z->width;
+    fk_operand out = fk_data_operand(p, s->out);
+    head h = find_head(p, s, z, task, room);
+    size_t at = h.image * z->tokens * d + h.number * z->width;
+
+    h.o = out.half ? room + scratch_floats(z) - z->tokens * z->width : (float *)out.data + at;
+    h.o_row = out.half ? z->width : d;
+    head_forward(s, z, &h);
+    if (out.half)
+        fk_copy_rows((fk_operand){h.o, false}, 0, z->width, out, at, d, z->tokens, z->width);
+}
+
+/* Are the products in bf16? */
+static bool is_half(const fk_step *s)
+{
+    return s->products[0] != NULL;
+}
+
+/* Scratch of the calling thread. */
+static char *room_of(const fk_plan *p, int buffer)
+{
+    size_t each = p->buffers[buffer].bytes / p->threads;
+
+    return (char *)fk_buffer_at(p, buffer) + (size_t)omp_get_thread_num() * each;
+}
+
+static ferkd_status checked(const fk_step *s, bool ok)
+{
+    return ok ? FERKD_OK : fk_fail(FERKD_BUG, "node %s: a product failed", s->node->name);
+}
+
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
-    sizes z = sizes_of(p, s);
-    size_t d = z.heads * z.width;
-    size_t each = scratch_floats(&z);
-    float *scratch = fk_buffer_at(p, s->buffers[SCRATCH]);
-    fk_operand out = fk_data_operand(p, s->out);
+    fk_attention z = sizes_of(p, s);
+    bool ok = true;
 
-#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+#pragma omp parallel for schedule(static) num_threads((int)p->threads) reduction(&& : ok)
     for (size_t task = 0; task < z.batch * z.heads; task++) {
-        float *room = scratch + (size_t)omp_get_thread_num() * each;
-        head h = find_head(p, s, &z, task, room);
-        size_t at = h.image * z.tokens * d + h.number * z.width;
-        h.o = out.half ? room + each - z.tokens * z.width : (float *)out.data + at;
-        h.o_row = out.half ? z.width : d;
-        head_forward(s, &z, &h);
-        if (out.half)
-            copy_rows((fk_operand){h.o, false}, 0, z.width, out, at, d, z.tokens, z.width);
+        char *room = room_of(p, s->buffers[SCRATCH]);
+        if (is_half(s))
+            ok =
+                fk_attention_half_forward(p, s, &z, task, (size_t)omp_get_thread_num(), room) && ok;
+        else
+            forward_task(p, s, &z, task, (float *)room);
     }
-    return FERKD_OK;
+    return checked(s, ok);
 }
 
 /* --- backward -------------------------------------------------------------------------------- */
@@ -174,7 +206,7 @@ static void gemm(bool turn_a, size_t m, size_t n, size_t k, float alpha, const f
 
 /* With P the softmax and dO the output's gradient: dV = P' dO, dP = dO V', dS = P (dP - sum(dP P)),
  * dQ = scale dS K, dK = scale dS' Q. dbias: [tokens][tokens], added to, or NULL. */
-static void head_backward(const fk_step *s, const sizes *z, const head *h, float *dbias)
+static void head_backward(const fk_step *s, const fk_attention *z, const head *h, float *dbias)
 {
     float scale = (float)s->node->u.attention.scale;
     size_t t = z->tokens;
@@ -202,9 +234,14 @@ static void head_backward(const fk_step *s, const sizes *z, const head *h, float
 }
 
 /* The gradients of one head; bf16 ones by way of the scratch. */
-static void backward_task(fk_plan *p, fk_step *s, const sizes *z, size_t task, float *room,
+static bool backward_task(const fk_plan *p, const fk_step *s, const fk_attention *z, size_t task,
                           float *dbias)
 {
+    float *room = (float *)room_of(p, s->buffers[SCRATCH_BACK]);
+
+    if (is_half(s))
+        return fk_attention_half_backward(p, s, z, task, (size_t)omp_get_thread_num(), (char *)room,
+                                          dbias);
     size_t d = z->heads * z->width;
     size_t each = z->tokens * z->width;
     head h = find_head(p, s, z, task, room);
@@ -217,53 +254,62 @@ static void backward_task(fk_plan *p, fk_step *s, const sizes *z, size_t task, f
     h.o = go.half ? own : (float *)go.data + at;
     h.o_row = go.half ? z->width : d;
     if (go.half)
-        copy_rows(go, at, d, (fk_operand){own, false}, 0, z->width, z->tokens, z->width);
+        fk_copy_rows(go, at, d, (fk_operand){own, false}, 0, z->width, z->tokens, z->width);
     h.dq = din.half ? own + each : (float *)din.data + at3;
     h.dk = din.half ? h.dq + each : h.dq + d;
     h.dv = din.half ? h.dk + each : h.dk + d;
     head_backward(s, z, &h, dbias);
     for (size_t i = 0; din.half && i < 3; i++)
-        copy_rows((fk_operand){h.dq + i * each, false}, 0, z->width, din, at3 + i * d, 3 * d,
-                  z->tokens, z->width);
+        fk_copy_rows((fk_operand){h.dq + i * each, false}, 0, z->width, din, at3 + i * d, 3 * d,
+                     z->tokens, z->width);
+    return true;
 }
 
 /* What is added to the scores has a gradient, too: summed over the images of each window, so a task is all
  * images of a window, or of a window and a head. */
-static void backward_with_bias(fk_plan *p, fk_step *s, const sizes *z)
+static bool backward_with_bias(fk_plan *p, fk_step *s, const fk_attention *z)
 {
     float *dbias = fk_din(p, s, 1);
-    size_t each = scratch_floats(z);
     size_t area = z->tokens * z->tokens;
-    float *scratch = fk_buffer_at(p, s->buffers[SCRATCH_BACK]);
+    bool ok = true;
 
     memset(dbias, 0, fk_floats(p, s->in[1]) * sizeof *dbias);
-#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+#pragma omp parallel for schedule(static) num_threads((int)p->threads) reduction(&& : ok)
     for (size_t task = 0; task < z->windows * z->bias_heads; task++) {
-        float *room = scratch + (size_t)omp_get_thread_num() * each;
         size_t window = task / z->bias_heads;
         size_t first = z->bias_heads > 1 ? task % z->bias_heads : 0;
         size_t last = z->bias_heads > 1 ? first + 1 : z->heads;
         for (size_t image = window; image < z->batch; image += z->windows) {
             for (size_t k = first; k < last; k++)
-                backward_task(p, s, z, image * z->heads + k, room, dbias + task * area);
+                ok = backward_task(p, s, z, image * z->heads + k, dbias + task * area) && ok;
         }
     }
+    return ok;
 }
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
-    sizes z = sizes_of(p, s);
-    size_t each = scratch_floats(&z);
-    float *scratch = fk_buffer_at(p, s->buffers[SCRATCH_BACK]);
+    fk_attention z = sizes_of(p, s);
+    bool ok = true;
 
-    if (s->n_in > 1 && fk_wants_din(p, s, 1)) {
-        backward_with_bias(p, s, &z);
-        return FERKD_OK;
-    }
-#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+    if (s->n_in > 1 && fk_wants_din(p, s, 1))
+        return checked(s, backward_with_bias(p, s, &z));
+#pragma omp parallel for schedule(static) num_threads((int)p->threads) reduction(&& : ok)
     for (size_t task = 0; task < z.batch * z.heads; task++)
-        backward_task(p, s, &z, task, scratch + (size_t)omp_get_thread_num() * each, NULL);
-    return FERKD_OK;
+        ok = backward_task(p, s, &z, task, NULL) && ok;
+    return checked(s, ok);
+}
+
+/* In bf16 where that is how this processor multiplies, and oneDNN has such products. */
+static ferkd_status add_products(fk_plan *p, fk_step *s, const fk_attention *z)
+{
+    ferkd_status st = p->half_conv ? fk_attention_half_new(p, s, z) : FERKD_OK;
+
+    for (int i = 0; st == FERKD_UNSUPPORTED && i < FK_MAX_PRODUCTS; i++) {
+        fk_product_free(s->products[i]);
+        s->products[i] = NULL;
+    }
+    return st == FERKD_UNSUPPORTED ? FERKD_OK : st;
 }
 
 ferkd_status fk_compile_attention(fk_plan *p, const fk_node *n, int id)
@@ -284,8 +330,10 @@ ferkd_status fk_compile_attention(fk_plan *p, const fk_node *n, int id)
     TRY(fk_step_output(p, s, md, &n->shape, id));
     for (int i = 0; i < n->n_in; i++)
         fk_step_keep(p, in[i], s);
-    sizes z = sizes_of(p, s);
-    size_t scratch = p->threads * scratch_floats(&z) * sizeof(float);
+    fk_attention z = sizes_of(p, s);
+    TRY(add_products(p, s, &z));
+    size_t scratch = p->threads * (is_half(s) ? fk_attention_half_bytes(s, &z)
+                                              : scratch_floats(&z) * sizeof(float));
     TRY(fk_step_buffer(p, s, SCRATCH, scratch, FK_LIFE_FORWARD));
     return p->o.train ? fk_step_buffer(p, s, SCRATCH_BACK, scratch, FK_LIFE_BACKWARD) : FERKD_OK;
 }

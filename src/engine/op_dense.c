@@ -164,7 +164,8 @@ static ferkd_status matmul_gradients(fk_plan *p, fk_step *s)
     fk_step_keep(p, s->in[0], s);
     fk_step_keep(p, s->in[1], s);
     TRY(fk_md_transposed(&turned, &b->shape));
-    ferkd_status st = fk_pd_matmul(p->dn, &pd, dy, turned, a->md);
+    ferkd_status st =
+        fk_pd_matmul(p->dn, &pd, &(fk_matmul_args){.a = dy, .b = turned, .dst = a->md});
     fk_md_free(turned);
     TRY(st);
     TRY(fk_step_prim(p, s, MATMUL_A, pd, "matmul, left gradient of",
@@ -173,7 +174,7 @@ static ferkd_status matmul_gradients(fk_plan *p, fk_step *s)
                                 {FK_DST, {FK_REF_DIN, 0}}},
                      fk_wants_din(p, s, 0) ? 3 : 0));
     TRY(fk_md_transposed(&turned, &a->shape));
-    st = fk_pd_matmul(p->dn, &pd, turned, dy, b->md);
+    st = fk_pd_matmul(p->dn, &pd, &(fk_matmul_args){.a = turned, .b = dy, .dst = b->md});
     fk_md_free(turned);
     TRY(st);
     return fk_step_prim(p, s, MATMUL_B, pd, "matmul, right gradient of",
@@ -200,7 +201,10 @@ ferkd_status fk_compile_matmul(fk_plan *p, const fk_node *n, int id)
     s->backward = matmul_backward;
     TRY(fk_md_plain(&md, &n->shape));
     TRY(fk_step_output(p, s, md, &n->shape, id));
-    TRY(fk_pd_matmul(p->dn, &pd, p->tensors[a].md, p->tensors[b].md, p->tensors[s->out].md));
+    TRY(fk_pd_matmul(p->dn, &pd,
+                     &(fk_matmul_args){.a = p->tensors[a].md,
+                                       .b = p->tensors[b].md,
+                                       .dst = p->tensors[s->out].md}));
     TRY(fk_step_prim(p, s, MATMUL, pd, "matmul",
                      (fk_arg[]){{FK_SRC, {FK_REF_DATA, a}},
                                 {FK_WEIGHTS, {FK_REF_DATA, b}},

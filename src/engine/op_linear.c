@@ -10,7 +10,12 @@
 
 #include <omp.h>
 
-enum { SCRATCH, SCRATCH_BACK, PARTS, FACTORS, SCALED };
+enum { SCRATCH, SCRATCH_BACK, PARTS, FACTORS, SCALED, PACKED, PACKED_BACK, ROOM, ROOM_BACK };
+
+enum { PACK, PACK_BACK }; /* weights to bf16, as the products want them */
+
+/* The products: of whole slices, and, one further on, of the last one. */
+enum { FORWARD = 0, WEIGHT = 2, DATA = 4, KINDS = 6 };
 
 enum { SLICE_BYTES = 5 << 18 }; /* of the input and the output of some rows */
 
@@ -138,6 +143,24 @@ static sizes sizes_of(const fk_plan *p, const fk_step *s)
     return z;
 }
 
+/* Are the products of a step in bf16? */
+static bool is_half(const fk_step *s)
+{
+    return s->buffers[PACKED] >= 0;
+}
+
+/* Product `kind` of m rows, by thread t. */
+static bool multiply(const fk_plan *p, const fk_step *s, const sizes *z, int kind, size_t m,
+                     size_t t, const void *a, const void *b, void *c)
+{
+    const fk_product *product = s->products[kind + (m == z->slice ? 0 : 1)];
+    int buffer = s->buffers[kind == FORWARD ? ROOM : ROOM_BACK];
+    char *room = buffer >= 0 ? fk_buffer_at(p, buffer) : NULL;
+    size_t each = room ? p->buffers[buffer].bytes / p->threads : 0;
+
+    return fk_product_run(product, t, a, b, c, room ? room + t * each : NULL);
+}
+
 /* The rows of thread t. */
 static size_t share(const sizes *z, size_t threads, size_t t)
 {
@@ -150,6 +173,13 @@ static const float *weights_of(const fk_plan *p, const fk_step *s)
 {
     return s->scale_param >= 0 ? fk_buffer_at(p, s->buffers[SCALED])
                                : fk_graph_values(p->g, s->node->param[0]);
+}
+
+/* As the products want them. */
+static const void *factor_of(const fk_plan *p, const fk_step *s, bool back)
+{
+    return is_half(s) ? fk_buffer_at(p, s->buffers[back ? PACKED_BACK : PACKED])
+                      : (const void *)weights_of(p, s);
 }
 
 static const float *bias_of(const fk_plan *p, const fk_step *s, const sizes *z)
@@ -193,15 +223,27 @@ static void copy_patches(const fk_plan *p, const fk_step *s, size_t first, size_
     }
 }
 
-/* The input of the product, rows first .. first + m, as floats: where they are, or in room. */
-static const float *input_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
-                               size_t m, float *room)
+/* Patches, in the type of the products; floats go through `floats`. */
+static void take_patches(const fk_plan *p, const fk_step *s, const sizes *z, size_t first, size_t m,
+                         void *room, float *floats)
+{
+    fk_row_sum k = {.rows = m, .n = z->in, .a = {floats, false}, .y = {room, true}};
+
+    copy_patches(p, s, first, m, fk_data(p, s->in[0]), is_half(s) ? floats : room, false);
+    if (is_half(s))
+        fk_rows_best()->combine(&k);
+}
+
+/* The input of the product, rows first .. first + m, in its type: where they are, or in room. floats: as many more, for what
+ * is worked out. */
+static const void *input_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
+                              size_t m, void *room, float *floats)
 {
     const fk_node *before = s->before;
-    fk_operand to = {room, false};
+    fk_operand to = {room, is_half(s)};
 
     if (s->node->op == FK_CONV) {
-        copy_patches(p, s, first, m, fk_data(p, s->in[0]), room, false);
+        take_patches(p, s, z, first, m, room, floats);
         return room;
     }
     fk_operand x = fk_operand_at(fk_data_operand(p, s->in[0]), first * z->in);
@@ -218,7 +260,7 @@ static const float *input_rows(const fk_plan *p, const fk_step *s, const sizes *
     } else if (before) {
         fk_rows_best()->act((fk_post){1, before->u.act.kind, before->u.act.a, before->u.act.b}, x,
                             to, m * z->in);
-    } else if (x.half) {
+    } else if (x.half != to.half) {
         fk_row_sum k = {.rows = m, .n = z->in, .a = x, .y = to};
         fk_rows_best()->combine(&k);
     } else {
@@ -229,51 +271,51 @@ static const float *input_rows(const fk_plan *p, const fk_step *s, const sizes *
 
 /* --- forward --------------------------------------------------------------------------------- */
 
-static void forward_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first, size_t m,
-                         float *room)
+/* Is the product's result what the step makes, its bias and the residual added to before? */
+static bool is_direct(const fk_plan *p, const fk_step *s)
+{
+    return !fk_data_type_half(p, s->out) && !s->post.n && !s->drop;
+}
+
+/* Scratch: the input, the output, patches. */
+static bool forward_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first, size_t m,
+                         size_t t, float *room)
 {
     const float *factors = s->drop ? fk_buffer_at(p, s->buffers[FACTORS]) : NULL;
+    const float *bias = bias_of(p, s, z);
     fk_operand out = fk_operand_at(fk_data_operand(p, s->out), first * z->out);
     fk_operand residual = {0};
-    bool direct = !out.half && !s->post.n && !factors;
+    bool direct = is_direct(p, s);
     fk_operand sum = {direct ? out.data : room + m * z->in, false};
+    fk_row_sum k = {.rows = m, .n = z->out, .y = sum, .row = bias};
 
     if (s->residual >= 0)
         residual = fk_operand_at(fk_data_operand(p, s->residual), first * z->out);
-    const float *x = input_rows(p, s, z, first, m, room);
-    fk_row_sum begin = {.rows = m, .n = z->out, .y = sum, .row = bias_of(p, s, z)};
-    if (!factors)
-        begin.b = residual;
-    fk_rows_best()->combine(&begin);
-    fk_gemm_args g = {.turn_b = true,
-                      .m = m,
-                      .n = z->out,
-                      .k = z->in,
-                      .alpha = 1.0f,
-                      .a = x,
-                      .lda = z->in,
-                      .b = weights_of(p, s),
-                      .ldb = z->in,
-                      .beta = 1.0f,
-                      .c = sum.data,
-                      .ldc = z->out};
-    fk_gemm(&g);
+    if (direct) {
+        k.b = residual;
+        fk_rows_best()->combine(&k);
+    }
+    const void *x = input_rows(p, s, z, first, m, room, room + m * (z->in + z->out));
+    if (!multiply(p, s, z, FORWARD, m, t, x, factor_of(p, s, false), sum.data))
+        return false;
     if (direct)
-        return;
+        return true;
+    k.a = sum;
+    if (bias && (s->post.n || factors)) { /* these come behind the bias */
+        fk_rows_best()->combine(&k);
+        k.row = NULL;
+    }
     if (s->post.n) {
         fk_rows_best()->act(s->post, sum, out, m * z->out);
-        return;
+        return true;
     }
-    fk_row_sum end = {.rows = m,
-                      .n = z->out,
-                      .a = sum,
-                      .y = out,
-                      .factors = factors,
-                      .first = first,
-                      .rows_each = z->rows_each};
-    if (factors)
-        end.b = residual;
-    fk_rows_best()->combine(&end);
+    k.b = residual;
+    k.y = out;
+    k.factors = factors;
+    k.first = first;
+    k.rows_each = z->rows_each;
+    fk_rows_best()->combine(&k);
+    return true;
 }
 
 /* Stochastic depth: which images the branch exists for, from (seed, step, node), as dropout. */
@@ -297,16 +339,19 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
     sizes z = sizes_of(p, s);
     float *scratch = fk_buffer_at(p, s->buffers[SCRATCH]);
 
+    bool ok = true;
+
     if (s->drop)
         draw_factors(p, s);
-#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+#pragma omp parallel for schedule(static) num_threads((int)p->threads) reduction(&& : ok)
     for (size_t t = 0; t < p->threads; t++) {
         size_t end = share(&z, p->threads, t + 1);
         for (size_t r = share(&z, p->threads, t); r < end; r += z.slice)
-            forward_rows(p, s, &z, r, fk_min_size(z.slice, end - r),
-                         scratch + t * scratch_floats(&z));
+            ok = forward_rows(p, s, &z, r, fk_min_size(z.slice, end - r), t,
+                              scratch + t * scratch_floats(&z)) &&
+                 ok;
     }
-    return FERKD_OK;
+    return ok ? FERKD_OK : fk_fail(FERKD_BUG, "node %s: a product failed", s->node->name);
 }
 
 /* --- backward -------------------------------------------------------------------------------- */
@@ -329,9 +374,10 @@ static parts parts_of(const fk_plan *p, const fk_step *s, const sizes *z, size_t
                    at + (z->in + 1) * z->out + z->in};
 }
 
-/* The gradient of the product's output, as floats; writes the residual's, where that is another's memory. */
-static const float *output_gradient(const fk_plan *p, const fk_step *s, const sizes *z,
-                                    size_t first, size_t m, float *room)
+/* The gradient of the product's output, in the type of the products; writes the residual's, where that is another's
+ * memory. */
+static fk_operand output_gradient(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
+                                  size_t m, void *room)
 {
     const fk_tensor *out = &p->tensors[s->out];
     const float *factors = s->drop ? fk_buffer_at(p, s->buffers[FACTORS]) : NULL;
@@ -339,15 +385,15 @@ static const float *output_gradient(const fk_plan *p, const fk_step *s, const si
     size_t at = first * z->out;
     fk_operand g = fk_operand_at(fk_buffer_operand(p, out->grad, half), at);
     fk_operand g2 = fk_operand_at(fk_buffer_operand(p, out->grad2, half), at);
-    fk_row_sum k = {.rows = m, .n = z->out, .a = g, .b = g2, .y = {room, false}};
+    fk_row_sum k = {.rows = m, .n = z->out, .a = g, .b = g2, .y = {room, is_half(s)}};
 
     if (s->residual >= 0 && s->din[1] >= 0 && s->din[1] != out->grad) {
         k.y = fk_operand_at(fk_buffer_operand(p, s->din[1], fk_data_type_half(p, s->residual)), at);
         fk_rows_best()->combine(&k);
-        k = (fk_row_sum){.rows = m, .n = z->out, .a = k.y, .y = {room, false}};
+        k = (fk_row_sum){.rows = m, .n = z->out, .a = k.y, .y = {room, is_half(s)}};
     }
-    if (!k.a.half && !k.b.data && !factors)
-        return k.a.data;
+    if (k.a.half == is_half(s) && !k.b.data && !factors)
+        return k.a;
     if (factors && k.b.data) { /* (a + b) factor */
         fk_rows_best()->combine(&k);
         k.a = k.y;
@@ -357,7 +403,7 @@ static const float *output_gradient(const fk_plan *p, const fk_step *s, const si
     k.first = first;
     k.rows_each = z->rows_each;
     fk_rows_best()->combine(&k);
-    return room;
+    return k.y;
 }
 
 /* From the gradient of the product's input to that of what stands before. */
@@ -399,45 +445,26 @@ static void input_gradient(const fk_plan *p, const fk_step *s, const sizes *z, s
 }
 
 /* Scratch: the input, its gradient, the output's gradient. */
-static void backward_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
-                          size_t m, float *room, const parts *sums, bool begin)
+static bool backward_rows(const fk_plan *p, const fk_step *s, const sizes *z, size_t first,
+                          size_t m, size_t t, float *room, const parts *sums)
 {
     float *dh = room + m * z->in;
-    const float *dy = output_gradient(p, s, z, first, m, room + 2 * m * z->in);
-    const float *x = input_rows(p, s, z, first, m, room);
-    fk_gemm_args w = {.turn_a = true,
-                      .m = z->out,
-                      .n = z->in,
-                      .k = m,
-                      .alpha = 1.0f,
-                      .a = dy,
-                      .lda = z->out,
-                      .b = x,
-                      .ldb = z->in,
-                      .beta = begin ? 0.0f : 1.0f,
-                      .c = sums->weight,
-                      .ldc = z->in};
+    fk_operand dy = output_gradient(p, s, z, first, m, room + 2 * m * z->in);
+    const void *x = input_rows(p, s, z, first, m, room, dh);
 
-    fk_gemm(&w);
+    if (!multiply(p, s, z, WEIGHT, m, t, dy.data, x, sums->weight))
+        return false;
     if (s->node->param[1] >= 0)
         fk_rows_best()->column_sums(dy, m, z->out, sums->bias);
     bool wants = fk_wants_din(p, s, 0);
     if (!wants && !(s->before && s->before->op == FK_LAYERNORM))
-        return;
+        return true;
     if (wants && !s->before && s->node->op == FK_DENSE && !fk_data_type_half(p, s->in[0]))
         dh = (float *)fk_buffer_at(p, s->din[0]) + first * z->in;
-    fk_gemm_args d = {.m = m,
-                      .n = z->in,
-                      .k = z->out,
-                      .alpha = 1.0f,
-                      .a = dy,
-                      .lda = z->out,
-                      .b = weights_of(p, s),
-                      .ldb = z->in,
-                      .c = dh,
-                      .ldc = z->in};
-    fk_gemm(&d);
+    if (!multiply(p, s, z, DATA, m, t, dy.data, factor_of(p, s, true), dh))
+        return false;
     input_gradient(p, s, z, first, m, dh, sums);
+    return true;
 }
 
 /* to[i] = sum over threads of from[t stride + i]; param -1: nothing. */
@@ -487,19 +514,20 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     sizes z = sizes_of(p, s);
     float *scratch = fk_buffer_at(p, s->buffers[SCRATCH_BACK]);
     size_t stride = part_floats(&z);
+    bool ok = true;
 
-#pragma omp parallel for schedule(static) num_threads((int)p->threads)
+#pragma omp parallel for schedule(static) num_threads((int)p->threads) reduction(&& : ok)
     for (size_t t = 0; t < p->threads; t++) {
         parts sums = parts_of(p, s, &z, t);
-        size_t begin = share(&z, p->threads, t);
         size_t end = share(&z, p->threads, t + 1);
-        memset(sums.bias, 0, (z.out + 2 * z.in) * sizeof(float));
-        if (begin == end)
-            memset(sums.weight, 0, z.in * z.out * sizeof(float));
-        for (size_t r = begin; r < end; r += z.slice)
-            backward_rows(p, s, &z, r, fk_min_size(z.slice, end - r),
-                          scratch + t * scratch_floats(&z), &sums, r == begin);
+        memset(sums.weight, 0, stride * sizeof(float));
+        for (size_t r = share(&z, p->threads, t); r < end; r += z.slice)
+            ok = backward_rows(p, s, &z, r, fk_min_size(z.slice, end - r), t,
+                               scratch + t * scratch_floats(&z), &sums) &&
+                 ok;
     }
+    if (!ok)
+        return fk_fail(FERKD_BUG, "node %s: a product failed", s->node->name);
     parts first = parts_of(p, s, &z, 0);
     fk_add_parts(p, s->node->param[0], first.weight, stride, p->threads);
     fk_add_parts(p, s->node->param[1], first.bias, stride, p->threads);
@@ -515,7 +543,7 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
 /* --- compiling ------------------------------------------------------------------------------- */
 
 /* Weights and bias times the scale of their channel. */
-static ferkd_status refresh(fk_plan *p, fk_step *s)
+static void scale_weights(fk_plan *p, fk_step *s)
 {
     sizes z = sizes_of(p, s);
     const float *w = fk_graph_values(p->g, s->node->param[0]);
@@ -528,7 +556,100 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
             to[j * z.in + i] = c[j] * w[j * z.in + i];
         to[z.in * z.out + j] = bias >= 0 ? c[j] * fk_graph_values(p->g, bias)[j] : 0.0f;
     }
+}
+
+static ferkd_status refresh(fk_plan *p, fk_step *s)
+{
+    if (s->scale_param >= 0)
+        scale_weights(p, s);
+    if (is_half(s))
+        TRY(fk_run(p, s, PACK));
+    return s->prims[PACK_BACK].prim ? fk_run(p, s, PACK_BACK) : FERKD_OK;
+}
+
+/* The products, for whole slices and for the last one. */
+static ferkd_status make_products(fk_plan *p, fk_step *s, const sizes *z, bool half)
+{
+    size_t rest = z->rows % z->slice ? z->rows % z->slice : z->slice;
+
+    for (int i = 0; i < (rest == z->slice ? 1 : 2); i++) {
+        size_t m = i ? rest : z->slice;
+        fk_product_args forward_args = {.m = m,
+                                        .n = z->out,
+                                        .k = z->in,
+                                        .turn_b = !half,
+                                        .packed = half,
+                                        .add = is_direct(p, s),
+                                        .half = half};
+        fk_product_args weight_args = {
+            .m = z->out, .n = z->in, .k = m, .turn_a = true, .add = true, .half = half};
+        fk_product_args data_args = {.m = m, .n = z->in, .k = z->out, .packed = half, .half = half};
+        TRY(fk_product_new(p->dn, &s->products[FORWARD + i], &forward_args, p->threads));
+        if (!p->o.train)
+            continue;
+        TRY(fk_product_new(p->dn, &s->products[WEIGHT + i], &weight_args, p->threads));
+        TRY(fk_product_new(p->dn, &s->products[DATA + i], &data_args, p->threads));
+    }
     return FERKD_OK;
+}
+
+/* The weights in bf16 for a product, and what makes them so. */
+static ferkd_status pack_weights(fk_plan *p, fk_step *s, const sizes *z, bool back)
+{
+    const fk_md *packed = fk_product_b(s->products[back ? DATA : FORWARD]);
+    int buffer = back ? PACKED_BACK : PACKED;
+    fk_ref from = {FK_REF_VALUES, s->node->param[0]};
+    int64_t dims[2] = {(int64_t)z->in, (int64_t)z->out};
+    int64_t turned[2] = {(int64_t)z->out, (int64_t)z->in};
+    int64_t strides[2] = {1, (int64_t)z->in};
+    int64_t straight[2] = {(int64_t)z->in, 1};
+    fk_pd *pd = NULL;
+    fk_md *md = NULL;
+
+    if (s->scale_param >= 0)
+        from = (fk_ref){FK_REF_BUFFER, SCALED};
+    TRY(fk_step_buffer(p, s, buffer, fk_md_bytes(packed), FK_LIFE_ALWAYS));
+    TRY(fk_md_strided(&md, 2, back ? turned : dims, back ? straight : strides));
+    ferkd_status st = fk_pd_reorder(p->dn, &pd, md, packed);
+    fk_md_free(md);
+    TRY(st);
+    return fk_step_prim(p, s, back ? PACK_BACK : PACK, pd, "weights of a product",
+                        (fk_arg[]){{FK_SRC, from}, {FK_DST, {FK_REF_BUFFER, buffer}}}, 2);
+}
+
+static size_t room_of(const fk_step *s, int first, int n)
+{
+    size_t most = 64;
+
+    for (int i = first; i < first + n; i++)
+        most = fk_max_size(most, s->products[i] ? fk_product_room(s->products[i]) : 0);
+    return most;
+}
+
+/* In bf16 where that is how this processor multiplies, and oneDNN has such products. */
+static ferkd_status add_products(fk_plan *p, fk_step *s)
+{
+    sizes z = sizes_of(p, s);
+    bool half = p->half_conv;
+    ferkd_status st = make_products(p, s, &z, half);
+
+    if (st == FERKD_UNSUPPORTED && half) {
+        for (int i = 0; i < KINDS; i++) {
+            fk_product_free(s->products[i]);
+            s->products[i] = NULL;
+        }
+        half = false;
+        st = make_products(p, s, &z, half);
+    }
+    TRY(st);
+    if (!half)
+        return FERKD_OK;
+    TRY(fk_step_buffer(p, s, ROOM, p->threads * room_of(s, FORWARD, 2), FK_LIFE_FORWARD));
+    TRY(pack_weights(p, s, &z, false));
+    if (!p->o.train)
+        return FERKD_OK;
+    TRY(fk_step_buffer(p, s, ROOM_BACK, p->threads * room_of(s, WEIGHT, 4), FK_LIFE_BACKWARD));
+    return pack_weights(p, s, &z, true);
 }
 
 static ferkd_status add_buffers(fk_plan *p, fk_step *s)
@@ -536,11 +657,11 @@ static ferkd_status add_buffers(fk_plan *p, fk_step *s)
     sizes z = sizes_of(p, s);
     size_t scratch = p->threads * scratch_floats(&z) * sizeof(float);
 
+    s->refresh = refresh;
     TRY(fk_step_buffer(p, s, SCRATCH, scratch, FK_LIFE_FORWARD));
-    if (s->scale_param >= 0) {
-        s->refresh = refresh;
+    if (s->scale_param >= 0)
         TRY(fk_step_buffer(p, s, SCALED, (z.in + 1) * z.out * sizeof(float), FK_LIFE_ALWAYS));
-    }
+    TRY(add_products(p, s));
     if (!p->o.train)
         return FERKD_OK;
     if (s->drop)

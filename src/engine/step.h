@@ -70,6 +70,8 @@ typedef struct fk_sum {
 #define FK_MAX_ARGS  10
 #define FK_MAX_PRIMS 8
 
+#define FK_MAX_PRODUCTS 12
+
 typedef struct fk_bound_prim {
     fk_prim *prim;
     fk_arg args[FK_MAX_ARGS];
@@ -106,7 +108,8 @@ struct fk_step {
     fk_post post;          /* activation inside this step */
     const fk_node *before; /* of a linear step: the LayerNorm or activation that it does first */
     const fk_node *drop;   /* the stochastic depth inside it */
-    int scale_param;       /* the parameter that scales each channel of its product, -1: none */
+    fk_product *products[FK_MAX_PRODUCTS]; /* by one thread each, in roles of the op's own */
+    int scale_param; /* the parameter that scales each channel of its product, -1: none */
 };
 
 struct fk_plan {

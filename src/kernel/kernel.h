@@ -109,6 +109,8 @@ typedef struct fk_row_softmax {
     float *dy;         /* backward, in place */
     const float *bias; /* forward: added first; NULL: none */
     size_t bias_stride;
+    float scale;     /* forward: of x, before the bias; backward: of the copy */
+    fk_operand copy; /* [rows][n] of the result, without gaps; may be absent */
 } fk_row_softmax;
 
 /* y = factor a + b + row. a, b and row may be absent. */
@@ -128,7 +130,7 @@ typedef struct fk_row_kernels {
     void (*act_back)(fk_post act, fk_operand x, fk_operand dy, fk_operand dx, size_t n);
     void (*softmax)(const fk_row_softmax *k);
     void (*softmax_back)(const fk_row_softmax *k);
-    void (*column_sums)(const float *x, size_t rows, size_t n, float *sum); /* sum += */
+    void (*column_sums)(fk_operand x, size_t rows, size_t n, float *sum); /* sum += */
     void (*combine)(const fk_row_sum *k);
 } fk_row_kernels;
 

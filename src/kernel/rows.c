@@ -201,7 +201,7 @@ static void act_back(fk_post post, fk_operand x, fk_operand dy, fk_operand dx, s
 
 /* --- softmax --------------------------------------------------------------------------------- */
 
-static void softmax_row(float *x, const float *bias, size_t n)
+static void softmax_row(float *x, const float *bias, float factor, fk_operand copy, size_t n)
 {
     fk_operand o = {x, false};
     fk_v top = fk_v_of(-INFINITY);
@@ -210,11 +210,11 @@ static void softmax_row(float *x, const float *bias, size_t n)
 
     for (size_t i = 0; i < n; i += FK_LANES) {
         size_t part = n - i;
-        fk_v v = load_part(o, i, part);
-        if (bias) {
+        fk_v v = load_part(o, i, part) * factor;
+        if (bias)
             v += row_at(bias, i, part);
+        if (bias || factor != 1.0f)
             store_part(o, i, v, part);
-        }
         for (size_t k = part; k < FK_LANES; k++)
             v[k] = -INFINITY;
         top = fk_v_max(top, v);
@@ -233,14 +233,19 @@ static void softmax_row(float *x, const float *bias, size_t n)
             rest += e[k];
     }
     float scale = 1.0f / (total(sum) + rest);
-    for (size_t i = 0; i < n; i += FK_LANES)
-        store_part(o, i, load_part(o, i, n - i) * scale, n - i);
+    for (size_t i = 0; i < n; i += FK_LANES) {
+        fk_v y = load_part(o, i, n - i) * scale;
+        store_part(o, i, y, n - i);
+        if (copy.data)
+            store_part(copy, i, y, n - i);
+    }
 }
 
 static void softmax(const fk_row_softmax *k)
 {
     for (size_t r = 0; r < k->rows; r++)
-        softmax_row(k->x + r * k->stride, k->bias ? k->bias + r * k->bias_stride : NULL, k->n);
+        softmax_row(k->x + r * k->stride, k->bias ? k->bias + r * k->bias_stride : NULL, k->scale,
+                    fk_operand_at(k->copy, r * k->n), k->n);
 }
 
 /* dx = y (dy - sum(y dy)), in the place of dy. */
@@ -255,14 +260,17 @@ static void softmax_back(const fk_row_softmax *k)
         float all = total(dot);
         for (size_t i = 0; i < k->n; i += FK_LANES) {
             size_t part = k->n - i;
-            store_part(dy, i, row_at(y, i, part) * (load_part(dy, i, part) - all), part);
+            fk_v dx = row_at(y, i, part) * (load_part(dy, i, part) - all);
+            store_part(dy, i, dx, part);
+            if (k->copy.data)
+                store_part(k->copy, r * k->n + i, dx * k->scale, part);
         }
     }
 }
 
 /* --- sums ------------------------------------------------------------------------------------ */
 
-static void column_sums(const float *x, size_t rows, size_t n, float *sum)
+static void column_sums(fk_operand x, size_t rows, size_t n, float *sum)
 {
     for (size_t i = 0; i < n; i += FK_LANES) {
         size_t part = n - i;
@@ -270,10 +278,10 @@ static void column_sums(const float *x, size_t rows, size_t n, float *sum)
         size_t r = 0;
         for (; r + 4 <= rows; r += 4) {
             for (size_t k = 0; k < 4; k++)
-                s[k] += row_at(x + (r + k) * n, i, part);
+                s[k] += load_part(x, (r + k) * n + i, part);
         }
         for (; r < rows; r++)
-            s[0] += row_at(x + r * n, i, part);
+            s[0] += load_part(x, r * n + i, part);
         store_part((fk_operand){sum, false}, i,
                    row_at(sum, i, part) + ((s[0] + s[1]) + (s[2] + s[3])), part);
     }
