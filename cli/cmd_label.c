@@ -29,8 +29,9 @@ static const fk_option TABLE[] = {
      "the label store to write"},
     {"regions", 'r', FK_OPT_INT, AT(regions), "8", 1, FK_MAX_REGIONS, NULL, "N",
      "random regions an image"},
-    {"topk", 'k', FK_OPT_INT, AT(topk), "5", 1, FK_MAX_TOPK, NULL, "K",
-     "probabilities kept a region"},
+    {"topk", 'k', FK_OPT_INT, AT(topk), "0", 0, FK_MAX_TOPK, NULL, "K",
+     "probabilities kept a region; 0: 5, of up to ten classes all, 20 where labels are over more "
+     "classes than the data set's"},
     {"prob-bits", 0, FK_OPT_INT, AT(prob_bits), "0", 0, 16, NULL, "N",
      "of a probability, 8 to 16; 0: enough for 1/256 and 0.01 total variation, 12 for up to 64 "
      "classes"},
@@ -50,10 +51,10 @@ static const fk_option TABLE[] = {
     CLI_TEACHER(options, input, "auto", "quick"),
     {"class-map", 0, FK_OPT_TEXT, AT(map), NULL, 0, 0, NULL, "FILE",
      "lines \"class index\": the data set's classes among the teacher's; default: by name"},
-    {"label-classes", 0, FK_OPT_CHOICE, AT(label_classes), "data", 0, 0, "data|teacher", NULL,
+    {"label-classes", 0, FK_OPT_CHOICE, AT(label_classes), "auto", 0, 0, "auto|data|teacher", NULL,
      "what labels are over: the data set's classes, or all of the teacher's, which a student then "
-     "learns "
-     "along; what it knows of others is cut off in the end"},
+     "learns along; what it knows of others is cut off in the end. auto: the teacher's, up to "
+     "2048"},
     {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",
      "names for IDX data, one a line"},
     {"batch", 'b', FK_OPT_INT, AT(batch), "64", 1, FK_MAX_BATCH, NULL, "N",
@@ -96,7 +97,9 @@ static ferkd_label_options label_options(const options *o)
     l.overwrite = o->overwrite;
     l.repair = o->repair;
     l.map = o->map;
-    l.every = strcmp(o->label_classes, "teacher") == 0;
+    l.width = strcmp(o->label_classes, "teacher") == 0 ? FERKD_WIDTH_TEACHER
+              : strcmp(o->label_classes, "data") == 0  ? FERKD_WIDTH_DATA
+                                                       : FERKD_WIDTH_AUTO;
     l.average = strcmp(o->average, "probs") == 0 ? FERKD_AVERAGE_PROBS : FERKD_AVERAGE_LOGITS;
     l.flips = o->flips;
     return l;

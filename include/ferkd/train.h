@@ -136,9 +136,17 @@ typedef enum ferkd_average { FERKD_AVERAGE_PROBS, FERKD_AVERAGE_LOGITS } ferkd_a
 
 #define FERKD_MAX_TEACHERS 16 /**< that label together */
 
+/** Which classes labels are over: the data set's, or all of the teacher's, of which a student learns the others along. */
+typedef enum ferkd_label_width {
+    FERKD_WIDTH_AUTO, /**< all of the teacher's, where it has others and they are 2048 at most */
+    FERKD_WIDTH_DATA,
+    FERKD_WIDTH_TEACHER
+} ferkd_label_width;
+
 typedef struct ferkd_label_options {
     uint32_t regions; /**< an image; 8 */
-    uint32_t topk;    /**< probabilities kept a region; 5; more than the classes: as many */
+    uint32_t
+        topk; /**< probabilities kept a region, at most the classes; 0: 5; of up to ten classes all; 20 where labels are over more classes than the data set's */
     uint32_t
         prob_bits; /**< of each, 8 to 16; 0: within 1/256, labels within 0.01 total variation */
     ferkd_sampler sampler;  /**< how regions are drawn */
@@ -150,8 +158,8 @@ typedef struct ferkd_label_options {
     bool repair; /**< label again what ferkd_store_verify() finds damaged */
     uint32_t part,
         parts; /**< label part (from 1) of parts; 0 and 0: all. ferkd_store_merge() puts them together */
-    const char *map; /**< class map file, or NULL */
-    bool every;      /**< labels over all the teacher's classes, not the data set's alone */
+    const char *map;            /**< class map file, or NULL */
+    ferkd_label_width width;    /**< FERKD_WIDTH_AUTO */
     ferkd_model *const *others; /**< more teachers, of the same classes: what all say is averaged */
     uint32_t n_others;
     const double *weights; /**< [1 + n_others], above 0; NULL: equal */

@@ -9,8 +9,6 @@
 #include "base/option.h"
 #include "train/model.h"
 
-#define TOPK 10u
-
 /* Paths within the folder. */
 typedef struct places {
     char *teacher, *labels, *student, *onnx;
@@ -149,10 +147,8 @@ static ferkd_status label(const ferkd_distill_options *o, const places *p,
         adapted ? (ferkd_model_options){.precision = o->input.precision, .tune = o->input.tune}
                 : o->input;
     ferkd_model *m = NULL;
-    uint32_t classes = ferkd_dataset_classes(data);
 
     l.regions = o->regions;
-    l.topk = classes < TOPK ? classes : TOPK;
     l.sampler.seed = o->seed;
     l.threads = (uint32_t)o->recipe->threads;
     l.map = adapted ? NULL : o->class_map;

@@ -6,24 +6,28 @@
 #include "base/mem.h"
 #include "train/model.h"
 
-ferkd_status fk_judge_width(bool every, uint32_t all, uint32_t classes, const uint32_t *map,
-                            uint32_t *over)
+#define WIDE_AT_MOST 2048 /* classes that a student is given without being asked */
+
+ferkd_status fk_judge_width(ferkd_label_width width, uint32_t all, uint32_t classes,
+                            const uint32_t *map, uint32_t *over)
 {
     uint32_t *others = NULL;
     uint32_t n = 0;
+    bool asked = width == FERKD_WIDTH_TEACHER;
 
     *over = classes;
-    if (!every || all <= classes)
+    if (width == FERKD_WIDTH_DATA || all <= classes || (!asked && all > WIDE_AT_MOST))
         return FERKD_OK;
     TRY(fk_calloc(&others, all - classes, sizeof *others, "labelling"));
     ferkd_status st = fk_map_others(map, classes, all, others, &n);
     free(others);
     TRY(st);
-    if (n != all - classes)
+    if (n == all - classes)
+        *over = all;
+    else if (asked)
         return fk_fail(FERKD_USAGE,
                        "the class map has two classes of the data set for one of the teacher's: "
                        "only --label-classes data is possible");
-    *over = all;
     return FERKD_OK;
 }
 

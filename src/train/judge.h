@@ -2,6 +2,7 @@
 #ifndef FK_JUDGE_H
 #define FK_JUDGE_H
 
+#include "ferkd/train.h"
 #include "label/packer.h"
 
 typedef struct fk_judge {
@@ -14,9 +15,9 @@ typedef struct fk_judge {
     uint32_t *others; /* [all - classes]: not the data set's, in order, if over is all */
 } fk_judge;
 
-/* How many classes labels are over: the data set's, or, with every, the teacher's. FERKD_USAGE: every is asked for,
- * and the teacher has no others, or two classes of the data set are one of its. */
-FERKD_CHECK ferkd_status fk_judge_width(bool every, uint32_t all, uint32_t classes,
+/* How many classes labels are over: the data set's, or the teacher's. FERKD_USAGE: these are asked for, and two classes of
+ * the data set are one of them. */
+FERKD_CHECK ferkd_status fk_judge_width(ferkd_label_width width, uint32_t all, uint32_t classes,
                                         const uint32_t *map, uint32_t *over);
 FERKD_CHECK ferkd_status fk_judge_init(fk_judge *j, uint32_t all, uint32_t classes, uint32_t over,
                                        const uint32_t *map, double temperature);

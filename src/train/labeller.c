@@ -41,11 +41,8 @@ typedef struct job {
 
 ferkd_label_options ferkd_label_defaults(void)
 {
-    return (ferkd_label_options){.regions = 8,
-                                 .topk = 5,
-                                 .sampler = ferkd_sampler_defaults(),
-                                 .temperature = 1.0,
-                                 .batch = 64};
+    return (ferkd_label_options){
+        .regions = 8, .sampler = ferkd_sampler_defaults(), .temperature = 1.0, .batch = 64};
 }
 
 uint32_t fk_threads(uint32_t asked)
@@ -226,8 +223,6 @@ static ferkd_status check(const job *j)
     const ferkd_label_options *o = j->o;
     const ferkd_sampler *s = &o->sampler;
 
-    if (o->topk < 1)
-        return fk_fail(FERKD_USAGE, "--topk 0: at least one probability is kept");
     if (!(s->scale_min > 0 && s->scale_min <= s->scale_max && s->scale_max <= 1 &&
           s->ratio_min > 0 && s->ratio_min <= s->ratio_max && s->flip >= 0 && s->flip <= 1))
         return fk_fail(FERKD_USAGE, "scale, ratio or flip of the regions out of range");
@@ -239,9 +234,10 @@ static ferkd_status check(const job *j)
 static ferkd_store_info info_of(const job *j)
 {
     const ferkd_preprocess *how = &j->panel.member[0].model->how;
+    uint32_t topk = j->o->topk ? j->o->topk : j->over > j->classes ? 20 : j->classes <= 10 ? 10 : 5;
     ferkd_store_info info = {.images = ferkd_dataset_images(j->data),
                              .regions = j->o->regions,
-                             .topk = (uint32_t)fk_min_size(j->o->topk, j->over),
+                             .topk = (uint32_t)fk_min_size(topk, j->over),
                              .classes = j->classes,
                              .teacher_classes = j->panel.classes,
                              .label_classes = j->over,
@@ -374,7 +370,7 @@ ferkd_status ferkd_label(ferkd_model *teacher, const ferkd_dataset *data, const 
     TRY_DONE(fk_panel_init(&j.panel, teacher, options, ferkd_dataset_channels(data)));
     TRY_DONE(fk_calloc(&j.map, j.classes, sizeof *j.map, "labelling"));
     TRY_DONE(ferkd_model_map(teacher, data, options->map, j.map));
-    TRY_DONE(fk_judge_width(options->every, teacher->classes, j.classes, j.map, &j.over));
+    TRY_DONE(fk_judge_width(options->width, teacher->classes, j.classes, j.map, &j.over));
     ferkd_store_info info = info_of(&j);
     info.here = info.images;
     TRY_DONE(divide(&j, &info));

@@ -58,7 +58,8 @@ static ferkd_status make_map(ferkd_scribe *s)
             return fk_fail(FERKD_USAGE, "class %u is number %u of a teacher of %u classes", c,
                            s->map[c], s->o.teacher_classes);
     }
-    return fk_judge_width(s->o.every, s->o.teacher_classes, classes, s->map, &s->over);
+    return fk_judge_width(s->o.every ? FERKD_WIDTH_TEACHER : FERKD_WIDTH_DATA, s->o.teacher_classes,
+                          classes, s->map, &s->over);
 }
 
 static ferkd_store_info info_of(const ferkd_scribe *s)

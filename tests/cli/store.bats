@@ -125,7 +125,9 @@ EOF
     printf 'bee 1\ndog 3\n' > "$WORK/few.txt"
     wide() { "$FERKD" label "$WORK/few" --teacher "$TEACHER" $HOW --class-map "$WORK/few.txt" --regions 8 --seed 1 "$@"; }
     wide --label-classes teacher --topk 9 -o "$WORK/wide.ferkd"
-    wide --topk 9 -o "$WORK/narrow.ferkd"
+    wide --label-classes data --topk 9 -o "$WORK/narrow.ferkd"
+    wide --topk 9 -o "$WORK/auto.ferkd"
+    cmp "$WORK/wide.ferkd" "$WORK/auto.ferkd"
     "$FERKD" store info "$WORK/wide.ferkd" --json | python3 -c 'import json,sys
 d = json.load(sys.stdin); assert (d["classes"], d["label_classes"], d["topk"]) == (2, 4, 4), d'
     # The same to calibration, and to who looks for wrong labels.
