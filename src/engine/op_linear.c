@@ -17,7 +17,10 @@ enum { PACK, PACK_BACK }; /* weights to bf16, as the products want them */
 /* The products: of whole slices, and, one further on, of the last one. */
 enum { FORWARD = 0, WEIGHT = 2, DATA = 4, KINDS = 6 };
 
-enum { SLICE_BYTES = 5 << 18 }; /* of the input and the output of some rows */
+enum {
+    SLICE_BYTES = 5 << 18, /* of the input and the output of some rows */
+    LARGE = 1 << 20        /* weights that no cache holds: then many rows for each time they are read */
+};
 
 /* --- what belongs to a step ------------------------------------------------------------------ */
 
@@ -136,7 +139,7 @@ static sizes sizes_of(const fk_plan *p, const fk_step *s)
                .out = (size_t)w->d[0]};
 
     z.slice = SLICE_BYTES / ((z.in + z.out) * sizeof(float));
-    z.slice = fk_min_size(fk_max_size(z.slice, 64), 512);
+    z.slice = fk_min_size(fk_max_size(z.slice, z.in * z.out > LARGE ? 512 : 64), 512);
     size_t turns = (z.rows + z.slice * p->threads - 1) / (z.slice * p->threads);
     z.slice = (z.rows + turns * p->threads - 1) / (turns * p->threads);
     z.rows_each = z.rows / (size_t)s->node->shape.d[0];
@@ -341,6 +344,8 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 
     bool ok = true;
 
+    if (is_half(s) && p->o.lean)
+        TRY(fk_run(p, s, PACK));
     if (s->drop)
         draw_factors(p, s);
 #pragma omp parallel for schedule(static) num_threads((int)p->threads) reduction(&& : ok)
@@ -516,6 +521,9 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     size_t stride = part_floats(&z);
     bool ok = true;
 
+    if (is_half(s) && p->o.lean)
+        TRY(fk_run(p, s, PACK_BACK));
+
 #pragma omp parallel for schedule(static) num_threads((int)p->threads) reduction(&& : ok)
     for (size_t t = 0; t < p->threads; t++) {
         parts sums = parts_of(p, s, &z, t);
@@ -562,9 +570,9 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
 {
     if (s->scale_param >= 0)
         scale_weights(p, s);
-    if (is_half(s))
+    if (is_half(s) && !p->o.lean)
         TRY(fk_run(p, s, PACK));
-    return s->prims[PACK_BACK].prim ? fk_run(p, s, PACK_BACK) : FERKD_OK;
+    return s->prims[PACK_BACK].prim && !p->o.lean ? fk_run(p, s, PACK_BACK) : FERKD_OK;
 }
 
 /* The products, for whole slices and for the last one. */
@@ -593,7 +601,7 @@ static ferkd_status make_products(fk_plan *p, fk_step *s, const sizes *z, bool h
     return FERKD_OK;
 }
 
-/* The weights in bf16 for a product, and what makes them so. */
+/* The weights in bf16 for a product, and what makes them so. Where memory is scarce they exist while the step runs. */
 static ferkd_status pack_weights(fk_plan *p, fk_step *s, const sizes *z, bool back)
 {
     const fk_md *packed = fk_product_b(s->products[back ? DATA : FORWARD]);
@@ -608,7 +616,10 @@ static ferkd_status pack_weights(fk_plan *p, fk_step *s, const sizes *z, bool ba
 
     if (s->scale_param >= 0)
         from = (fk_ref){FK_REF_BUFFER, SCALED};
-    TRY(fk_step_buffer(p, s, buffer, fk_md_bytes(packed), FK_LIFE_ALWAYS));
+    TRY(fk_step_buffer(p, s, buffer, fk_md_bytes(packed),
+                       !p->o.lean ? FK_LIFE_ALWAYS
+                       : back     ? FK_LIFE_BACKWARD
+                                  : FK_LIFE_FORWARD));
     TRY(fk_md_strided(&md, 2, back ? turned : dims, back ? straight : strides));
     ferkd_status st = fk_pd_reorder(p->dn, &pd, md, packed);
     fk_md_free(md);

@@ -147,7 +147,7 @@ static ferkd_status train_step(ferkd_speed *s)
         return fk_fail(FERKD_BUG, "%s: the loss is %f", s->o.model, loss);
     s->loss = loss;
     if (s->o.lean) {
-        fk_optim_begin(&s->optim, 1e-5, 1.0);
+        fk_optim_begin(&s->optim, 2e-6, 1.0);
         TRY(fk_plan_backward_each(s->plan, step_param, s));
     } else {
         TRY(fk_plan_backward(s->plan));
