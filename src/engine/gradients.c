@@ -139,3 +139,20 @@ void fk_hand_over(fk_plan *p, const fk_step *s, fk_gradient_fn *take, void *ctx)
             give_back(p, param);
     }
 }
+
+/* to[i] = sum over threads of from[t stride + i]; param -1: nothing. */
+void fk_add_parts(fk_plan *p, int param, const float *from, size_t stride, size_t threads)
+{
+    if (param < 0 || p->g->params[param].kind == FK_BUFFER)
+        return;
+    float *to = p->grads + p->g->params[param].offset;
+    size_t n = p->g->params[param].count;
+
+#pragma omp parallel for simd schedule(static) num_threads((int)p->threads)
+    for (size_t i = 0; i < n; i++) {
+        float sum = from[i];
+        for (size_t t = 1; t < threads; t++)
+            sum += from[t * stride + i];
+        to[i] = sum;
+    }
+}
