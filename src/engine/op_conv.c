@@ -6,7 +6,58 @@
 
 enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
 
-enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS, PATCHES };
+enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS, PATCHES, WIDE };
+
+/* --- groups of few channels ------------------------------------------------------------------ */
+
+/* oneDNN has no fast code for groups of four channels (ResNeXt) or fewer. So many groups that they fill a vector of 16 channels
+ * are taken as one, whose weights between them are 0: how many. */
+static int64_t groups_in_one(const fk_plan *p, const fk_node *n)
+{
+    const fk_shape *w = &p->g->params[n->param[0]].shape;
+    int64_t groups = n->u.conv.groups;
+    int64_t each = groups ? w->d[0] / groups : 0;
+    int64_t together = each == 2 || each == 4 ? 16 / each : 1;
+
+    return groups > 1 && w->d[1] == each && groups % together == 0 ? together : 1;
+}
+
+size_t fk_conv_scratch(const fk_plan *p, const fk_node *n)
+{
+    return p->g->params[n->param[0]].count * (size_t)groups_in_one(p, n);
+}
+
+static fk_shape wide_shape(const fk_plan *p, const fk_node *n)
+{
+    fk_shape w = p->g->params[n->param[0]].shape;
+
+    w.d[1] *= groups_in_one(p, n);
+    return w;
+}
+
+/* Between [O, I, h, w] and [O, together I, h, w]: the inputs of output channel o's own group. */
+static void copy_own(const fk_plan *p, const fk_node *n, float *narrow, float *wide, bool widen)
+{
+    const fk_shape *w = &p->g->params[n->param[0]].shape;
+    int64_t together = groups_in_one(p, n);
+    size_t each = (size_t)(w->d[1] * w->d[2] * w->d[3]);
+
+    for (int64_t o = w->d[0] - 1; o >= 0; o--) { /* from the end: it may be the same memory */
+        size_t group = (size_t)(o / (w->d[0] / n->u.conv.groups) % together);
+        float *row = wide + (size_t)(o * together) * each;
+        float *own = row + group * each;
+        float *from = narrow + (size_t)o * each;
+        if (!widen) {
+            memcpy(from, own, each * sizeof *own);
+            continue;
+        }
+        memmove(own, from, each * sizeof *own);
+        memset(row, 0, group * each * sizeof *row);
+        memset(own + each, 0, ((size_t)together - group - 1) * each * sizeof *row);
+    }
+}
+
+/* --- running --------------------------------------------------------------------------------- */
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
@@ -20,6 +71,9 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     TRY(fk_run(p, s, RUN_WEIGHTS));
     if (s->prims[STORE_WEIGHTS].prim)
         TRY(fk_run(p, s, STORE_WEIGHTS));
+    if (s->buffers[WIDE] >= 0)
+        copy_own(p, s->node, p->grads + p->g->params[s->node->param[0]].offset,
+                 fk_buffer_at(p, s->buffers[WIDE]), false);
     return fk_wants_din(p, s, 0) ? fk_run(p, s, RUN_DATA) : FERKD_OK;
 }
 
@@ -54,6 +108,8 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
         fold(p, s);
     else
         memcpy(p->scratch, fk_graph_values(p->g, s->node->param[0]), w->count * sizeof(float));
+    if (groups_in_one(p, s->node) > 1)
+        copy_own(p, s->node, p->scratch, p->scratch, true);
     TRY(fk_run(p, s, LOAD_WEIGHTS));
     return s->prims[LOAD_DATA_WEIGHTS].prim ? fk_run(p, s, LOAD_DATA_WEIGHTS) : FERKD_OK;
 }
@@ -70,8 +126,10 @@ static ferkd_status weights_copy(fk_plan *p, fk_step *s, const fk_md *md, int bu
     fk_md *plain = NULL;
     fk_pd *pd = NULL;
 
+    fk_shape shape = wide_shape(p, n);
+
     TRY(fk_step_buffer(p, s, buffer, fk_md_bytes(md), FK_LIFE_ALWAYS));
-    TRY(fk_md_weights(&plain, &p->g->params[n->param[0]].shape, n->u.conv.groups));
+    TRY(fk_md_weights(&plain, &shape, n->u.conv.groups / groups_in_one(p, n)));
     ferkd_status st = fk_pd_reorder(p->dn, &pd, plain, md);
     fk_md_free(plain);
     TRY(st);
@@ -138,12 +196,18 @@ static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_conv_args a)
     fk_md *md = NULL;
     fk_md *plain = NULL;
     ferkd_status st = FERKD_OK;
+    fk_shape shape = wide_shape(p, n);
+    int64_t together = groups_in_one(p, n);
     fk_arg args[4] = {[2] = {.ref = {FK_REF_GRADS, n->param[0]}},
                       [3] = {FK_DIFF_BIASES, {FK_REF_GRADS, n->param[1]}}};
 
     a.prop = FK_BACKWARD_WEIGHTS;
     TRY_DONE(choose_weights(p, s, &a, &pd, &md, args));
-    TRY_DONE(fk_md_weights(&plain, &p->g->params[n->param[0]].shape, n->u.conv.groups));
+    TRY_DONE(fk_md_weights(&plain, &shape, n->u.conv.groups / together));
+    if (together > 1) {
+        TRY_DONE(fk_step_buffer(p, s, WIDE, fk_md_bytes(plain), FK_LIFE_BACKWARD));
+        args[2].ref = (fk_ref){FK_REF_BUFFER, WIDE};
+    }
     if (!fk_md_equal(md, plain)) {
         TRY_DONE(fk_step_buffer(p, s, DIFF_WEIGHTS, fk_md_bytes(md), FK_LIFE_BACKWARD));
         TRY_DONE(fk_pd_reorder(p->dn, &store, md, plain));
@@ -360,10 +424,10 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     bool bias = n->param[1] >= 0 || norm;
     fk_conv_args a = {.prop = p->o.train ? FK_TRAINING : FK_INFERENCE,
                       .src = p->tensors[in].shape,
-                      .weights = p->g->params[n->param[0]].shape,
+                      .weights = wide_shape(p, n),
                       .dst = n->shape,
                       .bias = bias,
-                      .groups = n->u.conv.groups,
+                      .groups = n->u.conv.groups / groups_in_one(p, n),
                       .window = n->u.conv.window,
                       .sum = tail.residual >= 0,
                       .half = p->half_conv,

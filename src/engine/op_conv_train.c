@@ -126,7 +126,8 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
     ptrdiff_t id = n - p->g->nodes;
     bool picture = is_picture(p, n);
 
-    if (!p->o.train || p->o.layout == FK_LAYOUT_LAST || in->n != 4 || n->shape.d[1] < lanes ||
+    if (!p->o.train || p->o.layout == FK_LAYOUT_LAST || in->n != 4 ||
+        fk_conv_scratch(p, n) > p->g->params[n->param[0]].count || n->shape.d[1] < lanes ||
         (in->d[1] < lanes && !picture))
         return false;
     if (p->sliced[id])

@@ -436,7 +436,11 @@ static ferkd_status allocate_params(fk_plan *p)
     size_t largest = 0;
 
     for (size_t i = 0; i < p->g->n_params; i++)
-        largest = p->g->params[i].count > largest ? p->g->params[i].count : largest;
+        largest = fk_max_size(largest, p->g->params[i].count);
+    for (size_t i = 0; i < p->g->n_nodes; i++) {
+        if (p->g->nodes[i].op == FK_CONV)
+            largest = fk_max_size(largest, fk_conv_scratch(p, &p->g->nodes[i]));
+    }
     TRY(fk_calloc_aligned(&p->scratch, largest * sizeof(float), "folded weights"));
     if (!p->o.train)
         return FERKD_OK;

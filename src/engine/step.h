@@ -281,6 +281,9 @@ ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id);
 FERKD_CHECK ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s);
 bool fk_data_type_half(const fk_plan *p, int tensor);
 
+/* Floats of the weights of a convolution on their way to its kernel: more than there are where small groups are put together. */
+size_t fk_conv_scratch(const fk_plan *p, const fk_node *n);
+
 /* The gradient of a convolution's weights as a matrix product (conv_product.c): is it one in these layouts? The
  * primitive (FK_SRC: the output's gradient; FK_WEIGHTS: the patches; FK_DST) and the layout of what it writes. The patches are
  * the input itself where fk_patches_bytes() is 0, else they are taken from it. */
