@@ -49,13 +49,14 @@ typedef struct head {
 void fk_copy_rows(fk_operand from, size_t at, size_t from_row, fk_operand to, size_t to_at,
                   size_t to_row, size_t rows, size_t n)
 {
-    for (size_t r = 0; r < rows; r++) {
-        fk_row_sum k = {.rows = 1,
-                        .n = n,
-                        .a = fk_operand_at(from, at + r * from_row),
-                        .y = fk_operand_at(to, to_at + r * to_row)};
-        fk_rows_best()->combine(&k);
-    }
+    fk_row_sum k = {.rows = rows,
+                    .n = n,
+                    .from_row = from_row,
+                    .to_row = to_row,
+                    .a = fk_operand_at(from, at),
+                    .y = fk_operand_at(to, to_at)};
+
+    fk_rows_best()->combine(&k);
 }
 
 const float *fk_attention_bias(const fk_plan *p, const fk_step *s, const fk_attention *z,

@@ -29,9 +29,13 @@ bool fk_act_from_output(fk_act kind)
 
 static bool wants_plain(void)
 {
-    const char *word = getenv("FERKD_KERNELS");
+    static _Atomic int8_t wants = -1; /* each thread would find the same */
 
-    return word && strcmp(word, "plain") == 0;
+    if (wants < 0) {
+        const char *word = getenv("FERKD_KERNELS");
+        wants = word && strcmp(word, "plain") == 0;
+    }
+    return wants;
 }
 
 #ifdef __x86_64__

@@ -116,9 +116,10 @@ typedef struct fk_row_softmax {
 /* y = factor a + b + row. a, b and row may be absent. */
 typedef struct fk_row_sum {
     size_t rows, n;
-    fk_operand a, b, y;   /* [rows][n] */
-    const float *row;     /* [n] */
-    const float *factors; /* of row r: factors[(first + r) / rows_each]; NULL: 1 */
+    size_t from_row, to_row; /* from one row of a, of b and y, to the next; 0: n */
+    fk_operand a, b, y;      /* [rows][n] */
+    const float *row;        /* [n] */
+    const float *factors;    /* of row r: factors[(first + r) / rows_each]; NULL: 1 */
     size_t first, rows_each;
 } fk_row_sum;
 

@@ -128,9 +128,20 @@ FK_INLINE fk_v fk_v_exp(fk_v x)
     return p * (fk_v)scale;
 }
 
+/* 1 / x for x of 1 and more: an estimate of 14 bits and a step of Newton's are faster than a division, and about as exact. */
+FK_INLINE fk_v fk_v_reciprocal(fk_v x)
+{
+#if defined(__AVX512F__) && FK_LANES == 16
+    fk_v r = (fk_v)_mm512_rcp14_ps((__m512)x);
+    return r * (2.0f - x * r);
+#else
+    return 1.0f / x;
+#endif
+}
+
 FK_INLINE fk_v fk_v_sigmoid(fk_v x)
 {
-    return 1.0f / (1.0f + fk_v_exp(-x));
+    return fk_v_reciprocal(1.0f + fk_v_exp(-x));
 }
 
 /* x / sqrt(2) into erf() and the normal density at x: Abramowitz and Stegun 7.1.26, error below 1.5e-7; both
@@ -138,7 +149,7 @@ FK_INLINE fk_v fk_v_sigmoid(fk_v x)
 FK_INLINE fk_v fk_v_erf_half(fk_v x, fk_v *density)
 {
     fk_v size = fk_v_max(x, -x) * 0.70710678f;
-    fk_v t = 1.0f / (1.0f + 0.3275911f * size);
+    fk_v t = fk_v_reciprocal(1.0f + 0.3275911f * size);
     fk_v e = fk_v_exp(-size * size);
     fk_v p = fk_v_of(1.061405429f);
     p = p * t - 1.453152027f;
@@ -152,7 +163,7 @@ FK_INLINE fk_v fk_v_erf_half(fk_v x, fk_v *density)
 
 FK_INLINE fk_v fk_v_tanh(fk_v x)
 {
-    return 1.0f - 2.0f / (1.0f + fk_v_exp(2.0f * x));
+    return 1.0f - 2.0f * fk_v_reciprocal(1.0f + fk_v_exp(2.0f * x));
 }
 
 /* tanh of this is the heart of GELU's approximation. */

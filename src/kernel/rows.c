@@ -287,23 +287,71 @@ static void column_sums(fk_operand x, size_t rows, size_t n, float *sum)
     }
 }
 
-/* y = a factor + b + row, where b and row may be absent. */
+/* What a sum has, as constants: which parts, and their types. */
+typedef struct parts {
+    bool a, b, row;
+} parts;
+
+FK_INLINE fk_v sum_at(const fk_row_sum *k, parts has, size_t a, size_t b, size_t i, float factor,
+                      size_t part)
+{
+    fk_v v = {0};
+
+    if (has.a)
+        v = load_part(k->a, a + i, part) * factor;
+    if (has.b)
+        v += load_part(k->b, b + i, part);
+    if (has.row)
+        v += row_at(k->row, i, part);
+    return v;
+}
+
+FK_INLINE void combine_as(fk_row_sum k, parts has)
+{
+    size_t from = k.from_row ? k.from_row : k.n;
+    size_t to = k.to_row ? k.to_row : k.n;
+
+    for (size_t r = 0; r < k.rows; r++) {
+        float factor = k.factors ? k.factors[(k.first + r) / k.rows_each] : 1.0f;
+        size_t i = 0;
+        for (; i + FK_LANES <= k.n; i += FK_LANES)
+            fk_v_store(k.y, r * to + i, sum_at(&k, has, r * from, r * to, i, factor, FK_LANES));
+        if (i < k.n)
+            store_part(k.y, r * to + i, sum_at(&k, has, r * from, r * to, i, factor, k.n - i),
+                       k.n - i);
+    }
+}
+
+FK_INLINE void combine_from(fk_row_sum k, bool half_y)
+{
+    k.y.half = half_y;
+    if (!k.a.data)
+        combine_as(k, (parts){false, k.b.data != NULL, k.row != NULL});
+    else if (k.b.data)
+        combine_as(k, (parts){true, true, k.row != NULL});
+    else if (k.row)
+        combine_as(k, (parts){true, false, true});
+    else
+        combine_as(k, (parts){true, false, false});
+}
+
+/* y = a factor + b + row, where each may be absent. */
 static void combine(const fk_row_sum *k)
 {
-    for (size_t r = 0; r < k->rows; r++) {
-        size_t at = r * k->n;
-        float factor = k->factors ? k->factors[(k->first + r) / k->rows_each] : 1.0f;
-        for (size_t i = 0; i < k->n; i += FK_LANES) {
-            size_t part = k->n - i;
-            fk_v v = {0};
-            if (k->a.data)
-                v = load_part(k->a, at + i, part) * factor;
-            if (k->b.data)
-                v += load_part(k->b, at + i, part);
-            if (k->row)
-                v += row_at(k->row, i, part);
-            store_part(k->y, at + i, v, part);
-        }
+    fk_row_sum s = *k;
+
+    if (s.y.half && s.a.half && (!s.b.data || s.b.half)) {
+        s.a.half = s.b.half = true;
+        combine_from(s, true);
+    } else if (s.y.half && !s.a.half && (!s.b.data || s.b.half)) {
+        s.a.half = false;
+        s.b.half = true;
+        combine_from(s, true);
+    } else if (!s.y.half && !s.a.half && !s.b.half) {
+        s.a.half = s.b.half = false;
+        combine_from(s, false);
+    } else {
+        combine_from(s, s.y.half);
     }
 }
 

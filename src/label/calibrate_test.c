@@ -334,7 +334,7 @@ static void auto_follows_the_length_of_the_run(void **state)
     static const struct {
         double visits;
         uint64_t discarded;
-    } runs[] = {{5, 80}, {8, 80}, {12, 40}, {16, 40}, {300, 40}};
+    } runs[] = {{4, 80}, {5, 80}, {6, 40}, {12, 40}, {300, 40}};
 
     ferkd_calibration *c = NULL;
     ferkd_calibration_counts n;
