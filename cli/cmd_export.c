@@ -54,47 +54,44 @@ static ferkd_status top1_of(ferkd_model *m, const ferkd_dataset *val, double *to
 }
 
 /* Top-1 of the run and of what was written. */
-static ferkd_status compare(const options *o, ferkd_model *run, double *before, double *after,
-                            uint32_t *images)
+static ferkd_status compare(const options *o, ferkd_model *run, const ferkd_dataset *val,
+                            double *before, double *after)
 {
-    ferkd_dataset *val = NULL;
     ferkd_model *written = NULL;
     ferkd_status st = FERKD_OK;
 
-    TRY_DONE(ferkd_dataset_open(&val, o->val, NULL));
     TRY_DONE(ferkd_model_open(&written, o->output, NULL));
     TRY_DONE(top1_of(run, val, before));
     TRY_DONE(top1_of(written, val, after));
-    *images = ferkd_dataset_images(val);
 done:
     ferkd_model_close(&written);
-    ferkd_dataset_close(&val);
     cli_progress_end();
     return st;
 }
 
-static ferkd_status report(const options *o, ferkd_model *m)
+/* val: NULL where nothing is to be compared. */
+static ferkd_status report(const options *o, ferkd_model *m, const ferkd_dataset *val)
 {
     struct stat s = {0};
     double top1[2] = {0, 0};
-    uint32_t images = 0;
+    uint32_t images = val ? ferkd_dataset_images(val) : 0;
 
-    if (o->val)
-        TRY(compare(o, m, &top1[0], &top1[1], &images));
+    if (val)
+        TRY(compare(o, m, val, &top1[0], &top1[1]));
     cli_progress_end();
     (void)stat(o->output, &s);
     if (o->json) {
         json_t *j = json_pack(
             "{s:s, s:i, s:i, s:I}", "file", o->output, "classes", (int)ferkd_model_classes(m),
             "size", (int)ferkd_model_preprocess(m)->size_px, "bytes", (json_int_t)s.st_size);
-        if (o->val)
+        if (val)
             (void)json_object_update_new(j, json_pack("{s:f, s:f, s:i}", "top1_run", top1[0],
                                                       "top1", top1[1], "images", (int)images));
         return cli_print_json(j);
     }
     (void)printf("%s: %u classes, input %u px, %.2f MB\n", o->output, ferkd_model_classes(m),
                  ferkd_model_preprocess(m)->size_px, 1e-6 * (double)s.st_size);
-    if (o->val)
+    if (val)
         (void)printf("top-1 %.2f, the run's %.2f (%+.2f), on %u images\n", top1[1], top1[0],
                      top1[1] - top1[0], images);
     return FERKD_OK;
@@ -104,6 +101,7 @@ static ferkd_status export_run(const options *o, const char *path)
 {
     ferkd_model *m = NULL;
     ferkd_dataset *data = NULL;
+    ferkd_dataset *val = NULL;
     ferkd_model_options how = {.weights = o->weights};
     ferkd_watch watch = cli_watch();
     ferkd_status st = FERKD_OK;
@@ -111,6 +109,8 @@ static ferkd_status export_run(const options *o, const char *path)
     TRY_DONE(ferkd_model_open(&m, path, &how));
     if (o->int8)
         TRY_DONE(ferkd_dataset_open(&data, o->int8, NULL));
+    if (o->val)
+        TRY_DONE(ferkd_dataset_open(&val, o->val, NULL));
     ferkd_export_options form = {.opset = (uint32_t)o->opset,
                                  .half = o->fp16,
                                  .for_opencv4 = o->opencv,
@@ -118,8 +118,9 @@ static ferkd_status export_run(const options *o, const char *path)
                                  .int8_data = data,
                                  .int8_images = (uint32_t)o->int8_images};
     TRY_DONE(ferkd_model_export(m, o->output, &form, &watch));
-    st = report(o, m);
+    st = report(o, m, val);
 done:
+    ferkd_dataset_close(&val);
     ferkd_dataset_close(&data);
     ferkd_model_close(&m);
     return st;

@@ -79,6 +79,9 @@ EOF
     [ "$status" -eq 2 ]
     run "$FERKD" export "$WORK/mobilenet_v2_x0_5" --int8 "$WORK/nowhere" -o "$WORK/m.onnx"
     [ "$status" -eq 3 ]
+    run "$FERKD" export "$WORK/mobilenet_v2_x0_5" --val "$WORK/nowhere" -o "$WORK/never.onnx"
+    [ "$status" -eq 3 ]
+    [ ! -e "$WORK/never.onnx" ]
     run "$FERKD" export "$WORK/mobilenet_v2_x0_5" --opset 12 -o "$WORK/m.onnx"
     [ "$status" -eq 2 ]
     [[ "$output" == *"13 to 18"* ]]
