@@ -121,10 +121,17 @@ static void take_patches(const fk_plan *p, const fk_step *s, const fk_linear *z,
         fk_rows_best()->combine(&k);
 }
 
+static fk_post act_before(const fk_step *s)
+{
+    const fk_node *n = s->before;
+
+    return (fk_post){1, n->u.act.kind, n->u.act.a, n->u.act.b};
+}
+
 /* The input of the product, rows first .. first + m, in its type: where they are, or in room. floats: as many more, for what
- * is worked out. */
+ * is worked out. slope: where backward wants that of the activation before. */
 static const void *input_rows(const fk_plan *p, const fk_step *s, const fk_linear *z, size_t first,
-                              size_t m, void *room, float *floats)
+                              size_t m, void *room, float *floats, fk_operand slope)
 {
     const fk_node *before = s->before;
     fk_operand to = {room, fk_linear_is_half(s)};
@@ -144,9 +151,10 @@ static const void *input_rows(const fk_plan *p, const fk_step *s, const fk_linea
             .weight = before->param[0] >= 0 ? fk_graph_values(p->g, before->param[0]) : NULL,
             .bias = before->param[1] >= 0 ? fk_graph_values(p->g, before->param[1]) : NULL};
         fk_rows_best()->norm(&k);
+    } else if (before && slope.data) {
+        fk_rows_best()->act_slope(act_before(s), x, to, slope, m * z->in);
     } else if (before) {
-        fk_rows_best()->act((fk_post){1, before->u.act.kind, before->u.act.a, before->u.act.b}, x,
-                            to, m * z->in);
+        fk_rows_best()->act(act_before(s), x, to, m * z->in);
     } else if (x.half != to.half) {
         fk_row_sum k = {.rows = m, .n = z->in, .a = x, .y = to};
         fk_rows_best()->combine(&k);
@@ -181,7 +189,8 @@ static bool forward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z,
         k.b = residual;
         fk_rows_best()->combine(&k);
     }
-    const void *x = input_rows(p, s, z, first, m, room, room + m * (z->in + z->out));
+    const void *x =
+        input_rows(p, s, z, first, m, room, room + m * (z->in + z->out), (fk_operand){0});
     if (!multiply(p, s, z, FK_LINEAR_FORWARD, m, t, x, factor_of(p, s, false), sum.data))
         return false;
     if (direct)
@@ -217,7 +226,7 @@ static void draw_factors(fk_plan *p, const fk_step *s)
 
 size_t fk_linear_scratch(const fk_linear *z)
 {
-    return z->slice * (2 * z->in + z->out);
+    return z->slice * (3 * z->in + z->out);
 }
 
 ferkd_status fk_linear_forward(fk_plan *p, fk_step *s)
@@ -296,7 +305,7 @@ static fk_operand output_gradient(const fk_plan *p, const fk_step *s, const fk_l
 
 /* From the gradient of the product's input to that of what stands before. */
 static void input_gradient(const fk_plan *p, const fk_step *s, const fk_linear *z, size_t first,
-                           size_t m, float *dh, const parts *sums)
+                           size_t m, float *dh, fk_operand slope, const parts *sums)
 {
     const fk_node *before = s->before;
     bool half = fk_data_type_half(p, s->in[0]);
@@ -324,21 +333,21 @@ static void input_gradient(const fk_plan *p, const fk_step *s, const fk_linear *
                          .dbias = before->param[1] >= 0 ? sums->norm_bias : NULL};
         fk_rows_best()->norm_back(&k);
     } else if (before) {
-        fk_rows_best()->act_back((fk_post){1, before->u.act.kind, before->u.act.a, before->u.act.b},
-                                 x, (fk_operand){dh, false}, dx, m * z->in);
+        fk_rows_best()->times((fk_operand){dh, false}, slope, dx, m * z->in);
     } else if (dx.data && dx.data != dh) {
         fk_row_sum k = {.rows = m, .n = z->in, .a = {dh, false}, .y = dx};
         fk_rows_best()->combine(&k);
     }
 }
 
-/* Scratch: the input, its gradient, the output's gradient. */
+/* Scratch: the input, its gradient, the output's gradient, the slope of the activation before. */
 static bool backward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z, size_t first,
                           size_t m, size_t t, float *room, const parts *sums)
 {
     float *dh = room + m * z->in;
+    fk_operand slope = {room + m * (2 * z->in + z->out), fk_linear_is_half(s)};
     fk_operand dy = output_gradient(p, s, z, first, m, room + 2 * m * z->in);
-    const void *x = input_rows(p, s, z, first, m, room, dh);
+    const void *x = input_rows(p, s, z, first, m, room, dh, slope);
 
     if (!multiply(p, s, z, FK_LINEAR_WEIGHT, m, t, dy.data, x, sums->weight))
         return false;
@@ -351,7 +360,7 @@ static bool backward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z
         dh = (float *)fk_buffer_at(p, s->din[0]) + first * z->in;
     if (!multiply(p, s, z, FK_LINEAR_DATA, m, t, dy.data, factor_of(p, s, true), dh))
         return false;
-    input_gradient(p, s, z, first, m, dh, sums);
+    input_gradient(p, s, z, first, m, dh, slope, sums);
     return true;
 }
 

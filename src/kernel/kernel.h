@@ -128,7 +128,9 @@ typedef struct fk_row_kernels {
     void (*norm)(const fk_row_norm *k);
     void (*norm_back)(const fk_row_norm *k);
     void (*act)(fk_post act, fk_operand x, fk_operand y, size_t n);
-    void (*act_back)(fk_post act, fk_operand x, fk_operand dy, fk_operand dx, size_t n);
+    /* y = act(x), and how steep it is there: backward needs both, and they share most of the work */
+    void (*act_slope)(fk_post act, fk_operand x, fk_operand y, fk_operand slope, size_t n);
+    void (*times)(fk_operand a, fk_operand b, fk_operand y, size_t n); /* y = a b, one by one */
     void (*softmax)(const fk_row_softmax *k);
     void (*softmax_back)(const fk_row_softmax *k);
     void (*column_sums)(fk_operand x, size_t rows, size_t n, float *sum); /* sum += */

@@ -167,14 +167,32 @@ FK_INLINE void act_as(fk_post act, fk_operand x, fk_operand y, size_t n)
         store_part(y, i, fk_v_act(act, load_part(x, i, n - i)), n - i);
 }
 
-FK_INLINE void act_back_as(fk_post act, fk_operand x, fk_operand dy, fk_operand dx, size_t n)
+FK_INLINE fk_v act_and_slope(fk_post act, fk_v x, fk_v *slope)
 {
+    fk_v density;
+
+    if (act.kind == FK_GELU) {
+        fk_v half = 0.5f + 0.5f * fk_v_erf_half(x, &density);
+        *slope = half + x * density;
+        return x * half;
+    }
+    *slope = fk_v_slope(act, x, fk_v_of(1.0f));
+    return fk_v_act(act, x);
+}
+
+FK_INLINE void act_slope_as(fk_post act, fk_operand x, fk_operand y, fk_operand slope, size_t n)
+{
+    fk_v steep;
     size_t i = 0;
 
-    for (; i + FK_LANES <= n; i += FK_LANES)
-        fk_v_store(dx, i, fk_v_slope(act, fk_v_load(x, i), fk_v_load(dy, i)));
-    if (i < n)
-        store_part(dx, i, fk_v_slope(act, load_part(x, i, n - i), load_part(dy, i, n - i)), n - i);
+    for (; i + FK_LANES <= n; i += FK_LANES) {
+        fk_v_store(y, i, act_and_slope(act, fk_v_load(x, i), &steep));
+        fk_v_store(slope, i, steep);
+    }
+    if (i < n) {
+        store_part(y, i, act_and_slope(act, load_part(x, i, n - i), &steep), n - i);
+        store_part(slope, i, steep, n - i);
+    }
 }
 
 static void act(fk_post post, fk_operand x, fk_operand y, size_t n)
@@ -189,14 +207,24 @@ static void act(fk_post post, fk_operand x, fk_operand y, size_t n)
         act_as(post, x, y, n);
 }
 
-static void act_back(fk_post post, fk_operand x, fk_operand dy, fk_operand dx, size_t n)
+static void act_slope(fk_post post, fk_operand x, fk_operand y, fk_operand slope, size_t n)
 {
     if (post.kind == FK_GELU)
-        act_back_as((fk_post){1, FK_GELU, 0, 0}, x, dy, dx, n);
+        act_slope_as((fk_post){1, FK_GELU, 0, 0}, x, y, slope, n);
     else if (post.kind == FK_GELU_TANH)
-        act_back_as((fk_post){1, FK_GELU_TANH, 0, 0}, x, dy, dx, n);
+        act_slope_as((fk_post){1, FK_GELU_TANH, 0, 0}, x, y, slope, n);
     else
-        act_back_as(post, x, dy, dx, n);
+        act_slope_as(post, x, y, slope, n);
+}
+
+static void times(fk_operand a, fk_operand b, fk_operand y, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + FK_LANES <= n; i += FK_LANES)
+        fk_v_store(y, i, fk_v_load(a, i) * fk_v_load(b, i));
+    if (i < n)
+        store_part(y, i, load_part(a, i, n - i) * load_part(b, i, n - i), n - i);
 }
 
 /* --- softmax --------------------------------------------------------------------------------- */
@@ -357,5 +385,5 @@ static void combine(const fk_row_sum *k)
 
 extern const fk_row_kernels FK_TABLE(fk_rows);
 const fk_row_kernels FK_TABLE(fk_rows) = {
-    FK_LANES, norm, norm_back, act, act_back, softmax, softmax_back, column_sums, combine,
+    FK_LANES, norm, norm_back, act, act_slope, times, softmax, softmax_back, column_sums, combine,
 };
