@@ -29,7 +29,7 @@ def main():
             os.symlink(os.path.abspath(f"{data}/{c}/{f}"), f"{work}/d/{name}")
             if i in changed:
                 names.add(name)
-        subprocess.run([ferkd, "label", f"{work}/d", "--teacher", teacher, "--regions", "4", "--topk", "10", "--seed", "1", "-o",
+        subprocess.run([ferkd, "label", f"{work}/d", "--teacher", teacher, "--regions", "4", "--seed", "1", "-o",
                         f"{work}/l.ferkd"], check=True, stdout=subprocess.DEVNULL)
         out = subprocess.run([ferkd, "inspect", f"{work}/l.ferkd", "--suspects", str(len(changed)), "--json"], check=True,
                              capture_output=True, text=True).stdout
