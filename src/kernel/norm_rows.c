@@ -47,57 +47,6 @@ static bool are_half(const fk_norm_args *k)
            is_half(k->g2) && is_half(k->dz) && is_half(k->dy);
 }
 
-/* --- moments --------------------------------------------------------------------------------- */
-
-/* `n` pixels from element `at` on, vectors v0 to v0 + vectors. */
-FK_INLINE void moments_of(const fk_norm_args *k, size_t at, size_t n, size_t v0, size_t vectors,
-                          partial *s)
-{
-    for (size_t v = 0; v < vectors; v++) {
-        fk_v mean = fk_v_at(k->mean + (v0 + v) * FK_LANES);
-        fk_v first = s->first[v];
-        fk_v second = s->second[v];
-        for (size_t i = 0; i < n; i++) {
-            fk_v d = fk_v_load(k->y, at + i * k->at.pixel + (v0 + v) * FK_LANES) - mean;
-            first += d;
-            second += d * d;
-        }
-        s->first[v] = first;
-        s->second[v] = second;
-    }
-}
-
-FK_INLINE void moments_as(fk_norm_args k, double *sum, double *squares)
-{
-    const fk_planes *p = &k.at;
-    partial s;
-
-    clear(&s);
-    for (size_t v0 = 0; v0 < p->vectors; v0 += BLOCK) {
-        size_t vectors = fk_min_size(BLOCK, p->vectors - v0);
-        for (size_t n = 0; n < p->images; n++) {
-            for (size_t i = 0; i < p->pixels; i += AT_ONCE) {
-                size_t at = p->first + n * p->image + i * p->pixel;
-                if (i + AT_ONCE <= p->pixels)
-                    moments_of(&k, at, AT_ONCE, v0, vectors, &s);
-                else
-                    moments_of(&k, at, p->pixels - i, v0, vectors, &s);
-                if (i % CHUNK == CHUNK - AT_ONCE)
-                    flush(&s, &k, v0, vectors, sum, squares);
-            }
-            flush(&s, &k, v0, vectors, sum, squares);
-        }
-    }
-}
-
-static void moments(const fk_norm_args *k, double *sum, double *squares)
-{
-    if (are_half(k))
-        moments_as(all_half(k), sum, squares);
-    else
-        moments_as(*k, sum, squares);
-}
-
 /* --- forward --------------------------------------------------------------------------------- */
 
 FK_INLINE void forward_of(const fk_norm_args *k, fk_post act, bool adds, size_t at, size_t n)
@@ -144,7 +93,7 @@ static void forward(const fk_norm_args *k)
     FK_BY_ACT(k->act, forward_act, k);
 }
 
-/* --- backward -------------------------------------------------------------------------------- */
+/* --- sums ------------------------------------------------------------------------------------ */
 
 /* What is constant in a loop over rows. */
 typedef struct way {
@@ -181,7 +130,26 @@ FK_INLINE void sums_of(const fk_norm_args *k, way w, size_t at, size_t n, size_t
     }
 }
 
-FK_INLINE void sums_as(fk_norm_args k, way w, double *sum, double *product)
+/* `n` pixels from element `at` on, vectors v0 to v0 + vectors. */
+FK_INLINE void moments_of(const fk_norm_args *k, size_t at, size_t n, size_t v0, size_t vectors,
+                          partial *s)
+{
+    for (size_t v = 0; v < vectors; v++) {
+        fk_v mean = fk_v_at(k->mean + (v0 + v) * FK_LANES);
+        fk_v first = s->first[v];
+        fk_v second = s->second[v];
+        for (size_t i = 0; i < n; i++) {
+            fk_v d = fk_v_load(k->y, at + i * k->at.pixel + (v0 + v) * FK_LANES) - mean;
+            first += d;
+            second += d * d;
+        }
+        s->first[v] = first;
+        s->second[v] = second;
+    }
+}
+
+/* Two sums a channel over all pixels: the moments of y, or those of its gradient. */
+FK_INLINE void add_up(fk_norm_args k, bool of_gradient, way w, double *first, double *second)
 {
     const fk_planes *p = &k.at;
     partial s;
@@ -192,16 +160,29 @@ FK_INLINE void sums_as(fk_norm_args k, way w, double *sum, double *product)
         for (size_t n = 0; n < p->images; n++) {
             for (size_t i = 0; i < p->pixels; i += AT_ONCE) {
                 size_t at = p->first + n * p->image + i * p->pixel;
-                if (i + AT_ONCE <= p->pixels)
+                size_t count = fk_min_size(AT_ONCE, p->pixels - i);
+                if (of_gradient && count == AT_ONCE)
                     sums_of(&k, w, at, AT_ONCE, v0, vectors, &s);
+                else if (of_gradient)
+                    sums_of(&k, w, at, count, v0, vectors, &s);
+                else if (count == AT_ONCE)
+                    moments_of(&k, at, AT_ONCE, v0, vectors, &s);
                 else
-                    sums_of(&k, w, at, p->pixels - i, v0, vectors, &s);
+                    moments_of(&k, at, count, v0, vectors, &s);
                 if (i % CHUNK == CHUNK - AT_ONCE)
-                    flush(&s, &k, v0, vectors, sum, product);
+                    flush(&s, &k, v0, vectors, first, second);
             }
-            flush(&s, &k, v0, vectors, sum, product);
+            flush(&s, &k, v0, vectors, first, second);
         }
     }
+}
+
+static void moments(const fk_norm_args *k, double *sum, double *squares)
+{
+    if (are_half(k))
+        add_up(all_half(k), false, (way){0}, sum, squares);
+    else
+        add_up(*k, false, (way){0}, sum, squares);
 }
 
 FK_INLINE void sums_act(fk_post act, const fk_norm_args *k, double *sum, double *product)
@@ -211,19 +192,21 @@ FK_INLINE void sums_act(fk_post act, const fk_norm_args *k, double *sum, double 
     bool from_output = k->residual.data != NULL;
 
     if (!are_half(k))
-        sums_as(*k, (way){act, two, from_output, stores, false}, sum, product);
+        add_up(*k, true, (way){act, two, from_output, stores, false}, sum, product);
     else if (from_output && two)
-        sums_as(all_half(k), (way){act, true, true, stores, false}, sum, product);
+        add_up(all_half(k), true, (way){act, true, true, stores, false}, sum, product);
     else if (from_output)
-        sums_as(all_half(k), (way){act, false, true, stores, false}, sum, product);
+        add_up(all_half(k), true, (way){act, false, true, stores, false}, sum, product);
     else
-        sums_as(all_half(k), (way){act, two, false, stores, false}, sum, product);
+        add_up(all_half(k), true, (way){act, two, false, stores, false}, sum, product);
 }
 
 static void sums(const fk_norm_args *k, double *sum, double *product)
 {
     FK_BY_ACT(k->act, sums_act, k, sum, product);
 }
+
+/* --- backward -------------------------------------------------------------------------------- */
 
 FK_INLINE void backward_of(const fk_norm_args *k, way w, size_t at, size_t n)
 {
