@@ -80,15 +80,6 @@ static void *take(char **room, size_t bytes)
     return at;
 }
 
-static size_t product_room(const fk_step *s)
-{
-    size_t most = 64;
-
-    for (int i = 0; i < KINDS; i++)
-        most = fk_max_size(most, s->products[i] ? fk_product_room(s->products[i]) : 0);
-    return most;
-}
-
 size_t fk_attention_half_bytes(const fk_step *s, const fk_attention *z)
 {
     size_t tokens = z->tokens * z->width;
@@ -96,7 +87,7 @@ size_t fk_attention_half_bytes(const fk_step *s, const fk_attention *z)
 
     return 4 * rounded(tokens * sizeof(uint16_t)) + 2 * rounded(scores * sizeof(uint16_t)) +
            2 * rounded(scores * sizeof(float)) + 4 * rounded(tokens * sizeof(float)) +
-           product_room(s);
+           fk_step_product_room(s, 0, KINDS);
 }
 
 /* Element of the first row of this head, in rows of heads x width values. */

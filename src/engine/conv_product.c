@@ -58,16 +58,14 @@ static ferkd_status gradient_layout(const fk_shape *w, fk_md **out)
     return w->d[2] * w->d[3] == 1 ? fk_md_weights(out, w, 1) : fk_md_strided(out, 4, w->d, strides);
 }
 
-/* rows x columns, bf16 or f32. */
-static ferkd_status matrix(fk_md **out, size_t rows, size_t columns, size_t down, size_t right,
-                           bool half)
+/* A matrix of bf16, rows x columns; turned: its transpose. */
+static ferkd_status matrix(fk_md **out, size_t rows, size_t columns, bool turned)
 {
-    int64_t dims[2] = {(int64_t)rows, (int64_t)columns};
-    int64_t strides[2] = {(int64_t)down, (int64_t)right};
+    fk_shape shape = fk_shape_of(2, (int64_t)rows, (int64_t)columns);
     fk_md *md = NULL;
 
-    TRY(fk_md_strided(&md, 2, dims, strides));
-    ferkd_status st = fk_md_as(out, md, half);
+    TRY(turned ? fk_md_transposed(&md, &shape) : fk_md_plain(&md, &shape));
+    ferkd_status st = fk_md_as(out, md, true);
     fk_md_free(md);
     return st;
 }
@@ -76,14 +74,15 @@ ferkd_status fk_pd_weights_product(fk_dn *dn, const fk_conv_args *a, fk_pd **pd,
 {
     patches p = patches_of(a);
     size_t out = (size_t)a->weights.d[0];
+    fk_shape result = fk_shape_of(2, (int64_t)out, (int64_t)p.row);
     fk_md *dy = NULL;
     fk_md *x = NULL;
     fk_md *dw = NULL;
     ferkd_status st = FERKD_OK;
 
-    TRY_DONE(matrix(&dy, out, p.pixels, 1, out, true));
-    TRY_DONE(matrix(&x, p.pixels, p.row, p.row, 1, true));
-    TRY_DONE(matrix(&dw, out, p.row, p.row, 1, false));
+    TRY_DONE(matrix(&dy, p.pixels, out, true));
+    TRY_DONE(matrix(&x, p.pixels, p.row, false));
+    TRY_DONE(fk_md_plain(&dw, &result));
     TRY_DONE(fk_pd_matmul(dn, pd, &(fk_matmul_args){.a = dy, .b = x, .dst = dw}));
     st = gradient_layout(&a->weights, gradient);
 done:

@@ -128,7 +128,6 @@ typedef struct fk_product_args {
     size_t m, n, k;
     bool turn_a, turn_b, add;
     bool half;   /* A and B are bf16 */
-    bool half_c; /* C is, too */
     bool packed; /* bf16: B lies as fk_product_b() says */
 } fk_product_args;
 

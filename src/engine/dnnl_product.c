@@ -45,7 +45,7 @@ static ferkd_status choose(fk_dn *dn, fk_product *p)
     TRY_DONE(matrix(&a, g->m, g->k, g->turn_a, true));
     TRY_DONE(g->packed ? fk_md_tagged(&b, &b_shape, dnnl_format_tag_any, true)
                        : matrix(&b, g->k, g->n, g->turn_b, true));
-    TRY_DONE(matrix(&c, g->m, g->n, false, g->half_c));
+    TRY_DONE(matrix(&c, g->m, g->n, false, false));
     m.a = a;
     m.b = b;
     m.dst = c;

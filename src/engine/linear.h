@@ -21,7 +21,7 @@ enum {
 enum { FK_LINEAR_PACK, FK_LINEAR_PACK_BACK };
 
 /* Products: of whole slices, and, one further on, of the last one. */
-enum { FK_LINEAR_FORWARD = 0, FK_LINEAR_WEIGHT = 2, FK_LINEAR_DATA = 4, FK_LINEAR_KINDS = 6 };
+enum { FK_LINEAR_FORWARD = 0, FK_LINEAR_WEIGHT = 2, FK_LINEAR_DATA = 4 };
 
 typedef struct fk_linear {
     size_t rows, in, out; /* of the product */

@@ -306,11 +306,10 @@ static ferkd_status add_products(fk_plan *p, fk_step *s, const fk_attention *z)
 {
     ferkd_status st = p->half_conv ? fk_attention_half_new(p, s, z) : FERKD_OK;
 
-    for (int i = 0; st == FERKD_UNSUPPORTED && i < FK_MAX_PRODUCTS; i++) {
-        fk_product_free(s->products[i]);
-        s->products[i] = NULL;
-    }
-    return st == FERKD_UNSUPPORTED ? FERKD_OK : st;
+    if (st != FERKD_UNSUPPORTED)
+        return st;
+    fk_step_drop_products(s);
+    return FERKD_OK;
 }
 
 ferkd_status fk_compile_attention(fk_plan *p, const fk_node *n, int id)

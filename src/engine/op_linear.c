@@ -166,10 +166,7 @@ static ferkd_status pack_weights(fk_plan *p, fk_step *s, const fk_linear *z, boo
     const fk_md *packed = fk_product_b(s->products[back ? FK_LINEAR_DATA : FK_LINEAR_FORWARD]);
     int buffer = back ? FK_LINEAR_PACKED_BACK : FK_LINEAR_PACKED;
     fk_ref from = {FK_REF_VALUES, s->node->param[0]};
-    int64_t dims[2] = {(int64_t)z->in, (int64_t)z->out};
-    int64_t turned[2] = {(int64_t)z->out, (int64_t)z->in};
-    int64_t strides[2] = {1, (int64_t)z->in};
-    int64_t straight[2] = {(int64_t)z->in, 1};
+    fk_shape weights = fk_shape_of(2, (int64_t)z->out, (int64_t)z->in);
     fk_pd *pd = NULL;
     fk_md *md = NULL;
 
@@ -179,22 +176,13 @@ static ferkd_status pack_weights(fk_plan *p, fk_step *s, const fk_linear *z, boo
                        !p->o.lean ? FK_LIFE_ALWAYS
                        : back     ? FK_LIFE_BACKWARD
                                   : FK_LIFE_FORWARD));
-    TRY(fk_md_strided(&md, 2, back ? turned : dims, back ? straight : strides));
+    TRY(back ? fk_md_plain(&md, &weights) : fk_md_transposed(&md, &weights));
     ferkd_status st = fk_pd_reorder(p->dn, &pd, md, packed);
     fk_md_free(md);
     TRY(st);
     return fk_step_prim(p, s, back ? FK_LINEAR_PACK_BACK : FK_LINEAR_PACK, pd,
                         "weights of a product",
                         (fk_arg[]){{FK_SRC, from}, {FK_DST, {FK_REF_BUFFER, buffer}}}, 2);
-}
-
-static size_t room_of(const fk_step *s, int first, int n)
-{
-    size_t most = 64;
-
-    for (int i = first; i < first + n; i++)
-        most = fk_max_size(most, s->products[i] ? fk_product_room(s->products[i]) : 0);
-    return most;
 }
 
 /* In bf16 where that is how this processor multiplies, and oneDNN has such products. */
@@ -205,22 +193,21 @@ static ferkd_status add_products(fk_plan *p, fk_step *s)
     ferkd_status st = make_products(p, s, &z, half);
 
     if (st == FERKD_UNSUPPORTED && half) {
-        for (int i = 0; i < FK_LINEAR_KINDS; i++) {
-            fk_product_free(s->products[i]);
-            s->products[i] = NULL;
-        }
+        fk_step_drop_products(s);
         half = false;
         st = make_products(p, s, &z, half);
     }
     TRY(st);
     if (!half)
         return FERKD_OK;
-    TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM, p->threads * room_of(s, FK_LINEAR_FORWARD, 2),
+    TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM,
+                       p->threads * fk_step_product_room(s, FK_LINEAR_FORWARD, 2),
                        FK_LIFE_FORWARD));
     TRY(pack_weights(p, s, &z, false));
     if (!p->o.train)
         return FERKD_OK;
-    TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM_BACK, p->threads * room_of(s, FK_LINEAR_WEIGHT, 4),
+    TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM_BACK,
+                       p->threads * fk_step_product_room(s, FK_LINEAR_WEIGHT, 4),
                        FK_LIFE_BACKWARD));
     return pack_weights(p, s, &z, true);
 }

@@ -201,7 +201,6 @@ static void take_moments(const fk_plan *p, const fk_step *s, const jobs *all, jo
     double *sums = clear_sums(p, s, all, j, &a);
 
     a.at = planes_of(lay, all, j);
-    a.residual = a.a = a.g = a.g2 = (fk_operand){0};
     all->k->moments(&a, sums, sums + lay->lanes);
 }
 
@@ -229,7 +228,6 @@ static void normalise(const fk_plan *p, const fk_step *s, const jobs *all, job j
     fk_norm_args a = fk_norm_args_of(p, s, j.v);
 
     a.at = planes_of(&p->tensors[s->in[0]].lay, all, j);
-    a.g = a.g2 = (fk_operand){0};
     if (p->tensors[s->out].lazy < 0)
         all->k->forward(&a);
 }

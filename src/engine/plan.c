@@ -509,8 +509,7 @@ static void free_step(fk_step *s)
 {
     for (int r = 0; r < FK_MAX_PRIMS; r++)
         fk_prim_free(s->prims[r].prim);
-    for (int i = 0; i < FK_MAX_PRODUCTS; i++)
-        fk_product_free(s->products[i]);
+    fk_step_drop_products(s);
     free(s->in);
     free(s->din);
     free(s->sums);

@@ -175,6 +175,10 @@ FERKD_CHECK ferkd_status fk_step_buffer(fk_plan *p, fk_step *s, int slot, size_t
 /* In training, input i (or the output) is read again by backward. */
 void fk_step_keep(fk_plan *p, int tensor, const fk_step *s);
 
+/* Of products first to first + n: the bytes of scratch that a thread needs; and away with them all. */
+size_t fk_step_product_room(const fk_step *s, int first, int n);
+void fk_step_drop_products(fk_step *s);
+
 /* Make the primitive and note what its arguments are. role: index into s->prims; pd is taken over
  * (also on failure). */
 FERKD_CHECK ferkd_status fk_step_prim(fk_plan *p, fk_step *s, int role, fk_pd *pd, const char *what,

@@ -343,3 +343,20 @@ bool fk_data_type_half(const fk_plan *p, int tensor)
 {
     return fk_md_half(p->tensors[tensor].md);
 }
+
+size_t fk_step_product_room(const fk_step *s, int first, int n)
+{
+    size_t most = 64;
+
+    for (int i = first; i < first + n; i++)
+        most = fk_max_size(most, s->products[i] ? fk_product_room(s->products[i]) : 0);
+    return most;
+}
+
+void fk_step_drop_products(fk_step *s)
+{
+    for (int i = 0; i < FK_MAX_PRODUCTS; i++) {
+        fk_product_free(s->products[i]);
+        s->products[i] = NULL;
+    }
+}

@@ -41,10 +41,15 @@ static bool is_half(fk_operand o)
     return !o.data || o.half;
 }
 
-static bool are_half(const fk_norm_args *k)
+static bool forward_is_half(const fk_norm_args *k)
 {
-    return is_half(k->y) && is_half(k->residual) && is_half(k->a) && is_half(k->g) &&
-           is_half(k->g2) && is_half(k->dz) && is_half(k->dy);
+    return is_half(k->y) && is_half(k->residual) && is_half(k->a);
+}
+
+static bool backward_is_half(const fk_norm_args *k)
+{
+    return forward_is_half(k) && is_half(k->g) && is_half(k->g2) && is_half(k->dz) &&
+           is_half(k->dy);
 }
 
 /* --- forward --------------------------------------------------------------------------------- */
@@ -80,7 +85,7 @@ FK_INLINE void forward_as(fk_norm_args k, fk_post act, bool adds)
 
 FK_INLINE void forward_act(fk_post act, const fk_norm_args *k)
 {
-    if (!are_half(k))
+    if (!forward_is_half(k))
         forward_as(*k, act, k->residual.data != NULL);
     else if (k->residual.data)
         forward_as(all_half(k), act, true);
@@ -179,7 +184,7 @@ FK_INLINE void add_up(fk_norm_args k, bool of_gradient, way w, double *first, do
 
 static void moments(const fk_norm_args *k, double *sum, double *squares)
 {
-    if (are_half(k))
+    if (k->y.half)
         add_up(all_half(k), false, (way){0}, sum, squares);
     else
         add_up(*k, false, (way){0}, sum, squares);
@@ -191,7 +196,7 @@ FK_INLINE void sums_act(fk_post act, const fk_norm_args *k, double *sum, double 
     bool stores = k->dz.data != NULL;
     bool from_output = k->residual.data != NULL;
 
-    if (!are_half(k))
+    if (!backward_is_half(k))
         add_up(*k, true, (way){act, two, from_output, stores, false}, sum, product);
     else if (from_output && two)
         add_up(all_half(k), true, (way){act, true, true, stores, false}, sum, product);
@@ -244,7 +249,7 @@ FK_INLINE void backward_act(fk_post act, const fk_norm_args *k)
     bool two = k->g2.data != NULL;
     bool from_output = k->residual.data != NULL;
 
-    if (!are_half(k))
+    if (!backward_is_half(k))
         backward_as(*k, (way){act, two, from_output, false, false});
     else
         backward_as(all_half(k), (way){act, two, from_output, false, false});
@@ -256,7 +261,7 @@ static void backward(const fk_norm_args *k)
 
     if (!k->dz.data)
         FK_BY_ACT(k->act, backward_act, k);
-    else if (are_half(k))
+    else if (backward_is_half(k))
         backward_as(all_half(k), stored);
     else
         backward_as(*k, stored);

@@ -231,13 +231,22 @@ static ferkd_status check(const job *j)
     return FERKD_OK;
 }
 
+/* Of few classes all are worth keeping; of those that are not the data set's, as many as the teacher tells apart. */
+static uint32_t topk_of(const job *j)
+{
+    if (j->o->topk)
+        return j->o->topk;
+    if (j->over > j->classes)
+        return 20;
+    return j->classes <= 10 ? 10 : 5;
+}
+
 static ferkd_store_info info_of(const job *j)
 {
     const ferkd_preprocess *how = &j->panel.member[0].model->how;
-    uint32_t topk = j->o->topk ? j->o->topk : j->over > j->classes ? 20 : j->classes <= 10 ? 10 : 5;
     ferkd_store_info info = {.images = ferkd_dataset_images(j->data),
                              .regions = j->o->regions,
-                             .topk = (uint32_t)fk_min_size(topk, j->over),
+                             .topk = (uint32_t)fk_min_size(topk_of(j), j->over),
                              .classes = j->classes,
                              .teacher_classes = j->panel.classes,
                              .label_classes = j->over,

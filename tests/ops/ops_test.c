@@ -1,6 +1,6 @@
-/* The op tester: every line of cases.txt in five modes. golden: outputs and gradients are PyTorch's; last: with channels last, too; bf16: they are near
- * PyTorch's in f32; grad: they are what finite differences say; repeat: the same bytes twice. A failing line is
- * printed, to be pasted back: ops_test grad conv_3x3. */
+/* The op tester: every line of cases.txt in five modes. golden: outputs and gradients are PyTorch's; last: with channels
+ * last, too; bf16: they are near PyTorch's in f32; grad: they are what finite differences say; repeat: the same bytes
+ * twice. A failing line is printed, to be pasted back: ops_test grad conv_3x3. */
 #include "base/compat.h"
 
 #include "base/mem.h"
