@@ -4,7 +4,8 @@
 #include <sys/stat.h>
 
 typedef struct options {
-    char *output, *weights, *int8, *val;
+    cli_teacher input;
+    char *output, *weights, *int8, *val, *map;
     int64_t opset, int8_images;
     bool fp16, fold, opencv, json;
 } options;
@@ -28,9 +29,12 @@ static const fk_option TABLE[] = {
     {"int8-images", 0, FK_OPT_INT, AT(int8_images), "256", 1, 1 << 24, NULL, "N",
      "how many images of it, spread evenly"},
     {"val", 0, FK_OPT_TEXT, AT(val), NULL, 0, 0, NULL, "DATA",
-     "also evaluate what was written, and the run, on these images"},
+     "also evaluate what was written, and what it was made of, on these images"},
+    {"class-map", 0, FK_OPT_TEXT, AT(map), NULL, 0, 0, NULL, "FILE",
+     "--val: lines \"class index\": its classes among the model's; default: by name"},
     {"opencv", 0, FK_OPT_FLAG, AT(opencv), "false", 0, 0, NULL, NULL,
      "ReLU6 in a form that OpenCV 4.6 reads (MobileNetV2, EfficientNet-Lite)"},
+    CLI_TEACHER(options, input, "f32", "off"),
     {"json", 0, FK_OPT_FLAG, AT(json), "false", 0, 0, NULL, NULL, "print as JSON"},
 };
 
@@ -41,28 +45,30 @@ static const fk_option *table(size_t *n)
 }
 
 /* Top-1 of a model on the data. */
-static ferkd_status top1_of(ferkd_model *m, const ferkd_dataset *val, double *top1)
+static ferkd_status top1_of(const options *o, ferkd_model *m, const ferkd_dataset *val,
+                            double *top1)
 {
     ferkd_eval_options how = ferkd_eval_defaults();
     ferkd_eval_result r = {0};
     ferkd_watch watch = cli_watch();
 
+    how.map = o->map;
     TRY(ferkd_eval(m, val, &how, &watch, &r));
     *top1 = r.top1;
     ferkd_eval_fini(&r);
     return FERKD_OK;
 }
 
-/* Top-1 of the run and of what was written. */
-static ferkd_status compare(const options *o, ferkd_model *run, const ferkd_dataset *val,
+/* Top-1 of the model and of what was written. */
+static ferkd_status compare(const options *o, ferkd_model *m, const ferkd_dataset *val,
                             double *before, double *after)
 {
     ferkd_model *written = NULL;
     ferkd_status st = FERKD_OK;
 
     TRY_DONE(ferkd_model_open(&written, o->output, NULL));
-    TRY_DONE(top1_of(run, val, before));
-    TRY_DONE(top1_of(written, val, after));
+    TRY_DONE(top1_of(o, m, val, before));
+    TRY_DONE(top1_of(o, written, val, after));
 done:
     ferkd_model_close(&written);
     cli_progress_end();
@@ -92,20 +98,21 @@ static ferkd_status report(const options *o, ferkd_model *m, const ferkd_dataset
     (void)printf("%s: %u classes, input %u px, %.2f MB\n", o->output, ferkd_model_classes(m),
                  ferkd_model_preprocess(m)->size_px, 1e-6 * (double)s.st_size);
     if (val)
-        (void)printf("top-1 %.2f, the run's %.2f (%+.2f), on %u images\n", top1[1], top1[0],
+        (void)printf("top-1 %.2f, before %.2f (%+.2f), on %u images\n", top1[1], top1[0],
                      top1[1] - top1[0], images);
     return FERKD_OK;
 }
 
-static ferkd_status export_run(const options *o, const char *path)
+static ferkd_status export_model(const options *o, const char *path)
 {
     ferkd_model *m = NULL;
     ferkd_dataset *data = NULL;
     ferkd_dataset *val = NULL;
-    ferkd_model_options how = {.weights = o->weights};
+    ferkd_model_options how = cli_model_options(&o->input);
     ferkd_watch watch = cli_watch();
     ferkd_status st = FERKD_OK;
 
+    how.weights = o->weights;
     TRY_DONE(ferkd_model_open(&m, path, &how));
     if (o->int8)
         TRY_DONE(ferkd_dataset_open(&data, o->int8, NULL));
@@ -128,8 +135,8 @@ done:
 
 static ferkd_status work(void *base, int n, char **argv)
 {
-    return n == 1 ? export_run(base, argv[1])
-                  : fk_fail(FERKD_USAGE, "ferkd export: one RUN folder is needed");
+    return n == 1 ? export_model(base, argv[1])
+                  : fk_fail(FERKD_USAGE, "ferkd export: one RUN folder or MODEL.onnx is needed");
 }
 
 static ferkd_status run(int argc, char **argv)
@@ -141,15 +148,18 @@ static ferkd_status run(int argc, char **argv)
 
 const cli_command cli_export = {
     "export",
-    "write a trained student as ONNX",
-    "RUN [-o FILE.onnx] [options]",
+    "write a trained student, or another ONNX model, as ONNX",
+    "RUN|MODEL.onnx [-o FILE.onnx] [options]",
     "Free batch dimension, weights under their torchvision names, class names and preprocessing "
     "in\n"
     "the metadata and in FILE.json. Runs in ONNX Runtime, OpenCV's DNN module (docs/onnx.md says "
     "which\n"
-    "networks) and in ferkd itself (eval, predict, or as a teacher).\n\n"
+    "networks) and in ferkd itself (eval, predict, or as a teacher). A MODEL.onnx of another "
+    "program is\n"
+    "written anew: in 16 or 8 bits, with what is known of its input inside.\n\n"
     "  ferkd export runs/a -o student.onnx\n"
     "  ferkd export runs/a --fp16 -o small.onnx\n"
-    "  ferkd export runs/a --int8 photos/train --val photos/val -o student-int8.onnx",
+    "  ferkd export runs/a --int8 photos/train --val photos/val -o student-int8.onnx\n"
+    "  ferkd export big.onnx --int8 photos/train --val photos/val -o big-int8.onnx",
     table,
     run};

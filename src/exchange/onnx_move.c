@@ -260,12 +260,40 @@ ferkd_status fk_import_tile(fk_reader *r)
     return fk_import_alias(r, x);
 }
 
+/* 0, 1, ... to n - 1: what exporters make of a view. */
+static bool is_all_in_order(const fk_constant *index, int64_t n)
+{
+    if (fk_shape_count(&index->shape) != n)
+        return false;
+    for (int64_t i = 0; i < n; i++) {
+        if ((int64_t)fk_constant_get(index, i) != i)
+            return false;
+    }
+    return true;
+}
+
+/* Shape s with that of the indices in place of an axis. */
+static bool gathered(const fk_shape *s, int axis, const fk_shape *index, fk_shape *out)
+{
+    if (s->n - 1 + index->n > FK_MAX_DIMS)
+        return false;
+    out->n = 0;
+    for (int i = 0; i < s->n; i++) {
+        for (int k = 0; i == axis && k < index->n; k++)
+            out->d[out->n++] = index->d[k];
+        if (i != axis)
+            out->d[out->n++] = s->d[i];
+    }
+    return out->n > 0;
+}
+
 ferkd_status fk_import_gather(fk_reader *r)
 {
     bool bad;
     const fk_constant *index = fk_input_constant(r, 1, &bad);
     fk_node n = FK_NODE(.op = FK_GATHER, .n_in = 1);
     fk_constant *copy = NULL;
+    fk_shape to;
     int x;
 
     TRY(fk_import_input(r, 0, &x));
@@ -273,6 +301,11 @@ ferkd_status fk_import_gather(fk_reader *r)
     TRY(fk_axis(r, fk_attr_int(r, "axis", 0), s.n, &n.u.axis.axis));
     if (bad || !index)
         return fk_reader_refuse(r, "indices that are computed while running");
+    if (is_all_in_order(index, s.d[n.u.axis.axis]) &&
+        gathered(&s, n.u.axis.axis, &index->shape, &to)) {
+        TRY(fk_import_reshape_to(r, &x, to));
+        return fk_import_alias(r, x);
+    }
     TRY(fk_constant_new(&copy, true, &index->shape));
     ferkd_status st = FERKD_OK;
     for (int64_t i = 0; i < fk_shape_count(&index->shape) && st == FERKD_OK; i++) {

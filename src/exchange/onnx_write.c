@@ -103,7 +103,7 @@ char *fk_writer_result(fk_writer *w, int id)
     if (id == w->g->input)
         return fk_writer_text(w, w->half ? "input16" : "input");
     if (w->g->nodes[id].op == FK_CONST)
-        return fk_writer_text(w, "%s", w->g->params[w->g->nodes[id].param[0]].name);
+        return fk_writer_param(w, w->g->nodes[id].param[0]);
     return fk_writer_text(w, "v%d_%s", id, w->g->nodes[id].name);
 }
 
@@ -256,6 +256,29 @@ static Onnx__ValueInfoProto *value_info(fk_writer *w, const char *name, const fk
     return v;
 }
 
+/* Exporters write equal initialisers once (all the biases of a new network), and so do we. */
+static const int *find_equals(fk_writer *w)
+{
+    const fk_graph *g = w->g;
+    int *same = fk_writer_take(w, g->n_params, sizeof *same);
+
+    for (size_t i = 0; same && i < g->n_params; i++) {
+        const fk_param *p = &g->params[i];
+        for (same[i] = 0; same[i] < (int)i; same[i]++) {
+            const fk_param *q = &g->params[same[i]];
+            if (fk_shape_equal(&p->shape, &q->shape) &&
+                memcmp(g->values + p->offset, g->values + q->offset, p->count * sizeof(float)) == 0)
+                break;
+        }
+    }
+    return same;
+}
+
+char *fk_writer_param(fk_writer *w, int param)
+{
+    return w->same ? fk_writer_text(w, "%s", w->g->params[w->same[param]].name) : NULL;
+}
+
 /* Parameters that living nodes use as they are; those in 8 bits are written already, and those of a gathering are written as integers. */
 static void write_weights(fk_writer *w, const int *uses)
 {
@@ -267,7 +290,7 @@ static void write_weights(fk_writer *w, const int *uses)
              k < FK_MAX_PARAMS && uses[i] && n->op != FK_GATHER && !fk_writer_has_bytes(w, n);
              k++) {
             if (n->param[k] >= 0)
-                used[n->param[k]] = true;
+                used[w->same[n->param[k]]] = true;
         }
     }
     for (size_t i = 0; i < w->g->n_params && w->st == FERKD_OK; i++) {
@@ -385,6 +408,7 @@ ferkd_status fk_onnx_write(const char *path, const fk_graph *g, const fk_onnx_fo
     int *uses = fk_writer_take(&w, g->n_nodes, sizeof *uses);
 
     onnx__graph_proto__init(&graph);
+    w.same = find_equals(&w);
     if (uses)
         fk_graph_uses(g, uses);
     w.opset = f.opset ? f.opset : choose_opset(g, uses);

@@ -15,15 +15,14 @@ static void weight_names(fk_writer *w, int id, char *names[2])
         return;
     }
     for (int i = 0; i < 2; i++)
-        names[i] =
-            from->param[i] < 0 ? NULL : fk_writer_text(w, "%s", w->g->params[from->param[i]].name);
+        names[i] = from->param[i] < 0 ? NULL : fk_writer_param(w, from->param[i]);
 }
 
 static void set_params(fk_writer *w, Onnx__NodeProto *n, const fk_node *from, size_t first,
                        int count)
 {
     for (int i = 0; n && i < count; i++)
-        n->input[first + (size_t)i] = fk_writer_text(w, "%s", w->g->params[from->param[i]].name);
+        n->input[first + (size_t)i] = fk_writer_param(w, from->param[i]);
 }
 
 static void write_window(fk_writer *w, Onnx__NodeProto *n, const fk_window *v)
@@ -274,7 +273,7 @@ static void write_layernorm_parts(fk_writer *w, int id)
 
     for (int i = 0; i < 2; i++) {
         if (from->param[i] >= 0)
-            param[i] = fk_writer_text(w, "%s", w->g->params[from->param[i]].name);
+            param[i] = fk_writer_param(w, from->param[i]);
     }
     x = step(w, "Sub", id, false, x, mean_of(w, id, x, axis));
     char *y = mean_of(w, id, step(w, "Mul", id, false, x, x), axis);
@@ -294,7 +293,7 @@ static void write_layernorm(fk_writer *w, int id)
     int64_t width = from->shape.d[from->shape.n - 1];
 
     if (from->param[0] >= 0) {
-        in[1] = fk_writer_text(w, "%s", w->g->params[from->param[0]].name);
+        in[1] = fk_writer_param(w, from->param[0]);
     } else { /* it must have a weight */
         float *ones = fk_writer_take(w, (size_t)width, sizeof *ones);
         char *name = fk_writer_text(w, "v%d_ones", id);
@@ -309,7 +308,7 @@ static void write_layernorm(fk_writer *w, int id)
         in[1] = name;
     }
     if (from->param[1] >= 0)
-        in[2] = fk_writer_text(w, "%s", w->g->params[from->param[1]].name);
+        in[2] = fk_writer_param(w, from->param[1]);
     Onnx__NodeProto *n =
         fk_writer_step(w, "LayerNormalization", id, true, in, from->param[1] >= 0 ? 3 : 2);
     if (!n)

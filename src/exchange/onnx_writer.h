@@ -12,6 +12,7 @@ typedef struct fk_writer {
     const char *path;
     int64_t opset;
     bool half, for_opencv4;
+    const int *same;        /* [parameters]: the first with the same shape and values */
     const fk_range *ranges; /* of values in 8 bits, or NULL */
     void **pool;            /* everything allocated */
     size_t n_pool, cap_pool;
@@ -42,6 +43,8 @@ Onnx__NodeProto *fk_writer_step(fk_writer *w, const char *op, int id, bool last,
                                 size_t n_in);
 Onnx__TensorProto *fk_writer_tensor(fk_writer *w, const char *name, size_t n_dims,
                                     const int64_t *dims);
+/* What parameter `param` is called in the file: equals are written once. */
+char *fk_writer_param(fk_writer *w, int param);
 /* Initialisers; their names. */
 char *fk_writer_integers(fk_writer *w, const char *name, const int64_t *v, size_t n);
 char *fk_writer_number(fk_writer *w, const char *name, float v);

@@ -145,6 +145,17 @@ done:
     return st;
 }
 
+static ferkd_status unique_name(const fk_graph *g, const char *name, char **out)
+{
+    TRY(fk_strdup(out, name));
+    for (int k = 2; fk_graph_find_param(g, *out) >= 0; k++) {
+        free(*out);
+        *out = NULL;
+        TRY(fk_asprintf(out, "%s.%d", name, k));
+    }
+    return FERKD_OK;
+}
+
 ferkd_status fk_graph_param(fk_graph *g, const char *name, fk_shape shape, fk_param_kind kind,
                             const float *given, int *id)
 {
@@ -152,7 +163,7 @@ ferkd_status fk_graph_param(fk_graph *g, const char *name, fk_shape shape, fk_pa
     fk_param p = {.shape = shape, .kind = kind, .count = (size_t)fk_shape_count(&shape)};
 
     TRY(fk_grow(&g->params, &g->cap_params, g->n_params + 1, sizeof *g->params));
-    TRY_DONE(fk_strdup(&p.name, name));
+    TRY_DONE(unique_name(g, name, &p.name));
     if (given) {
         TRY_DONE(fk_calloc(&p.given, p.count, sizeof *p.given, name));
         memcpy(p.given, given, p.count * sizeof *given);

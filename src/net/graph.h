@@ -210,7 +210,7 @@ FERKD_CHECK ferkd_status fk_graph_rename(fk_graph *g, const char *name);
  * for FK_INPUT, FK_RESHAPE and FK_EXPAND, which state theirs. */
 FERKD_CHECK ferkd_status fk_graph_add(fk_graph *g, const fk_node *proto, int *id);
 
-/* Add a parameter; given (or NULL) is copied. */
+/* Add a parameter; given (or NULL) is copied. A name that is taken gets a number behind it: checkpoints go by names. */
 FERKD_CHECK ferkd_status fk_graph_param(fk_graph *g, const char *name, fk_shape shape,
                                         fk_param_kind kind, const float *given, int *id);
 

@@ -78,28 +78,13 @@ typedef struct copy {
     bool anew;
 } copy;
 
-static ferkd_status unique_name(const fk_graph *g, const char *name, char **out)
-{
-    TRY(fk_strdup(out, name));
-    for (int k = 2; fk_graph_find_param(g, *out) >= 0; k++) {
-        free(*out);
-        *out = NULL;
-        TRY(fk_asprintf(out, "%s.%d", name, k));
-    }
-    return FERKD_OK;
-}
-
 static ferkd_status copy_param(copy *c, int from, fk_shape shape, fk_param_kind kind, bool anew,
                                int *id)
 {
     const fk_param *p = &c->from->params[from];
-    char *name = NULL;
 
-    TRY(unique_name(c->to, p->name, &name));
-    ferkd_status st =
-        fk_graph_param(c->to, name, shape, kind, anew ? NULL : fk_graph_values(c->from, from), id);
-    free(name);
-    return st;
+    return fk_graph_param(c->to, p->name, shape, kind, anew ? NULL : fk_graph_values(c->from, from),
+                          id);
 }
 
 /* The weight [classes, ...] and the bias [classes] of the head. */

@@ -10,8 +10,9 @@
 #include "net/quantise.h"
 #include "train/view.h"
 
-#define IMAGES 256 /* that are enough for ranges */
-#define BATCH  16
+#define IMAGES  256 /* that are enough for ranges */
+#define BATCH   16
+#define SEVERAL 7 /* images in the graph that is written, so that what is repeated for each shows */
 
 /* --- ranges ---------------------------------------------------------------------------------- */
 
@@ -172,10 +173,8 @@ done:
 
 /* --- export ---------------------------------------------------------------------------------- */
 
-static ferkd_status check(const ferkd_model *m, const char *path, const ferkd_export_options *o)
+static ferkd_status check(const char *path, const ferkd_export_options *o)
 {
-    if (!m->weights_file)
-        return fk_fail(FERKD_USAGE, "%s: only run folders are exported", m->path);
     if (o->opset && (o->opset < 13 || o->opset > 18))
         return fk_fail(FERKD_USAGE, "%s: opset %u; 13 to 18 can be written", path, o->opset);
     if (o->int8_data && o->half)
@@ -194,10 +193,10 @@ ferkd_status ferkd_model_export(const ferkd_model *m, const char *path,
     fk_range *ranges = NULL;
     ferkd_status st = FERKD_OK;
 
-    TRY(check(m, path, &o));
-    TRY_DONE(fk_model_card(&card, &m->how, m->names, m->classes));
+    TRY(check(path, &o));
+    TRY_DONE(fk_model_card(&card, &m->how, m->channels_last, m->names, m->classes));
     TRY_DONE(fk_model_sidecar(&sidecar, path));
-    TRY_DONE(fk_model_graph(m, 1, &g));
+    TRY_DONE(fk_model_graph(m, SEVERAL, &g));
     if (o.fold_norms || o.int8_data)
         fk_graph_fold_norms(g);
     if (o.int8_data) {

@@ -133,8 +133,8 @@ static ferkd_status read_card(ferkd_model *m, const char *json, size_t n, const 
     return st;
 }
 
-ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, char *const *names,
-                           uint32_t classes)
+ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, bool channels_last,
+                           char *const *names, uint32_t classes)
 {
     json_t *list = json_array();
 
@@ -142,7 +142,8 @@ ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, char *const 
         (void)json_array_append_new(list, json_string(names[i]));
     json_t *card =
         json_pack("{s:{s:s, s:s, s:i, s:s, s:[f,f,f], s:[f,f,f], s:f, s:s, s:f}, s:{s:s, s:o}}",
-                  "input", "name", "input", "layout", "NCHW", "size", (int)how->size_px, "channels",
+                  "input", "name", "input", "layout", channels_last ? "NHWC" : "NCHW", "size",
+                  (int)how->size_px, "channels",
                   how->channels == 1 ? "L"
                   : how->bgr         ? "BGR"
                                      : "RGB",

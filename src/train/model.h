@@ -53,8 +53,8 @@ FERKD_CHECK ferkd_status fk_map_others(const uint32_t *map, uint32_t classes, ui
                                        uint32_t *others, uint32_t *n);
 
 /* The JSON that goes with a model: preprocessing and classes. The caller frees. */
-FERKD_CHECK ferkd_status fk_model_card(char **out, const ferkd_preprocess *how, char *const *names,
-                                       uint32_t classes);
+FERKD_CHECK ferkd_status fk_model_card(char **out, const ferkd_preprocess *how,
+                                       bool channels_last, char *const *names, uint32_t classes);
 
 /* "arena 361.3 MiB: values 250.1, gradients ..." */
 void fk_memory_text(const fk_plan *p, char *text, size_t size);

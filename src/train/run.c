@@ -265,7 +265,7 @@ static ferkd_status keep_network(const fk_run *run)
         return FERKD_OK;
     TRY(keep_copy(run->onnx_path, run->r->run, FK_NETWORK_FILE));
     TRY_DONE(fk_path_join(&path, run->r->run, FK_NETWORK_CARD));
-    TRY_DONE(fk_model_card(&card, &run->view_how, NULL, 0));
+    TRY_DONE(fk_model_card(&card, &run->view_how, run->channels_last, NULL, 0));
     TRY_DONE(fk_file_replace(path, card, strlen(card)));
 done:
     free(path);

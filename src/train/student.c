@@ -180,7 +180,8 @@ static ferkd_status make_card(fk_run *run)
     TRY(fk_calloc(&names, run->classes, sizeof *names, "training"));
     for (uint32_t c = 0; c < run->classes; c++)
         names[c] = (char *)(uintptr_t)ferkd_dataset_class_name(run->data, c);
-    ferkd_status st = fk_model_card(&run->card, &run->view_how, names, run->classes);
+    ferkd_status st =
+        fk_model_card(&run->card, &run->view_how, run->channels_last, names, run->classes);
     free(names);
     return st;
 }

@@ -64,6 +64,9 @@ EOF
             "$FERKD" run "$WORK/m.onnx" -i "$WORK/x.npy" -o "$WORK/got.npy"
             near "$WORK/want.npy" "$WORK/got.npy" 2e-5
         done
+        "$FERKD" export "$WORK/m.onnx" -o "$WORK/again.onnx"
+        "$FERKD" run "$WORK/again.onnx" -i "$WORK/x.npy" -o "$WORK/got.npy"
+        near "$WORK/want.npy" "$WORK/got.npy" 2e-5
         before=$(stat -c %s "$WORK/m.onnx")
         "$FERKD" export "$WORK/$model" --fp16 -o "$WORK/m.onnx"
         [ "$(stat -c %s "$WORK/m.onnx")" -lt $((before * 6 / 10)) ]
@@ -85,6 +88,31 @@ EOF
     run "$FERKD" export "$WORK/mobilenet_v2_x0_5" --opset 12 -o "$WORK/m.onnx"
     [ "$status" -eq 2 ]
     [[ "$output" == *"13 to 18"* ]]
+}
+
+@test "export takes an ONNX file, too: with what is said of its input, in 8 bits; equal weights are written once and trained apart" {
+    tensor 2,3,32,32 "$WORK/x.npy"
+    tiny() { "$FERKD" train "$WORK/train" --method ce --size 32 --batch 8 --epochs 1 --tune off "$@"; }
+    tiny --model deit_tiny_patch16_224 --lr 1e-10 -o "$WORK/new"
+    "$FERKD" export "$WORK/new" -o "$WORK/new.onnx"
+    [ "$(grep -ao 'blocks\.[0-9]*\.norm[12]\.weight' "$WORK/new.onnx" | sort -u | wc -l)" -eq 1 ]
+    tiny --init "$WORK/new.onnx" --lr 0.01 -o "$WORK/apart"
+    "$FERKD" run "$WORK/apart" -i "$WORK/x.npy" -o "$WORK/want.npy"
+    "$FERKD" export "$WORK/apart" -o "$WORK/apart.onnx"
+    "$FERKD" run "$WORK/apart.onnx" -i "$WORK/x.npy" -o "$WORK/got.npy"
+    near "$WORK/want.npy" "$WORK/got.npy" 2e-5
+
+    tensor 2,3,16,16 "$WORK/y.npy"
+    run "$FERKD" export "$TEACHER" -o "$WORK/no.onnx"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"--teacher-size"* ]]
+    "$FERKD" export "$TEACHER" $HOW -o "$WORK/known.onnx"
+    "$FERKD" run "$TEACHER" -i "$WORK/y.npy" -o "$WORK/want.npy"
+    "$FERKD" run "$WORK/known.onnx" -i "$WORK/y.npy" -o "$WORK/got.npy"
+    near "$WORK/want.npy" "$WORK/got.npy" 2e-5
+    "$FERKD" export "$WORK/known.onnx" --int8 "$WORK/train" --val "$WORK/val" -o "$WORK/bytes.onnx" | grep -q "before"
+    "$FERKD" run "$WORK/bytes.onnx" -i "$WORK/y.npy" -o "$WORK/got.npy"
+    near "$WORK/want.npy" "$WORK/got.npy" 0.3
 }
 
 @test "a network that is written down in a file trains, resumes, goes out; what is wrong in it is named with its place" {
