@@ -130,6 +130,7 @@ const cli_command cli_calibrate = {
     "             inside   its probability for all the data set's classes together\n"
     "             truth    its probability for the ground truth, among the data set's classes\n"
     "             entropy  of the label, nats;  margin  largest less second largest\n"
+    "             area     of the region, as a share of the image\n"
     "  THRESHOLD  0.15, or 5% (that quantile of the measure), 5% of class, 5% of image;\n"
     "             30%..5% moves from the first epoch to the last, by as many stops as are written\n"
     "  action     discard (another region of the image is drawn), keep, hard, smooth 0.1,\n"

@@ -16,6 +16,7 @@ typedef enum ferkd_measure {
     FERKD_TRUTH,   /**< "truth": for the ground truth, among the data set's classes */
     FERKD_ENTROPY, /**< "entropy": of the label, nats */
     FERKD_MARGIN,  /**< "margin": largest less second largest, among the data set's classes */
+    FERKD_AREA,    /**< "area": the region's share of the image, whatever the teacher says of it */
     FERKD_MEASURES
 } ferkd_measure;
 
@@ -74,7 +75,8 @@ FERKD_API const char *ferkd_calibration_rules(const ferkd_calibration *c);
 /** For people: what was chosen and why, what the quantiles came out as. Lines. */
 FERKD_API const char *ferkd_calibration_words(const ferkd_calibration *c);
 /** What is done with each of an image's n regions, at a moment of training from 0 (first epoch) to 1
- *  (last). labels: among the data set's classes (ferkd_soft_label_narrow). Any number of threads. */
+ *  (last). labels: among the data set's classes (ferkd_soft_label_narrow), with their
+ *  areas where rules ask for them (ferkd_store_place). Any number of threads. */
 FERKD_API void ferkd_calibration_judge(const ferkd_calibration *c, double moment, uint32_t truth,
                                        const ferkd_soft_label *labels, uint32_t n,
                                        ferkd_treatment *out);

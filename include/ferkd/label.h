@@ -46,6 +46,7 @@ typedef struct ferkd_soft_label {
     float rest;          /**< 1 - their sum: spread evenly over the other classes */
     float inside;        /**< the teacher's probability for all the data set's classes together */
     float teacher_max;   /**< the teacher's largest probability over all its own classes */
+    float area;          /**< the region's share of the image; 0 until ferkd_store_place() */
     ferkd_region region; /**< in stores with boxes (has_boxes): where it is, pixels */
 } ferkd_soft_label;
 
@@ -80,6 +81,16 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_store_label(const ferkd_store *store, u
 /** All regions of an image: out, [regions]; room, [regions][topk]. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_labels(const ferkd_store *store, uint32_t image,
                                                       ferkd_label_room room, ferkd_soft_label *out);
+
+/** Where a region of an image of width x height pixels is; label: its label (in stores with boxes it says where). */
+FERKD_API ferkd_region ferkd_store_region(const ferkd_store *store, uint32_t image, uint32_t region,
+                                          const ferkd_soft_label *label, uint32_t width,
+                                          uint32_t height);
+
+/** Fill in the areas of an image's labels, [regions]. Width and height 0: they are not known, and areas are those of a
+ *  square image or, in stores with boxes, shares of the smallest rectangle around them all. */
+FERKD_API void ferkd_store_place(const ferkd_store *store, uint32_t image, uint32_t width,
+                                 uint32_t height, ferkd_soft_label *labels);
 
 /** A label over all the teacher's classes among the data set's alone: what of the mass inside no class tells is spread
  *  evenly. out points into room, topk entries. Without any class of the data set among the k it is even. */

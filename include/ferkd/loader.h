@@ -13,7 +13,10 @@ extern "C" {
 typedef struct ferkd_loader ferkd_loader;
 
 typedef struct ferkd_loader_info {
-    uint32_t batch, channels, size_px, classes, images;
+    uint32_t batch, channels, size_px, images;
+    uint32_t classes; /**< of the data set */
+    uint32_t
+        label_classes; /**< of the targets: the data set's, then, in some stores, others of the teacher's */
     uint64_t batches_per_epoch, batches; /**< of all epochs */
     const char *rules, *words;           /**< of the calibration; "" without a store */
 } ferkd_loader_info;
@@ -31,8 +34,8 @@ FERKD_API void ferkd_loader_about(const ferkd_loader *l, ferkd_loader_info *out)
 /** Begin (again) at a batch, counted over all epochs. The first call of ferkd_loader_next() begins at 0. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_loader_seek(ferkd_loader *l, uint64_t batch);
 
-/** The next batch: inputs float[batch][channels][size][size], normalised; targets float[batch][classes], rows of sum
- *  1. Valid until the next call; both are NULL after the last batch. One thread at a time. */
+/** The next batch: inputs float[batch][channels][size][size], normalised; targets float[batch][label_classes], rows of
+ *  sum 1. Valid until the next call; both are NULL after the last batch. One thread at a time. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_loader_next(ferkd_loader *l, const float **inputs,
                                                      const float **targets);
 

@@ -285,9 +285,9 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_speed_open(ferkd_speed **out,
 FERKD_API void ferkd_speed_close(ferkd_speed **speed);
 /** One step, or one pass over a batch. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_speed_step(ferkd_speed *s, double *seconds);
-/** Bytes of activations, gradients and workspaces; of weights, their gradients and the optimiser. */
 /** Of the last training step; before its update. */
 FERKD_API double ferkd_speed_loss(const ferkd_speed *s);
+/** Bytes of activations, gradients and workspaces; of weights, their gradients and the optimiser. */
 FERKD_API void ferkd_speed_memory(const ferkd_speed *s, uint64_t *arena, uint64_t *weights);
 /** The arena by kind, at its fullest moment, as a line of text (at most size bytes). */
 FERKD_API void ferkd_speed_memory_text(const ferkd_speed *s, char *text, size_t size);
@@ -302,7 +302,8 @@ FERKD_API size_t ferkd_speed_profile(const ferkd_speed *s, ferkd_speed_part *par
  *  ferkd_recipe_keys(). */
 typedef struct ferkd_recipe {
     char *data, *val, *labels, *run, *model, *method;
-    char *teacher, *teacher_mean, *teacher_std, *teacher_resize, *teacher_classes, *class_map;
+    char *teacher, *teacher_mean, *teacher_std, *teacher_resize, *teacher_classes, *class_map,
+        *label_classes;
     int64_t teacher_size;
     int64_t size, size_start, val_size, epochs, batch, seed, regions_per_image, accumulate, threads,
         save_every;

@@ -76,8 +76,9 @@ class Store:
 
 
 class Loader:
-    """Batches of regions and their targets, float32 [B, C, H, W] and [B, classes], decoded ahead by C threads that hold
-    no GIL. Keys are those of recipes ("ferkd train --help"), with underscores: data, labels, method, calibrate, size,
+    """Batches of regions and their targets, float32 [B, C, H, W] and [B, label_classes], decoded ahead by C threads that
+    hold no GIL. label_classes are the data set's (classes) or, from stores with labels over all of the teacher's, these
+    first and then the others: a student has as many outputs while it learns, of which only the first are used in the end. Keys are those of recipes ("ferkd train --help"), with underscores: data, labels, method, calibrate, size,
     batch, epochs, seed, regions_per_image, mean, std, filter, mix (with mix_scope="image"), threads, ...
 
     Iterating goes once over all epochs; the same seed gives the same batches. The arrays are the caller's own.
@@ -91,7 +92,8 @@ class Loader:
         lib.ferkd_loader_open(c.byref(self._loader), many(*names), many(*values), len(keys))
         info = LoaderInfo()
         lib.ferkd_loader_about(self._loader, c.byref(info))
-        self.batch, self.channels, self.size, self.classes = info.batch, info.channels, info.size_px, info.classes
+        self.batch, self.channels, self.size = info.batch, info.channels, info.size_px
+        self.classes, self.label_classes = info.classes, info.label_classes
         self.images, self.batches_per_epoch, self.batches = info.images, info.batches_per_epoch, info.batches
         self.rules, self.words = info.rules.decode(), info.words.decode()
         self._next = 0
@@ -123,7 +125,7 @@ class Loader:
 
     def _room(self):
         return (np.empty((self.batch, self.channels, self.size, self.size), np.float32),
-                np.empty((self.batch, self.classes), np.float32))
+                np.empty((self.batch, self.label_classes), np.float32))
 
     def __iter__(self):
         self.seek(0)

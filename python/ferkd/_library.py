@@ -29,7 +29,7 @@ class StoreInfo(c.Structure):
 
 class SoftLabel(c.Structure):
     _fields_ = [("k", c.c_uint32), ("index", c.POINTER(c.c_uint16)), ("prob", c.POINTER(c.c_float)), ("rest", c.c_float),
-                ("inside", c.c_float), ("teacher_max", c.c_float),
+                ("inside", c.c_float), ("teacher_max", c.c_float), ("area", c.c_float),
                 ("top", c.c_uint32), ("left", c.c_uint32), ("height", c.c_uint32), ("width", c.c_uint32), ("flip", c.c_bool)]
 
 
@@ -38,8 +38,8 @@ class LabelRoom(c.Structure):
 
 
 class LoaderInfo(c.Structure):
-    _fields_ = [("batch", c.c_uint32), ("channels", c.c_uint32), ("size_px", c.c_uint32), ("classes", c.c_uint32),
-                ("images", c.c_uint32), ("batches_per_epoch", c.c_uint64), ("batches", c.c_uint64), ("rules", c.c_char_p),
+    _fields_ = [("batch", c.c_uint32), ("channels", c.c_uint32), ("size_px", c.c_uint32), ("images", c.c_uint32),
+                ("classes", c.c_uint32), ("label_classes", c.c_uint32), ("batches_per_epoch", c.c_uint64), ("batches", c.c_uint64), ("rules", c.c_char_p),
                 ("words", c.c_char_p)]
 
 

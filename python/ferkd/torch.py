@@ -12,7 +12,8 @@ from . import Loader
 
 class Regions(torch.utils.data.IterableDataset):
     """Keys are ferkd.Loader's; one pass is one epoch unless whole=True (all epochs in one). Batches are tensors
-    [B, C, H, W] (channels_last where asked for, pinned where asked for) and [B, classes]."""
+    [B, C, H, W] (channels_last where asked for, pinned where asked for) and [B, label_classes]: the data
+    set's classes come first (see ferkd.Loader)."""
 
     def __init__(self, whole=False, channels_last=False, pin=False, **keys):
         super().__init__()

@@ -116,6 +116,11 @@ def batches_are_the_programs(tmp, data, program):
     loader.seek(2)
     x, y = next(loader.rest())
     assert np.array_equal(x, batches[2][0]) and np.array_equal(y, batches[2][1])
+    # Labels over all of the teacher's classes are as wide.
+    wide = ferkd.Loader(**dict(keys, labels=tmp / "all.ferkd", calibrate="else: keep"))
+    assert (wide.classes, wide.label_classes) == (3, 7)
+    x, y = next(iter(wide))
+    assert y.shape == (6, 7) and np.abs(y.sum(1) - 1).max() < 1e-5
     # What the program trains on has the same first loss as these targets give a network that knows nothing.
     subprocess.run([program, "calibrate", str(tmp / "a.ferkd"), keys["calibrate"]], check=True, capture_output=True)
     for wrong in (dict(keys, bogus=1), dict(keys, labels=""), dict(keys, batch=7)):

@@ -423,6 +423,7 @@ ferkd_status ferkd_calibration_count(const ferkd_calibration *c, const ferkd_sto
         TRY_DONE(fk_labels_find(&l, store, i, &has));
         if (!has)
             continue;
+        ferkd_store_place(store, i, 0, 0, l.label);
         ferkd_calibration_judge(c, moment, truth, l.label, l.n, t);
         for (uint32_t r = 0; r < l.n; r++) {
             ferkd_group g = ferkd_group_of(t[r]);

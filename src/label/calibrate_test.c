@@ -166,7 +166,7 @@ static void measures_are_as_defined(void **state)
 {
     const uint16_t index[] = {3, 0, 1};
     const float prob[] = {0.6f, 0.2f, 0.1f};
-    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f, {{0, 0, 0, 0}, false}};
+    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f, 0.3f, {{0, 0, 0, 0}, false}};
 
     (void)state;
     assert_true(near(ferkd_measure_of(FERKD_MAX, &l, 0, 5), 0.45));
@@ -175,6 +175,7 @@ static void measures_are_as_defined(void **state)
     assert_true(near(ferkd_measure_of(FERKD_TRUTH, &l, 0, 5), 0.2));
     assert_true(near(ferkd_measure_of(FERKD_TRUTH, &l, 4, 5), 0.05));
     assert_true(near(ferkd_measure_of(FERKD_MARGIN, &l, 0, 5), 0.4));
+    assert_true(near(ferkd_measure_of(FERKD_AREA, &l, 0, 5), 0.3));
     assert_true(near(ferkd_measure_of(FERKD_ENTROPY, &l, 0, 5),
                      -0.6 * log(0.6) - 0.2 * log(0.2) - 0.1 * log(0.1) - 0.1 * log(0.05)));
 }
@@ -238,13 +239,41 @@ static void quantiles_have_a_scope(void **state)
     assert_int_equal(n.group[FERKD_UR], 0);
 }
 
+/* Areas follow from the sampler, and from the image's size where it is known. */
+static void regions_have_areas(void **state)
+{
+    const ferkd_sampler *s = &ferkd_store_about(store)->sampler;
+    ferkd_calibration_counts n;
+    ferkd_soft_label l[REGIONS] = {0};
+    uint64_t small = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < IMAGES; i++) {
+        ferkd_store_place(store, i, 0, 0, l);
+        for (uint32_t r = 0; r < REGIONS; r++)
+            small += l[r].area < 0.4f;
+        ferkd_store_place(store, i, 500, 375, l);
+        for (uint32_t r = 0; r < REGIONS; r++) {
+            ferkd_box b = ferkd_region_at(s, i, r, 500, 375).box;
+            assert_true(fabs((double)l[r].area - (double)b.width * b.height / 187500.0) < 1e-6);
+        }
+    }
+    assert_true(small > 30 && small < 80); /* of 160; about a third is expected */
+    counts_of("area < 0.4: discard", 0.0, &n);
+    assert_int_equal(n.group[FERKD_UR], small);
+    counts_of("area < 25% of image: discard", 0.0, &n);
+    assert_int_equal(n.group[FERKD_UR], 40);
+    counts_of("area < 0.05: discard", 0.0, &n); /* none is drawn below 0.08 */
+    assert_int_equal(n.group[FERKD_UR], 0);
+}
+
 /* --- targets ----------------------------------------------------------------------------------- */
 
 static void target_by(const char *rules, float *target)
 {
     const uint16_t index[] = {3, 0, 1};
     const float prob[] = {0.6f, 0.2f, 0.1f};
-    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f, {{0, 0, 0, 0}, false}};
+    ferkd_soft_label l = {3, index, prob, 0.1f, 0.7f, 0.45f, 0.3f, {{0, 0, 0, 0}, false}};
     ferkd_calibration *c = NULL;
     ferkd_treatment t;
     double sum = 0.0;
@@ -359,6 +388,7 @@ int main(void)
         cmocka_unit_test(measures_are_as_defined),
         cmocka_unit_test(groups_are_the_papers),
         cmocka_unit_test(quantiles_have_a_scope),
+        cmocka_unit_test(regions_have_areas),
         cmocka_unit_test(targets_are_as_defined),
         cmocka_unit_test(the_temperature_fits),
         cmocka_unit_test(the_mislabelled_one_is_found),

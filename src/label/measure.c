@@ -5,7 +5,8 @@
 
 static const char *const NAMES[FERKD_MEASURES] = {
     [FERKD_MAX] = "max",     [FERKD_TOP] = "top",         [FERKD_INSIDE] = "inside",
-    [FERKD_TRUTH] = "truth", [FERKD_ENTROPY] = "entropy", [FERKD_MARGIN] = "margin"};
+    [FERKD_TRUTH] = "truth", [FERKD_ENTROPY] = "entropy", [FERKD_MARGIN] = "margin",
+    [FERKD_AREA] = "area"};
 
 const char *ferkd_measure_name(ferkd_measure m)
 {
@@ -57,6 +58,8 @@ float ferkd_measure_of(ferkd_measure m, const ferkd_soft_label *l, uint32_t clas
         return entropy(l, classes);
     case FERKD_MARGIN:
         return l->prob[0] - (l->k > 1 ? l->prob[1] : spread(l, classes));
+    case FERKD_AREA:
+        return l->area;
     case FERKD_MEASURES:
         break;
     }

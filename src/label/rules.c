@@ -132,7 +132,7 @@ static ferkd_status read_condition(reader *r, fk_rule *rule)
         return FERKD_OK;
     }
     if (!take_measure(r, &c->measure))
-        return fault(r, "max, top, inside, truth, entropy, margin, wrong, right or else");
+        return fault(r, "max, top, inside, truth, entropy, margin, area, wrong, right or else");
     if (take(r, "<"))
         c->kind = FK_LESS;
     else if (take(r, ">"))

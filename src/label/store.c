@@ -207,6 +207,36 @@ void ferkd_soft_label_expand(const ferkd_soft_label *label, uint32_t classes, fl
         probs[label->index[k]] = label->prob[k];
 }
 
+ferkd_region ferkd_store_region(const ferkd_store *store, uint32_t image, uint32_t region,
+                                const ferkd_soft_label *label, uint32_t width, uint32_t height)
+{
+    const ferkd_store_info *info = ferkd_store_about(store);
+
+    return info->has_boxes ? label->region
+                           : ferkd_region_at(&info->sampler, image, region, width, height);
+}
+
+#define SIDE 4096u /* of the square that stands for an image whose size is not known */
+
+void ferkd_store_place(const ferkd_store *store, uint32_t image, uint32_t width, uint32_t height,
+                       ferkd_soft_label *labels)
+{
+    const ferkd_store_info *info = ferkd_store_about(store);
+    bool known = width && height;
+
+    width = known ? width : info->has_boxes ? 1 : SIDE;
+    height = known ? height : info->has_boxes ? 1 : SIDE;
+    for (uint32_t r = 0; !known && info->has_boxes && r < info->regions; r++) {
+        const ferkd_box *b = &labels[r].region.box;
+        width = b->left + b->width > width ? b->left + b->width : width;
+        height = b->top + b->height > height ? b->top + b->height : height;
+    }
+    for (uint32_t r = 0; r < info->regions; r++) {
+        ferkd_box b = ferkd_store_region(store, image, r, &labels[r], width, height).box;
+        labels[r].area = (float)((double)b.width * b.height / ((double)width * height));
+    }
+}
+
 void ferkd_soft_label_narrow(const ferkd_soft_label *told, uint32_t classes, ferkd_label_room room,
                              ferkd_soft_label *out)
 {

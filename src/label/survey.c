@@ -42,6 +42,7 @@ static ferkd_status add_image(fk_survey *s, const ferkd_store *store, uint32_t i
     TRY(fk_labels_find(l, store, image, &has));
     if (!has || truth >= s->classes)
         return FERKD_OK;
+    ferkd_store_place(store, image, 0, 0, l->label);
     for (uint32_t r = 0; r < l->n; r++)
         right += l->label[r].index[0] == truth;
     s->images++;

@@ -43,7 +43,8 @@ int fk_graph_head(const fk_graph *g)
     return -1;
 }
 
-/* Back from a node to the dense layers or convolutions that end there: several where their outputs are averaged. */
+/* Back from a node to the dense layers or convolutions that end there: several where their outputs are averaged,
+ * or stand side by side. */
 static void mark_back(fk_graph *g, int at)
 {
     const fk_node *n = &g->nodes[at];
@@ -55,7 +56,7 @@ static void mark_back(fk_graph *g, int at)
         }
         return;
     }
-    for (int i = 0; i < n->n_in && (hands_on(n) || n->op == FK_BINARY); i++)
+    for (int i = 0; i < n->n_in && (hands_on(n) || n->op == FK_BINARY || n->op == FK_CONCAT); i++)
         mark_back(g, n->in[i]);
 }
 

@@ -85,11 +85,8 @@ static ferkd_status blank(ferkd_image *to, uint32_t width, uint32_t height)
 
 static ferkd_region region_of(const sheet *s, uint32_t image, uint32_t r)
 {
-    const ferkd_store_info *info = ferkd_store_about(s->store);
-
-    return info->has_boxes
-               ? s->labels.label[r].region
-               : ferkd_region_at(&info->sampler, image, r, s->image.width, s->image.height);
+    return ferkd_store_region(s->store, image, r, &s->labels.label[r], s->image.width,
+                              s->image.height);
 }
 
 static void caption(const sheet *s, uint32_t image, uint32_t r, tile *t)

@@ -62,15 +62,14 @@ static ferkd_status add_image(sample *s, const ferkd_store *store, const ferkd_c
     if (!has || size_of(data, image, w, &width, &height) != FERKD_OK)
         return FERKD_OK; /* an image that cannot be read has no place in the sample */
 
+    ferkd_store_place(store, image, width, height, w->labels.label);
     ferkd_calibration_judge(c, 0.0, truth, w->labels.label, info->regions, w->treat);
     TRY(fk_grow(&s->spots, &s->cap, s->n + info->regions, sizeof *s->spots));
     for (uint32_t r = 0; r < info->regions; r++) {
-        ferkd_box b = info->has_boxes
-                          ? w->labels.label[r].region.box
-                          : ferkd_region_at(&info->sampler, image, r, width, height).box;
+        ferkd_box b = ferkd_store_region(store, image, r, &w->labels.label[r], width, height).box;
         s->spots[s->n++] = (spot){.x = (b.left + b.width / 2.0) / width,
                                   .y = (b.top + b.height / 2.0) / height,
-                                  .area = (double)b.width * b.height / ((double)width * height),
+                                  .area = (double)w->labels.label[r].area,
                                   .p = (double)w->labels.label[r].teacher_max,
                                   .group = ferkd_group_of(w->treat[r]),
                                   .truth = (uint16_t)truth,

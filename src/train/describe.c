@@ -77,8 +77,10 @@ static ferkd_status zoo_graph(fk_graph **g, ferkd_description *out, const char *
         out->size_px = out->size_px ? out->size_px : (uint32_t)size;
         out->classes = out->classes ? out->classes : size == 224 ? 1000 : 10;
     }
-    fk_zoo_options o = {batch, out->size_px == 28 && e && e->size == 28 ? 1 : 3, out->size_px,
-                        out->classes};
+    fk_zoo_options o = {.batch = batch,
+                        .channels = out->size_px == 28 && e && e->size == 28 ? 1 : 3,
+                        .size = out->size_px,
+                        .classes = out->classes};
     return fk_zoo_build(g, name, &o);
 }
 

@@ -37,9 +37,7 @@ struct fk_feed {
     fk_pixels pixels, teacher_pixels;
     size_t input_floats, teacher_floats;
     uint32_t images, regions, per_image, groups;
-    uint32_t classes; /* of the targets */
-    ferkd_sampler sampler;
-    bool boxes; /* the store tells regions one by one */
+    ferkd_sampler sampler; /* without a store */
 
     pthread_mutex_t lock; /* of orders and of the slots' counts */
     order orders[2];
@@ -75,6 +73,8 @@ static ferkd_status judge(fk_feed *f, worker *w, uint32_t image, double moment, 
 
     *n = 0;
     TRY(fk_labels_read(&w->labels, f->o.store, image));
+    ferkd_store_place(f->o.store, image, w->cutter.image.width, w->cutter.image.height,
+                      w->labels.label);
     ferkd_calibration_judge(f->o.calibration, moment, truth, w->labels.label, f->regions, w->treat);
     for (uint32_t r = 0; r < f->regions; r++) {
         if (w->treat[r].action != FERKD_DISCARD)
@@ -112,9 +112,11 @@ static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, 
 {
     const ferkd_preprocess *how = &f->o.how;
     const ferkd_preprocess *t = f->o.teacher_how;
-    ferkd_region at = f->boxes ? w->labels.label[region].region
-                               : ferkd_region_at(&f->sampler, image, region, w->cutter.image.width,
-                                                 w->cutter.image.height);
+    uint32_t width = w->cutter.image.width;
+    uint32_t height = w->cutter.image.height;
+    ferkd_region at = f->o.store ? ferkd_store_region(f->o.store, image, region,
+                                                      &w->labels.label[region], width, height)
+                                 : ferkd_region_at(&f->sampler, image, region, width, height);
 
     TRY(ferkd_image_crop_resize(&w->cutter.crop, &w->cutter.image, at.box, how->size_px,
                                 how->size_px, how->filter, at.flip));
@@ -127,6 +129,14 @@ static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, 
     return FERKD_OK;
 }
 
+/* Among the data set's classes; what else the student learns is not the truth. */
+static void smooth_label(const fk_feed *f, uint32_t truth, float *target)
+{
+    memset(target, 0, f->o.outputs * sizeof *target);
+    fk_label_smoothing(target, ferkd_dataset_classes(f->o.data), truth,
+                       f->o.recipe->label_smoothing);
+}
+
 static void target_of(fk_feed *f, const worker *w, uint32_t image, uint32_t region, float *target)
 {
     uint32_t truth = ferkd_dataset_label(f->o.data, image);
@@ -135,7 +145,7 @@ static void target_of(fk_feed *f, const worker *w, uint32_t image, uint32_t regi
         ferkd_calibration_target(f->o.calibration, w->treat[region], &w->labels.told[region], truth,
                                  target);
     else
-        fk_label_smoothing(target, f->classes, truth, f->o.recipe->label_smoothing);
+        smooth_label(f, truth, target);
 }
 
 /* SelfMix: this row with another region of the same image. */
@@ -158,7 +168,7 @@ static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t 
         fk_mix_inputs(&m, to->teacher + row * f->teacher_floats, w->teacher,
                       f->o.teacher_how->channels, f->o.teacher_how->size_px,
                       f->o.teacher_channels_last);
-    fk_mix_targets(&m, to->targets + (size_t)row * f->classes, w->target, f->classes);
+    fk_mix_targets(&m, to->targets + (size_t)row * f->o.outputs, w->target, f->o.outputs);
     return FERKD_OK;
 }
 
@@ -187,7 +197,7 @@ static ferkd_status fill_image(fk_feed *f, worker *w, uint32_t image, uint64_t p
         }
         TRY(cut(f, w, image, region, to->inputs + row * f->input_floats,
                 f->o.teacher_how ? to->teacher + row * f->teacher_floats : NULL));
-        target_of(f, w, image, region, to->targets + (size_t)row * f->classes);
+        target_of(f, w, image, region, to->targets + (size_t)row * f->o.outputs);
         if (self)
             TRY(self_mix(f, w, to, row, image, n, batch));
     }
@@ -245,7 +255,7 @@ static ferkd_status allocate_worker(fk_feed *f, worker *w)
     TRY(fk_calloc(&w->order, f->regions, sizeof *w->order, "the loader"));
     TRY(fk_calloc(&w->input, f->input_floats, sizeof *w->input, "the loader"));
     TRY(fk_calloc(&w->teacher, f->teacher_floats, sizeof *w->teacher, "the loader"));
-    return fk_calloc(&w->target, f->classes, sizeof *w->target, "the loader");
+    return fk_calloc(&w->target, f->o.outputs, sizeof *w->target, "the loader");
 }
 
 static ferkd_status allocate(fk_feed *f)
@@ -256,7 +266,7 @@ static ferkd_status allocate(fk_feed *f)
         fk_feed_batch *b = &f->slots[i];
         TRY(fk_calloc(&b->inputs, f->o.batch * f->input_floats, sizeof(float), "the loader"));
         TRY(fk_calloc(&b->teacher, f->o.batch * f->teacher_floats, sizeof(float), "the loader"));
-        TRY(fk_calloc(&b->targets, (size_t)f->o.batch * f->classes, sizeof(float), "the loader"));
+        TRY(fk_calloc(&b->targets, (size_t)f->o.batch * f->o.outputs, sizeof(float), "the loader"));
     }
     TRY(fk_calloc(&f->workers, f->o.threads, sizeof *f->workers, "the loader"));
     for (uint32_t i = 0; i < f->o.threads; i++)
@@ -279,15 +289,11 @@ ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o)
     f->o = *o;
     (void)pthread_mutex_init(&f->lock, NULL);
     f->images = ferkd_dataset_images(o->data);
-    f->classes =
-        o->store ? ferkd_store_about(o->store)->label_classes : ferkd_dataset_classes(o->data);
     f->regions = o->store ? ferkd_store_about(o->store)->regions : 1;
     f->per_image = (uint32_t)r->regions_per_image;
     f->groups = o->batch / f->per_image;
-    f->sampler = o->store ? ferkd_store_about(o->store)->sampler
-                          : (ferkd_sampler){(uint64_t)r->seed, r->scale_min, r->scale_max,
-                                            r->ratio_min,      r->ratio_max, r->flip};
-    f->boxes = o->store && ferkd_store_about(o->store)->has_boxes;
+    f->sampler = (ferkd_sampler){(uint64_t)r->seed, r->scale_min, r->scale_max,
+                                 r->ratio_min,      r->ratio_max, r->flip};
     f->input_floats = input_size(&o->how);
     f->teacher_floats = input_size(o->teacher_how);
     fk_pixels_init(&f->pixels, &o->how, o->channels_last);

@@ -18,6 +18,7 @@ typedef struct fk_feed_options {
     bool channels_last;
     const ferkd_preprocess *teacher_how; /* kd; else NULL */
     bool teacher_channels_last;
+    uint32_t outputs; /* classes of the targets: the data set's, then others */
     uint32_t batch, threads;
     uint64_t first, end, batches_per_epoch;
 } fk_feed_options;
@@ -32,7 +33,7 @@ typedef struct fk_feed_counts {
 typedef struct fk_feed_batch {
     float *inputs;  /* [batch][channels][size][size] */
     float *teacher; /* kd: [batch][...] as the teacher wants it */
-    float *targets; /* [batch][classes] */
+    float *targets; /* [batch][outputs] */
     fk_feed_counts counts;
     char bad[256]; /* why one of the bad images is bad */
 } fk_feed_batch;

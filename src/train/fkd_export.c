@@ -56,9 +56,7 @@ static void put_region(job *j, uint32_t image, uint32_t r)
     const ferkd_soft_label *l = &j->labels.told[r];
     double w = j->image.width;
     double h = j->image.height;
-    ferkd_region at = info->has_boxes ? l->region
-                                      : ferkd_region_at(&info->sampler, image, r, j->image.width,
-                                                        j->image.height);
+    ferkd_region at = ferkd_store_region(j->store, image, r, l, j->image.width, j->image.height);
 
     j->coords[4 * r] = (float)(at.box.top / h);
     j->coords[4 * r + 1] = (float)(at.box.left / w);

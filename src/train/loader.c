@@ -70,6 +70,8 @@ static ferkd_status open_all(ferkd_loader *l)
                                    .store = l->store,
                                    .calibration = l->calibration,
                                    .how = l->how,
+                                   .outputs = l->store ? ferkd_store_about(l->store)->label_classes
+                                                       : ferkd_dataset_classes(l->data),
                                    .batch = (uint32_t)r->batch,
                                    .threads = fk_threads((uint32_t)r->threads),
                                    .end = each * (uint64_t)r->epochs,
@@ -117,6 +119,7 @@ void ferkd_loader_about(const ferkd_loader *l, ferkd_loader_info *out)
                             .channels = l->how.channels,
                             .size_px = l->how.size_px,
                             .classes = ferkd_dataset_classes(l->data),
+                            .label_classes = l->options.outputs,
                             .images = ferkd_dataset_images(l->data),
                             .batches_per_epoch = l->options.batches_per_epoch,
                             .batches = l->options.end,

@@ -11,7 +11,7 @@
 
 /* --- one batch ------------------------------------------------------------------------------- */
 
-/* The teacher's logits on this batch, among the data set's classes. */
+/* The teacher's logits on this batch, among the student's classes. */
 static ferkd_status ask_teacher(fk_run *run, const fk_feed_batch *b)
 {
     ferkd_model *t = run->teacher;
@@ -23,8 +23,8 @@ static ferkd_status ask_teacher(fk_run *run, const fk_feed_batch *b)
         TRY(fk_plan_forward(t->plan, 0));
         for (uint32_t i = 0; i < n; i++) {
             const float *all = fk_plan_output(t->plan) + (size_t)i * t->classes;
-            for (uint32_t c = 0; c < run->classes; c++)
-                run->teacher_logits[(size_t)(at + i) * run->classes + c] = all[run->teacher_map[c]];
+            for (uint32_t c = 0; c < run->outputs; c++)
+                run->teacher_logits[(size_t)(at + i) * run->outputs + c] = all[run->teacher_map[c]];
         }
     }
     return FERKD_OK;
@@ -79,14 +79,14 @@ static double loss_of(fk_run *run, fk_feed_batch *b)
     bool deit = strcmp(r->method, "deit") == 0;
     double alpha = r->kd_alpha >= 0.0 ? r->kd_alpha : deit ? 0.5 : 0.1;
 
-    if (run->teacher && !deit)
-        return fk_distillation(z, b->targets, run->teacher_logits, run->batch, run->classes,
-                               strcmp(r->method, "funmatch") == 0 ? 0.0 : alpha, r->kd_temperature,
-                               dz);
     if (deit)
-        fk_mix_in_choices(b->targets, run->teacher_logits, run->batch, run->classes, (float)alpha);
-    return fk_soft_cross_entropy(z, b->targets, run->batch, run->outputs,
-                                 run->teacher ? 1.0 : r->temperature, dz);
+        return fk_hard_distillation(z, b->targets, run->teacher_logits, run->batch, run->outputs,
+                                    run->heads, alpha, dz);
+    if (run->teacher)
+        return fk_distillation(z, b->targets, run->teacher_logits, run->batch, run->outputs,
+                               run->heads, strcmp(r->method, "funmatch") == 0 ? 0.0 : alpha,
+                               r->kd_temperature, dz);
+    return fk_soft_cross_entropy(z, b->targets, run->batch, run->outputs, r->temperature, dz);
 }
 
 /* Gradients of several batches are summed; the last of them steps. */
@@ -335,6 +335,7 @@ static ferkd_status train_stretch(fk_run *run, uint64_t stop, uint64_t end, time
                          .channels_last = run->channels_last,
                          .teacher_how = run->teacher ? &run->teacher->how : NULL,
                          .teacher_channels_last = run->teacher && run->teacher->channels_last,
+                         .outputs = run->outputs,
                          .batch = run->batch,
                          .threads = run->threads,
                          .first = run->at.batch,

@@ -10,14 +10,16 @@ double fk_soft_cross_entropy(const float *z, const float *targets, uint32_t n, u
                              double temperature, float *dz);
 
 /* Vanilla distillation (Hinton, Vinyals, Dean, 2015): alpha CE(y, z) + (1 - alpha) T^2 KL(t || z) with
- * both at temperature T; teacher: its logits among the same classes. */
+ * both at temperature T; teacher: its logits among the same classes. heads: of the student; rows of z have heads * classes
+ * numbers, and of two heads the first learns the targets, the second what the teacher says. */
 double fk_distillation(const float *z, const float *targets, const float *teacher, uint32_t n,
-                       uint32_t classes, double alpha, double temperature, float *dz);
+                       uint32_t classes, uint32_t heads, double alpha, double temperature,
+                       float *dz);
 
-/* DeiT's hard distillation (Touvron et al. 2021): targets become alpha of what they are and 1 - alpha on the class
- * that the teacher gives the largest logit. */
-void fk_mix_in_choices(float *targets, const float *teacher, uint32_t n, uint32_t classes,
-                       float alpha);
+/* DeiT's hard distillation (Touvron et al. 2021, section 4): alpha CE(y, z) + (1 - alpha) CE(class of the teacher's largest
+ * logit, z); heads as above. */
+double fk_hard_distillation(const float *z, const float *targets, const float *teacher, uint32_t n,
+                            uint32_t classes, uint32_t heads, double alpha, float *dz);
 
 /* (1 - eps) on truth plus eps / classes everywhere (label smoothing, Szegedy et al. 2016; torch). */
 void fk_label_smoothing(float *target, uint32_t classes, uint32_t truth, double eps);

@@ -324,7 +324,7 @@ static ferkd_status load_weights(const ferkd_model *m, fk_graph *g)
 
 ferkd_status fk_model_graph(const ferkd_model *m, uint32_t n, fk_graph **out)
 {
-    fk_network net = {m->zoo_name, m->onnx, 0};
+    fk_network net = {.zoo_name = m->zoo_name, .onnx = m->onnx};
 
     if (!m->weights_file)
         return fk_onnx_graph(m->onnx, n, m->how.size_px, out);

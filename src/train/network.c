@@ -9,7 +9,7 @@
 ferkd_status fk_network_build(const fk_network *net, uint32_t batch, uint32_t channels,
                               uint32_t size_px, uint32_t classes, fk_graph **out, bool *anew)
 {
-    fk_zoo_options o = {batch, channels, size_px, classes};
+    fk_zoo_options o = {batch, channels, size_px, classes, net->heads_apart};
     fk_graph *g = NULL;
     bool fresh = true;
 

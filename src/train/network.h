@@ -13,6 +13,7 @@ typedef struct fk_network {
     const char *zoo_name;     /* or */
     const fk_onnx_file *onnx; /* a file */
     uint64_t seed;            /* of a head that starts anew */
+    bool heads_apart;         /* see fk_zoo_options */
 } fk_network;
 
 /* The graph for batch images of channels x size x size (a file whose batch is fixed keeps its own). Weights: the zoo's are zero, a file's its own. anew (or

@@ -100,6 +100,10 @@ static const fk_option KEYS[] = {
     TEXT("teacher-resize", teacher_resize, NULL, "FILTER", "bilinear, bicubic or lanczos"),
     TEXT("teacher-classes", teacher_classes, NULL, "FILE", "the teacher's class names, one a line"),
     TEXT("class-map", class_map, NULL, "FILE", "the data set's classes among the teacher's"),
+    PICK("label-classes", label_classes, "auto", "auto|data|teacher",
+         "kd, funmatch, deit: classes that the student has while it learns, all of the teacher's "
+         "or the data set's; "
+         "auto: the former up to 2048, but for deit"),
     REAL("scale-min", scale_min, "0.08", 0.0001, 1, "ce, kd: smallest share of area of a region"),
     REAL("scale-max", scale_max, "1", 0.0001, 1, "ce, kd: largest share of area of a region"),
     REAL("ratio-min", ratio_min, "0.75", 0.001, 1000, "ce, kd: narrowest region, width to height"),

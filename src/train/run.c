@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "train/judge.h"
 
 void fk_say(const ferkd_watch *watch, const char *format, ...)
 {
@@ -107,6 +108,15 @@ static void say_calibration(const fk_run *run)
         fk_say(run->watch, "calibration: %s", line);
 }
 
+static void say_outputs(const fk_run *run)
+{
+    if (run->outputs > run->classes)
+        fk_say(run->watch,
+               "the labels are over %u classes, so the student has as many outputs while it "
+               "learns; in the end the data set's %u",
+               run->outputs, run->classes);
+}
+
 static ferkd_status open_labels(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
@@ -120,11 +130,30 @@ static ferkd_status open_labels(fk_run *run)
                               (double)(r->epochs * r->regions_per_image)));
     say_calibration(run);
     run->outputs = ferkd_store_about(run->store)->label_classes;
+    say_outputs(run);
+    return FERKD_OK;
+}
+
+/* The student's classes among the teacher's: the data set's, then, where it learns all, the others. */
+static ferkd_status map_teacher(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    bool all = strcmp(r->label_classes, "teacher") == 0;
+    bool data = strcmp(r->label_classes, "data") == 0 ||
+                (!all && strcmp(r->method, "deit") == 0); /* its choice is to be one of them */
+    uint32_t most = run->teacher->classes;
+    uint32_t others = 0;
+
+    TRY(fk_calloc(&run->teacher_map, run->classes + most, sizeof *run->teacher_map, "the teacher"));
+    TRY(ferkd_model_map(run->teacher, run->data, r->class_map, run->teacher_map));
+    TRY(fk_judge_width(all    ? FERKD_WIDTH_TEACHER
+                       : data ? FERKD_WIDTH_DATA
+                              : FERKD_WIDTH_AUTO,
+                       most, run->classes, run->teacher_map, &run->outputs));
     if (run->outputs > run->classes)
-        fk_say(run->watch,
-               "the labels are over %u classes, so the student has as many outputs while it "
-               "learns; in the end the data set's %u",
-               run->outputs, run->classes);
+        TRY(fk_map_others(run->teacher_map, run->classes, most, run->teacher_map + run->classes,
+                          &others));
+    say_outputs(run);
     return FERKD_OK;
 }
 
@@ -140,9 +169,8 @@ static ferkd_status open_teacher(fk_run *run)
                              .tune = r->tune};
 
     TRY(ferkd_model_open(&run->teacher, r->teacher, &o));
-    TRY(fk_calloc(&run->teacher_map, run->classes, sizeof *run->teacher_map, "the teacher"));
-    TRY(ferkd_model_map(run->teacher, run->data, r->class_map, run->teacher_map));
-    TRY(fk_calloc(&run->teacher_logits, (size_t)run->batch * run->classes, sizeof(float),
+    TRY(map_teacher(run));
+    TRY(fk_calloc(&run->teacher_logits, (size_t)run->batch * run->outputs, sizeof(float),
                   "the teacher"));
     return fk_model_prepare(run->teacher, run->batch);
 }

@@ -17,12 +17,13 @@ typedef struct fk_run {
     ferkd_store *store;
     ferkd_calibration *calibration; /* with a store */
     ferkd_model *teacher;
-    uint32_t *teacher_map;     /* [classes]: the data set's classes among the teacher's */
-    float *teacher_logits;     /* [batch][classes] */
+    uint32_t *teacher_map;     /* [outputs]: the student's classes among the teacher's */
+    float *teacher_logits;     /* [batch][outputs] */
     ferkd_preprocess how;      /* of training, at the present size */
     ferkd_preprocess view_how; /* of evaluation, and of what is exported */
     uint32_t classes;          /* of the data set */
     uint32_t outputs; /* of the student in training: as many, or those that the labels are over */
+    uint32_t heads;   /* 2: one for the truth, one for the teacher, side by side */
     uint32_t batch, threads;
     uint64_t batches_per_epoch;
     bool channels_last; /* what the student wants */

@@ -36,8 +36,10 @@ ferkd_speed_options ferkd_speed_defaults(void)
 
 static ferkd_status build_zoo(const ferkd_speed *s, uint32_t batch, fk_graph **out)
 {
-    fk_zoo_options z = {batch, 3, s->o.size_px ? s->o.size_px : fk_zoo_size(s->o.model),
-                        s->o.classes ? s->o.classes : 1000};
+    fk_zoo_options z = {.batch = batch,
+                        .channels = 3,
+                        .size = s->o.size_px ? s->o.size_px : fk_zoo_size(s->o.model),
+                        .classes = s->o.classes ? s->o.classes : 1000};
 
     TRY(fk_zoo_build(out, s->o.model, &z));
     fk_graph_init(*out, 1);

@@ -88,10 +88,10 @@ static fk_optim_options optim_options(const ferkd_recipe *r)
                               .layer_decay = r->layer_decay};
 }
 
-static ferkd_status make_graph(const fk_run *run, uint32_t batch, uint32_t size, uint32_t classes,
-                               fk_graph **out, bool *anew)
+static ferkd_status make_graph(const fk_run *run, const fk_network *net, uint32_t batch,
+                               uint32_t size, uint32_t classes, fk_graph **out, bool *anew)
 {
-    TRY(fk_network_build(&run->network, batch, run->how.channels, size, classes, out, anew));
+    TRY(fk_network_build(net, batch, run->how.channels, size, classes, out, anew));
     int64_t has = (*out)->nodes[(*out)->input].shape.d[0];
     if (has == batch)
         return FERKD_OK;
@@ -103,18 +103,28 @@ static ferkd_status make_graph(const fk_run *run, uint32_t batch, uint32_t size,
                    run->onnx_path, has, has);
 }
 
+/* Of two heads one learns from the teacher (Touvron et al. 2021, section 4). */
+static fk_network to_train(const fk_run *run)
+{
+    fk_network net = run->network;
+
+    net.heads_apart = strcmp(run->r->method, "deit") == 0 || strcmp(run->r->method, "kd") == 0;
+    return net;
+}
+
 static ferkd_status make_train_graph(void *ctx, uint32_t batch, fk_graph **out)
 {
     const fk_run *run = ctx;
+    fk_network net = to_train(run);
 
-    return make_graph(run, batch, run->how.size_px, run->outputs, out, NULL);
+    return make_graph(run, &net, batch, run->how.size_px, run->outputs, out, NULL);
 }
 
 static ferkd_status make_view_graph(void *ctx, uint32_t batch, fk_graph **out)
 {
     const fk_run *run = ctx;
 
-    return make_graph(run, batch, run->view_how.size_px, run->classes, out, NULL);
+    return make_graph(run, &run->network, batch, run->view_how.size_px, run->classes, out, NULL);
 }
 
 /* A run that is resumed goes on with the implementations that it began with. */
@@ -134,6 +144,7 @@ static ferkd_status make_plan(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
     fk_graph *before = run->graph;
+    fk_network net = to_train(run);
     bool anew = false;
     fk_plan_options o = {.train = true,
                          .seed = (uint64_t)r->seed,
@@ -145,7 +156,8 @@ static ferkd_status make_plan(fk_run *run)
     fk_plan_free(&run->plan);
     run->graph = NULL;
     TRY_DONE(fk_tune_plan(&o, fk_precision_parse(r->precision), make_train_graph, run, run->batch));
-    TRY_DONE(make_graph(run, run->batch, run->how.size_px, run->outputs, &run->graph, &anew));
+    TRY_DONE(make_graph(run, &net, run->batch, run->how.size_px, run->outputs, &run->graph, &anew));
+    run->heads = (uint32_t)run->graph->nodes[run->graph->output].shape.d[1] / run->outputs;
     if (before) {
         assert(before->n_values == run->graph->n_values);
         memcpy(run->graph->values, before->values, before->n_values * sizeof *before->values);
@@ -163,7 +175,7 @@ static ferkd_status make_view_plan(fk_run *run)
     fk_plan_options o = {.tuner = run->tuner};
 
     TRY(fk_tune_plan(&o, FK_PRECISION_F32, make_view_graph, run, run->batch));
-    TRY(make_graph(run, run->batch / o.slices, run->view_how.size_px, run->classes,
+    TRY(make_graph(run, &run->network, run->batch / o.slices, run->view_how.size_px, run->classes,
                    &run->eval_graph, NULL));
     return fk_plan_new(&run->eval_plan, run->eval_graph, &o);
 }

@@ -19,26 +19,36 @@ static const float Z[N * C] = {0.3f, -1.2f, 2.0f, 0.1f, -0.5f, 0.4f, 0.2f, 1.5f}
 static const float Y[N * C] = {0.1f, 0.2f, 0.6f, 0.1f, 0.0f, 0.0f, 0.25f, 0.75f};
 static const float T[N * C] = {1.0f, 0.0f, 2.5f, -1.0f, 0.5f, 0.5f, -0.5f, 2.0f};
 
-static double loss(const float *z, float *dz, bool kd)
+static double loss(const float *z, float *dz, int kind)
 {
-    return kd ? fk_distillation(z, Y, T, N, C, 0.3, 2.0, dz)
-              : fk_soft_cross_entropy(z, Y, N, C, 1.7, dz);
+    switch (kind) {
+    case 0:
+        return fk_soft_cross_entropy(z, Y, N, C, 1.7, dz);
+    case 1:
+        return fk_distillation(z, Y, T, N, C, 1, 0.3, 2.0, dz);
+    case 2:
+        return fk_distillation(z, Y, T, N / 2, C, 2, 0.3, 2.0, dz);
+    case 3:
+        return fk_hard_distillation(z, Y, T, N, C, 1, 0.3, dz);
+    default:
+        return fk_hard_distillation(z, Y, T, N / 2, C, 2, 0.3, dz);
+    }
 }
 
 static void gradients_are_those_of_the_losses(void **state)
 {
     (void)state;
-    for (int kd = 0; kd < 2; kd++) {
+    for (int kind = 0; kind < 5; kind++) {
         float z[N * C];
         float dz[N * C];
         float unused[N * C];
-        (void)loss(Z, dz, kd);
+        (void)loss(Z, dz, kind);
         for (int i = 0; i < N * C; i++) {
             memcpy(z, Z, sizeof z);
             z[i] = Z[i] + 1e-2f;
-            double high = loss(z, unused, kd);
+            double high = loss(z, unused, kind);
             z[i] = Z[i] - 1e-2f;
-            double low = loss(z, unused, kd);
+            double low = loss(z, unused, kind);
             assert_true(fabs((high - low) / 0.02 - (double)dz[i]) < 1e-4);
         }
     }
@@ -57,12 +67,33 @@ static void losses_have_known_values(void **state)
     assert_true(fabs(fk_soft_cross_entropy(z, y, 1, C, 1.0, dz) - log(4.0)) < 1e-6);
     y[0] = y[2] = y[3] = 0.1f;
     y[1] = 0.7f;
-    assert_true(fabs(fk_distillation(z, y, z, 1, C, 0.0, 4.0, dz)) < 1e-9);
-    float both[N * C];
-    memcpy(both, Y, sizeof both);
-    fk_mix_in_choices(both, T, N, C, 0.5f); /* the teacher says 2, then 3 */
-    assert_true(fabs((double)both[2] - 0.8) < 1e-6 && fabs((double)both[0] - 0.05) < 1e-6);
-    assert_true(fabs((double)both[7] - 0.875) < 1e-6 && fabs((double)both[6] - 0.125) < 1e-6);
+    assert_true(fabs(fk_distillation(z, y, z, 1, C, 1, 0.0, 4.0, dz)) < 1e-9);
+}
+
+/* Of one row with two heads each is told what its own loss says; of one head, both are the same logits. */
+static void of_two_heads_one_learns_from_the_teacher(void **state)
+{
+    float dz[N * C];
+    float truth[C];
+    float said[C];
+    const float choice[C] = {0, 0, 1, 0}; /* the largest of T's first row */
+
+    (void)state;
+    double hard = fk_soft_cross_entropy(Z, Y, 1, C, 1.0, truth);
+    double soft = fk_soft_cross_entropy(Z + C, choice, 1, C, 1.0, said);
+    assert_true(fabs(fk_hard_distillation(Z, Y, T, 1, C, 2, 0.3, dz) - 0.3 * hard - 0.7 * soft) <
+                1e-9);
+    for (int c = 0; c < C; c++) {
+        assert_true(fabs((double)dz[c] - 0.3 * (double)truth[c]) < 1e-6);
+        assert_true(fabs((double)dz[C + c] - 0.7 * (double)said[c]) < 1e-6);
+    }
+    soft = fk_distillation(Z + C, Y, T, 1, C, 1, 0.0, 2.0, said);
+    assert_true(fabs(fk_distillation(Z, Y, T, 1, C, 2, 0.3, 2.0, dz) - 0.3 * hard - 0.7 * soft) <
+                1e-9);
+    for (int c = 0; c < C; c++) {
+        assert_true(fabs((double)dz[c] - 0.3 * (double)truth[c]) < 1e-6);
+        assert_true(fabs((double)dz[C + c] - 0.7 * (double)said[c]) < 1e-6);
+    }
 }
 
 static fk_graph *two_params(void)
@@ -300,6 +331,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_those_of_the_losses),
         cmocka_unit_test(losses_have_known_values),
+        cmocka_unit_test(of_two_heads_one_learns_from_the_teacher),
         cmocka_unit_test(sgd_is_torchs),
         cmocka_unit_test(adamw_clips_and_averages),
         cmocka_unit_test(schedules_go_where_they_say),

@@ -100,9 +100,7 @@ static void put_region(job *j, uint32_t image, uint32_t r)
     const ferkd_store_info *info = ferkd_store_about(j->store);
     const ferkd_soft_label *l = &j->labels.told[r];
     size_t at = (size_t)r * info->topk;
-    ferkd_region where = info->has_boxes ? l->region
-                                         : ferkd_region_at(&info->sampler, image, r, j->image.width,
-                                                           j->image.height);
+    ferkd_region where = ferkd_store_region(j->store, image, r, l, j->image.width, j->image.height);
     int32_t *box = j->boxes + 4 * (size_t)r;
 
     box[0] = (int32_t)where.box.top;

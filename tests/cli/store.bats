@@ -151,13 +151,16 @@ EOF
     learn() { "$FERKD" train "$WORK/few" --val "$WORK/few" --labels "$WORK/wide.ferkd" --model small28 --size 28 --batch 8 --lr 0.01 --seed 1 "$@"; }
     learn --epochs 3 --mix both --mix-scope image -o "$WORK/wide"
     learn --epochs 3 --method fkd --ema 0.9 --mix mixup -o "$WORK/wide2"
-    python3 - "$WORK/wide" <<'EOF'
+    outputs() { # of a run's last and best checkpoint
+        python3 - "$@" <<'EOF'
 import json, struct, sys
 def rows(name):
     b = open(sys.argv[1] + "/" + name, "rb").read()
     return json.loads(b[8:8 + struct.unpack("<Q", b[:8])[0]])["fc.weight"]["shape"][0]
-assert (rows("last.safetensors"), rows("best.safetensors")) == (4, 2)
+assert [rows("last.safetensors"), rows("best.safetensors")] == [int(v) for v in sys.argv[2:]]
 EOF
+    }
+    outputs "$WORK/wide" 4 2
     best=$(python3 -c 'import csv,sys; print(max(float(r["val_top1"]) for r in csv.DictReader(open(sys.argv[1]))))' "$WORK/wide/metrics.csv")
     "$FERKD" eval "$WORK/wide" "$WORK/few" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); assert abs(d["top1"]-float(sys.argv[1])) < 1e-3, d' "$best"
     "$FERKD" export "$WORK/wide" -o "$WORK/wide.onnx"
@@ -168,6 +171,13 @@ EOF
     for f in last best; do cmp "$WORK/wide/$f.safetensors" "$WORK/wide3/$f.safetensors"; done
     "$FERKD" train "$WORK/few" --labels "$WORK/wide.ferkd" --model small28 --size 28 --batch 8 --epochs 2 -o "$WORK/wide4"
     "$FERKD" eval "$WORK/wide4" "$WORK/few"
+    # With the teacher in the loop likewise; --label-classes data is as many outputs as the data set has.
+    for m in kd funmatch deit; do
+        learn --epochs 1 --method $m --teacher "$TEACHER" $HOW --class-map "$WORK/few.txt" -o "$WORK/$m-auto"
+        learn --epochs 1 --method $m --teacher "$TEACHER" $HOW --class-map "$WORK/few.txt" --label-classes data -o "$WORK/$m-data"
+        outputs "$WORK/$m-auto" $([ $m = deit ] && echo 2 || echo 4) 2
+        outputs "$WORK/$m-data" 2 2
+    done
     # From other programs' files and back.
     "$FERKD" store export "$WORK/wide.ferkd" -o "$WORK/wide.tar"
     "$FERKD" store import "$WORK/wide.tar" -o "$WORK/back.ferkd"

@@ -30,6 +30,29 @@ load helper
     [ "$status" -eq 0 ]
 }
 
+@test "a student with a distillation token: one head learns the truth, the other what the teacher says; both are averaged" {
+    tiny() { "$FERKD" train "$WORK/train" --val "$WORK/val" --model deit_tiny_distilled_patch16_224 --size 32 --batch 8 --epochs 1 --lr 0.01 --tune off --seed 1 --teacher "$TEACHER" $HOW "$@"; }
+    tiny --method deit -o "$WORK/hard"
+    tiny --method kd -o "$WORK/soft"
+    tiny --method deit --kd-alpha 1 -o "$WORK/truth"
+    tiny --method deit --kd-alpha 0 -o "$WORK/teacher"
+    python3 - "$WORK" <<'EOF'
+import json, struct, sys
+def weights(run, name):
+    b = open(f"{sys.argv[1]}/{run}/last.safetensors", "rb").read()
+    n = struct.unpack("<Q", b[:8])[0]
+    a, z = json.loads(b[8:8 + n])[name]["data_offsets"]
+    return b[8 + n + a:8 + n + z]
+zeros = bytes(4 * 4) # biases begin at zero
+for run, class_head, teacher_head in (("hard", 1, 1), ("soft", 1, 1), ("truth", 1, 0), ("teacher", 0, 1)):
+    assert (weights(run, "head.bias") != zeros, weights(run, "head_dist.bias") != zeros) == (class_head, teacher_head), run
+EOF
+    "$FERKD" export "$WORK/hard" -o "$WORK/hard.onnx"
+    a=$("$FERKD" eval "$WORK/hard" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')
+    b=$("$FERKD" eval "$WORK/hard.onnx" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')
+    [ "$a" = "$b" ]
+}
+
 @test "the same seed gives the same bytes; another seed others" {
     label "$WORK/a.ferkd"
     label "$WORK/b.ferkd"

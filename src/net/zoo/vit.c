@@ -141,5 +141,10 @@ int fk_build_vit(fk_builder *b, int x, const fk_zoo_options *o, int variant)
     int y = head(b, x, 0, "head", o->classes);
     if (!(traits & FK_VIT_DISTILLED))
         return y;
-    return fk_build_times(b, fk_build_add(b, y, head(b, x, 1, "head_dist", o->classes)), 0.5f);
+    int heads[2] = {y, head(b, x, 1, "head_dist", o->classes)};
+    y = fk_build_concat(b, 2, heads, 1);
+    if (o->heads_apart)
+        return y;
+    y = fk_build_reshape(b, y, fk_shape_of(3, o->batch, (int64_t)2, o->classes));
+    return fk_build_mean(b, y, 1u << 1, false);
 }

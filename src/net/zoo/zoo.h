@@ -6,6 +6,7 @@
 
 typedef struct fk_zoo_options {
     int64_t batch, channels, size, classes;
+    bool heads_apart; /* networks with two heads: their logits side by side, not averaged */
 } fk_zoo_options;
 
 typedef struct fk_zoo_entry {
