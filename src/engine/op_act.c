@@ -65,6 +65,26 @@ static float own(const fk_node *n, float x)
     return x;
 }
 
+/* To even, as nearbyintf rounds, of numbers below 2^22: no call, so that loops become vectors. */
+static float nearest(float x)
+{
+    const float half_ulps = 12582912.0f; /* 1.5 2^23 */
+
+    return (x + half_ulps) - half_ulps;
+}
+
+static void levels_forward(const float *x, size_t n, float step, float low, float *y)
+{
+    float high = low + 255.0f;
+
+#pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i] / step;
+        v = v < low ? low : v;
+        y[i] = nearest(v > high ? high : v) * step;
+    }
+}
+
 /* Its derivative at x, where it is y. */
 static float own_slope(const fk_node *n, float x, float y)
 {
@@ -87,6 +107,8 @@ static float own_slope(const fk_node *n, float x, float y)
         return 1.0f / (1.0f + expf(-x));
     case FK_SOFTSIGN:
         return 1.0f / ((1.0f + fabsf(x)) * (1.0f + fabsf(x)));
+    case FK_LEVELS: /* as if it did not round (Bengio, Leonard, Courville 2013: straight through) */
+        return x >= n->u.act.a * n->u.act.b && x <= n->u.act.a * (n->u.act.b + 255.0f);
     case FK_MISH: {
         float t = tanhf(softplus(x));
         return t + x * (1.0f - t * t) / (1.0f + expf(-x));
@@ -103,6 +125,10 @@ static ferkd_status own_forward(fk_plan *p, fk_step *s)
     float *y = fk_data(p, s->out);
     size_t n = fk_floats(p, s->out);
 
+    if (s->node->u.act.kind == FK_LEVELS) {
+        levels_forward(x, n, s->node->u.act.a, s->node->u.act.b, y);
+        return FERKD_OK;
+    }
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++)
         y[i] = own(s->node, x[i]);
@@ -142,9 +168,12 @@ static ferkd_status same_layout(fk_plan *p, fk_step **s, const fk_node *n, int i
 static ferkd_status compile_own(fk_plan *p, const fk_node *n, int id)
 {
     fk_step *s = NULL;
-    int in;
+    int in = p->tensor_of[n->in[0]];
 
-    TRY(fk_want_plain(p, p->tensor_of[n->in[0]], &in)); /* f(0) is not 0: no padded layouts */
+    if (n->u.act.kind == FK_LEVELS)
+        TRY(fk_want_f32(p, in, &in));
+    else
+        TRY(fk_want_plain(p, in, &in)); /* f(0) is not 0: no padded layouts */
     TRY(same_layout(p, &s, n, in, id));
     s->forward = own_forward;
     s->backward = own_backward;

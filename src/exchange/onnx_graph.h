@@ -33,6 +33,12 @@ typedef struct fk_value {
     int as_node; /* of a constant: 1 + the FK_CONST node that stands for it, 0: none yet */
 } fk_value;
 
+/* A value that was quantised to 8 bits with one scale: the node of its integers, and of the numbers that they stand for. */
+typedef struct fk_quantised {
+    int integers, levels;
+    double scale, zero;
+} fk_quantised;
+
 typedef struct fk_reader {
     const char *path;
     fk_graph *g;
@@ -42,6 +48,8 @@ typedef struct fk_reader {
     fk_value *table; /* open addressing, a power of two */
     size_t table_size;
     size_t table_used;
+    fk_quantised *quantised;
+    size_t n_quantised, cap_quantised;
 } fk_reader;
 
 FERKD_CHECK ferkd_status fk_reader_set(fk_reader *r, const char *name, fk_constant *constant,

@@ -2,6 +2,7 @@
  * values as nodes of the graph. */
 #include "base/compat.h"
 
+#include "base/mem.h"
 #include "exchange/onnx_import.h"
 
 /* Input i, one value or one a channel of `axis`, so that it broadcasts to a tensor of this rank; -1: left out. */
@@ -45,6 +46,46 @@ static ferkd_status operands(fk_reader *r, int *x, int *scale, int *zero)
     return *scale < 0 ? fk_reader_refuse(r, "an input is missing") : FERKD_OK;
 }
 
+/* --- both at once ------------------------------------------------------------------------------ */
+
+/* Input i of the node at hand, if it is one number that is known; 0 where it is left out. */
+static bool one_number(const fk_reader *r, size_t i, double *out)
+{
+    bool bad;
+    const fk_constant *c = fk_input_constant(r, i, &bad);
+
+    *out = c && fk_shape_count(&c->shape) == 1 ? fk_constant_get(c, 0) : 0.0;
+    return !bad && (!c || fk_shape_count(&c->shape) == 1);
+}
+
+/* What stands for x after its integers were made, in one step; it is used where these are only dequantised. */
+static ferkd_status keep_levels(fk_reader *r, int x, float low, float high, fk_quantised *q)
+{
+    *q = (fk_quantised){.levels = -1};
+    if (high - low > 255.0f || !one_number(r, 1, &q->scale) || !one_number(r, 2, &q->zero) ||
+        q->scale <= 0.0)
+        return FERKD_OK;
+    q->levels = x;
+    return fk_import_act_of(r, &q->levels, FK_LEVELS, (float)q->scale, low - (float)q->zero);
+}
+
+static int levels_of(const fk_reader *r, int integers)
+{
+    double scale;
+    double zero;
+
+    if (!one_number(r, 1, &scale) || !one_number(r, 2, &zero))
+        return -1;
+    for (size_t i = 0; i < r->n_quantised; i++) {
+        const fk_quantised *q = &r->quantised[i];
+        if (q->integers == integers && q->scale == scale && q->zero == zero)
+            return q->levels;
+    }
+    return -1;
+}
+
+/* --- one after the other ----------------------------------------------------------------------- */
+
 ferkd_status fk_import_dequantize(fk_reader *r)
 {
     int x;
@@ -52,6 +93,9 @@ ferkd_status fk_import_dequantize(fk_reader *r)
     int zero;
 
     TRY(operands(r, &x, &scale, &zero));
+    int levels = levels_of(r, x);
+    if (levels >= 0)
+        return fk_import_alias(r, levels);
     if (zero >= 0)
         TRY(fk_import_binary_of(r, &x, FK_SUB, zero));
     TRY(fk_import_binary_of(r, &x, FK_MUL, scale));
@@ -92,14 +136,21 @@ ferkd_status fk_import_quantize(fk_reader *r)
     int zero;
     float low;
     float high;
+    fk_quantised q;
 
     TRY(operands(r, &x, &scale, &zero));
     TRY(range_of(r, &low, &high));
+    TRY(keep_levels(r, x, low, high, &q));
     TRY(fk_import_binary_of(r, &x, FK_DIV, scale));
     TRY(fk_import_act_of(r, &x, FK_ROUND, 0, 0));
     if (zero >= 0)
         TRY(fk_import_binary_of(r, &x, FK_ADD, zero));
     TRY(fk_import_act_of(r, &x, FK_CLIP, low, high));
+    if (q.levels >= 0) {
+        TRY(fk_grow(&r->quantised, &r->cap_quantised, r->n_quantised + 1, sizeof *r->quantised));
+        q.integers = x;
+        r->quantised[r->n_quantised++] = q;
+    }
     return fk_import_alias(r, x);
 }
 

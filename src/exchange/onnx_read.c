@@ -494,6 +494,7 @@ done:
     for (size_t i = 0; i < r.table_size; i++)
         fk_constant_free(r.table[i].constant);
     free(r.table);
+    free(r.quantised);
     fk_graph_free(&r.g);
     return st;
 }

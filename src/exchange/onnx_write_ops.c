@@ -133,6 +133,29 @@ static bool write_relu6(fk_writer *w, int id)
     return true;
 }
 
+/* What 8 bits keep of a value: there and back. */
+static bool write_levels(fk_writer *w, int id)
+{
+    const fk_node *from = &w->g->nodes[id];
+
+    if (from->u.act.kind != FK_LEVELS)
+        return false;
+    Onnx__TensorProto *zero = fk_writer_tensor(w, fk_writer_text(w, "v%d_zero", id), 0, NULL);
+    uint8_t *byte = fk_writer_take(w, 1, 1);
+    if (!zero || !byte)
+        return true;
+    *byte = (uint8_t)-from->u.act.b;
+    zero->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8;
+    zero->raw_data.data = byte;
+    zero->raw_data.len = 1;
+    char *in[3] = {fk_writer_value(w, from->in[0]), value(w, id, "scale", (double)from->u.act.a),
+                   zero->name};
+    Onnx__NodeProto *n = fk_writer_step(w, "QuantizeLinear", id, false, in, 3);
+    in[0] = n ? n->output[0] : NULL;
+    (void)fk_writer_step(w, "DequantizeLinear", id, true, in, 3);
+    return true;
+}
+
 static void write_act(fk_writer *w, int id)
 {
     static const char *const NAMES[FK_ACT_COUNT] = {
@@ -149,7 +172,7 @@ static void write_act(fk_writer *w, int id)
     const fk_node *from = &w->g->nodes[id];
     const char *op = NAMES[from->u.act.kind];
 
-    if (write_composed(w, id) || write_relu6(w, id))
+    if (write_composed(w, id) || write_relu6(w, id) || write_levels(w, id))
         return;
     if (!op) {
         w->st = fk_fail(FERKD_UNSUPPORTED, "%s: no ONNX form of the activation %s", w->path,

@@ -12,7 +12,7 @@ static const char *const ACT_NAMES[] = {
     "relu",  "clip",  "sigmoid",   "silu",       "hardswish", "hardsigmoid", "leaky",
     "elu",   "gelu",  "gelu_tanh", "tanh",       "erf",       "exp",         "log",
     "sqrt",  "abs",   "sign",      "reciprocal", "softplus",  "softsign",    "mish",
-    "round", "floor", "ceil",      "not"};
+    "round", "floor", "ceil",      "not",        "levels"};
 
 const char *fk_op_name(fk_op op)
 {

@@ -62,7 +62,8 @@ typedef enum fk_act {
     FK_ROUND, /* to even */
     FK_FLOOR,
     FK_CEIL,
-    FK_NOT, /* 1 for 0, else 0 */
+    FK_NOT,    /* 1 for 0, else 0 */
+    FK_LEVELS, /* the nearest of the 256 multiples of a from a b on: what 8 bits keep of x */
     FK_ACT_COUNT
 } fk_act;
 

@@ -91,6 +91,7 @@ class Case:
         return {"relu": F.relu, "clip": lambda v: F.hardtanh(v, p, q), "sigmoid": torch.sigmoid, "silu": F.silu,
                 "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "leaky": lambda v: F.leaky_relu(v, p),
                 "elu": lambda v: F.elu(v, p), "gelu": F.gelu, "gelu_tanh": lambda v: F.gelu(v, approximate="tanh"),
+                "levels": lambda v: torch.fake_quantize_per_tensor_affine(v, p, int(-q), 0, 255),
                 "tanh": torch.tanh, "erf": torch.erf, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt,
                 "abs": torch.abs, "reciprocal": torch.reciprocal, "softplus": F.softplus, "softsign": F.softsign,
                 "mish": F.mish}[kind](x)

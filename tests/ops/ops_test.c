@@ -157,7 +157,7 @@ static ferkd_status difference(const ops_case *c, fk_plan *plan, const float *dy
 static bool is_smooth(const char *line)
 {
     static const char *const KINKS[] = {"relu", "clip", "leaky", "hard", "max",
-                                        "elu",  "top",  "low",   "abs"};
+                                        "elu",  "top",  "low",   "abs",  "levels"};
 
     if (strstr(line, "gelu"))
         return true;
