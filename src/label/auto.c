@@ -1,67 +1,107 @@
-/* Which regions a run can do without, told from the store and the length of the run.
+/* Which regions a run can do without, told from the store and the length of the run. All of it was measured on Imagenette
+ * (docs/results.md).
  *
- * Measured on Imagenette (docs/results.md): regions in which the teacher sees little of any of the data set's
- * classes teach least, and within one image they are told by their rank: a threshold over the whole store would
- * empty some images and leave others as they are. A short run gains by seeing only the best regions of each image;
- * a long one needs the variety of more. So each image keeps as many regions as the run will look at about two and a half
- * times each: no fewer than a quarter, no more than nine tenths. Labels over all the teacher's classes are flatter than a student
- * can use in so short a time: they are sharpened. */
+ * In a short run small regions teach least, whatever the teacher thinks of them: a network that sees an image ten times
+ * learns more from most of it than from its corners. A long run needs the variety of small regions, too. So the smallest
+ * region that is trained on shrinks as the run gets longer: from 0.35 of the image at ten looks with the square root of
+ * their number. Labels over all the teacher's classes are flatter than a student can use in so short a time: they are
+ * sharpened.
+ *
+ * Labels among the data set's classes alone say nothing of regions in which the teacher sees something else: there each
+ * image keeps those with most of it inside these classes, as many as the run looks at two and a half times each. */
 #include "base/compat.h"
 
 #include "label/auto.h"
 
-#define LOOKS   2.5
-#define SHARPER 0.6 /* temperature of labels over more than the data set's classes */
+#define AREA      0.35 /* of the image, at */
+#define AT_LOOKS  10.0
+#define AREA_MOST 0.5
+#define SHARPER   0.6 /* temperature of labels over more than the data set's classes */
+#define LOOKS     2.5 /* at each region kept, of labels among the data set's classes */
 
-static uint32_t keep_of(uint32_t regions, double visits)
+#define SENTENCE 256
+
+/* --- by area --------------------------------------------------------------------------------- */
+
+/* The smallest share of an image, in hundredths, that a run of so many looks at each has use for. */
+static double least_area(double visits)
 {
-    double keep = ceil(fmax(visits / LOOKS, (double)regions / 4.0));
+    double area = AREA * sqrt(AT_LOOKS / fmax(visits, 1.0));
 
-    keep = fmin(keep, floor(0.9 * (double)regions));
-    return (uint32_t)fmin(fmax(keep, 2.0), (double)regions);
+    return rint(100.0 * fmin(area, AREA_MOST)) / 100.0;
+}
+
+/* Of all regions, those below an area. */
+static double share_below(const fk_survey *s, double area)
+{
+    const uint32_t *upto = s->upto[FERKD_AREA];
+    uint32_t bin = (uint32_t)(area * (FK_SURVEY_BINS - 1));
+
+    return (double)upto[bin] / fmax((double)upto[FK_SURVEY_BINS - 1], 1.0);
+}
+
+static void by_area(const fk_survey *s, double visits, char *rule, char *why)
+{
+    double area = least_area(visits);
+    double below = share_below(s, area);
+
+    if (below > 0.0) {
+        (void)snprintf(rule, SENTENCE, "area < %g and area < 75%% of image: discard; ", area);
+        (void)snprintf(why, SENTENCE,
+                       "regions below %g of the image, %.0f%% of all, are too small for so short a "
+                       "run; the largest quarter of each image stays",
+                       area, 100.0 * below);
+    } else {
+        rule[0] = '\0';
+        (void)snprintf(why, SENTENCE, "no region is too small for that (below %g of the image)",
+                       area);
+    }
+}
+
+/* --- by what the teacher sees ------------------------------------------------------------------ */
+
+static void by_inside(const ferkd_store_info *info, double visits, char *rule, char *why)
+{
+    double keep = ceil(fmax(visits / LOOKS, info->regions / 4.0));
+
+    keep = fmin(keep, floor(0.9 * info->regions));
+    keep = fmin(fmax(keep, 2.0), info->regions);
+    rule[0] = '\0';
+    if (keep < info->regions)
+        (void)snprintf(rule, SENTENCE, "inside < %.6g%% of image: discard; ",
+                       100.0 * (info->regions - keep) / info->regions);
+    (void)snprintf(why, SENTENCE,
+                   "its best %.0f of %u regions are kept, by the probability for the data set's %u "
+                   "classes among the teacher's %u",
+                   keep, info->regions, info->classes, info->teacher_classes);
 }
 
 void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double visits, char *rules,
                     char *words)
 {
-    bool outside = info->teacher_classes > info->classes;
-    ferkd_measure m = outside ? FERKD_INSIDE : FERKD_MAX;
-    uint32_t keep = keep_of(info->regions, visits);
     bool wide = info->label_classes > info->classes;
-    char why[256];
     char temperature[32] = "";
     char sharper[128] = "";
+    char rule[SENTENCE];
+    char why[SENTENCE];
 
-    if (outside)
-        (void)snprintf(
-            why, sizeof why,
-            "the teacher has %u classes, the data set %u: regions rank by the probability "
-            "for all of the latter together (inside)",
-            info->teacher_classes, info->classes);
+    if (wide || info->teacher_classes == info->classes)
+        by_area(s, visits, rule, why);
     else
-        (void)snprintf(why, sizeof why,
-                       "teacher and data set have the same %u classes: regions rank by the largest "
-                       "probability (max)",
-                       info->classes);
+        by_inside(info, visits, rule, why);
     if (wide) {
         (void)snprintf(temperature, sizeof temperature, "temperature %g; ", SHARPER);
-        (void)snprintf(
-            sharper, sizeof sharper,
-            "labels are over all of the teacher's classes: they are sharpened, temperature "
-            "%g\n",
-            SHARPER);
+        (void)snprintf(sharper, sizeof sharper,
+                       "labels are over all of the teacher's classes: they are sharpened, "
+                       "temperature %g\n",
+                       SHARPER);
     }
-    if (keep == info->regions)
-        (void)snprintf(rules, FK_AUTO_TEXT, "%selse: keep", temperature);
-    else
-        (void)snprintf(rules, FK_AUTO_TEXT, "%s%s < %.6g%% of image: discard; else: keep",
-                       temperature, ferkd_measure_name(m),
-                       100.0 * (info->regions - keep) / (double)info->regions);
+    (void)snprintf(rules, FK_AUTO_TEXT, "%s%selse: keep", temperature, rule);
     (void)snprintf(
         words, FK_AUTO_TEXT,
-        "%s\neach image is looked at %.0f times: its best %u of %u regions are kept\n%s"
+        "each image is looked at %.0f times: %s\n%s"
         "the teacher's first class is the ground truth in %.2f%% of all regions; it disputes "
         "%" PRIu64 " of %" PRIu64 " images altogether",
-        why, visits, keep, info->regions, sharper,
-        100.0 * (1.0 - (double)s->wrong / fmax((double)s->regions, 1.0)), s->disputed, s->images);
+        visits, why, sharper, 100.0 * (1.0 - (double)s->wrong / fmax((double)s->regions, 1.0)),
+        s->disputed, s->images);
 }

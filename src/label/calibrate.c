@@ -19,8 +19,7 @@ struct ferkd_calibration {
 static const struct {
     const char *name, *rules, *about;
 } PRESETS[] = {
-    {"auto", NULL,
-     "the best regions of each image, as many as the run makes use of; says what and why"},
+    {"auto", NULL, "what a run of this length has use for; says what and why"},
     {"ferkd-paper", "max < 0.15: discard; max > 0.95: discard; max < 0.3: smooth 0.1; else: keep",
      "FerKD's groups (ICCV 2023): least and most sure regions discarded, hard ones smoothed"},
     {"fkd", "else: keep", "every soft label as stored (FKD, ECCV 2022)"},

@@ -41,13 +41,13 @@ static float max_of(uint32_t i, uint32_t r)
     return ((float)(i * REGIONS + r) + 0.5f) / (IMAGES * REGIONS);
 }
 
-static ferkd_status write_store(void)
+static ferkd_status write_store_of(const char *to, uint32_t teacher_classes, ferkd_store **out)
 {
     ferkd_store_info info = {.images = IMAGES,
                              .regions = REGIONS,
                              .topk = TOPK,
                              .classes = CLASSES,
-                             .teacher_classes = 100,
+                             .teacher_classes = teacher_classes,
                              .sampler = ferkd_sampler_defaults(),
                              .teacher_px = 224,
                              .filter = FERKD_BICUBIC,
@@ -60,7 +60,7 @@ static ferkd_status write_store(void)
     const uint8_t *block;
     uint32_t n;
 
-    TRY(fk_store_writer_open(&w, path, &info, 8, false));
+    TRY(fk_store_writer_open(&w, to, &info, 8, false));
     TRY(fk_packer_new(&p, fk_store_writer_codec(w)));
     for (uint32_t i = 0; i < IMAGES; i++) {
         for (uint32_t r = 0; r < REGIONS; r++) {
@@ -73,7 +73,7 @@ static ferkd_status write_store(void)
     fk_packer_free(&p);
     TRY(fk_store_writer_commit(w));
     fk_store_writer_close(&w);
-    return ferkd_store_open(&store, path);
+    return ferkd_store_open(out, to);
 }
 
 static int begin(void **state)
@@ -83,7 +83,7 @@ static int begin(void **state)
     if (!mkdtemp(folder))
         return -1;
     (void)snprintf(path, sizeof path, "%s/s.ferkd", folder);
-    return write_store() == FERKD_OK ? 0 : -1;
+    return write_store_of(path, 100, &store) == FERKD_OK ? 0 : -1;
 }
 
 static int end(void **state)
@@ -357,7 +357,44 @@ static void the_mislabelled_one_is_found(void **state)
     assert_int_equal(n, 0);
 }
 
-/* auto keeps as many regions of each image as the run looks at four times, and says so. */
+/* A store of the same labels, but of a teacher that has the data set's classes and no others. */
+static ferkd_store *store_of_own_teacher(void)
+{
+    char other[160];
+    ferkd_store *s = NULL;
+
+    (void)snprintf(other, sizeof other, "%s/own.ferkd", folder);
+    assert_int_equal(write_store_of(other, CLASSES, &s), FERKD_OK);
+    return s;
+}
+
+/* auto leaves out the smaller regions the shorter the run is, and keeps some of each image. */
+static void auto_has_no_use_for_small_regions_in_short_runs(void **state)
+{
+    ferkd_store *own = store_of_own_teacher();
+    ferkd_calibration *c = NULL;
+    ferkd_calibration_counts n[3];
+    static const double visits[] = {2, 10, 1000};
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ferkd_calibration_new(&c, "auto", own, visits[i]), FERKD_OK);
+        assert_int_equal(ferkd_calibration_count(c, own, 0.0, &n[i]), FERKD_OK);
+        assert_int_equal(n[i].images_without, 0);
+        assert_null(strstr(ferkd_calibration_rules(c), "temperature"));
+        if (i == 1)
+            assert_string_equal(ferkd_calibration_rules(c),
+                                "area < 0.35 and area < 75% of image: discard; else: keep");
+        ferkd_calibration_free(&c);
+    }
+    assert_true(n[0].group[FERKD_UR] > n[1].group[FERKD_UR]);
+    assert_true(n[1].group[FERKD_UR] > 20 && n[1].group[FERKD_UR] < 70); /* of 160 */
+    assert_int_equal(n[2].group[FERKD_UR], 0);
+    ferkd_store_close(&own);
+}
+
+/* Of labels that leave the teacher's other classes out, auto keeps as many regions of each image as the run looks at two
+ * and a half times, and says so. */
 static void auto_follows_the_length_of_the_run(void **state)
 {
     static const struct {
@@ -371,7 +408,7 @@ static void auto_follows_the_length_of_the_run(void **state)
     (void)state;
     for (size_t i = 0; i < FK_COUNT(runs); i++) {
         assert_int_equal(ferkd_calibration_new(&c, "auto", store, runs[i].visits), FERKD_OK);
-        assert_non_null(strstr(ferkd_calibration_words(c), "(inside)"));
+        assert_non_null(strstr(ferkd_calibration_rules(c), "inside < "));
         assert_non_null(strstr(ferkd_calibration_words(c), "disputes 1 of 40 images"));
         assert_int_equal(ferkd_calibration_count(c, store, 0.0, &n), FERKD_OK);
         assert_int_equal(n.group[FERKD_UR], runs[i].discarded);
@@ -392,6 +429,7 @@ int main(void)
         cmocka_unit_test(targets_are_as_defined),
         cmocka_unit_test(the_temperature_fits),
         cmocka_unit_test(the_mislabelled_one_is_found),
+        cmocka_unit_test(auto_has_no_use_for_small_regions_in_short_runs),
         cmocka_unit_test(auto_follows_the_length_of_the_run),
     };
 
