@@ -146,6 +146,41 @@ static void sgd_is_torchs(void **state)
     free(grads);
 }
 
+/* A stem, three blocks and a head, one number each; the rates are those of timm's layer decay, 0.5 to the layers above. */
+static void deeper_layers_move_less(void **state)
+{
+    static const char *const names[] = {"stem.weight", "blocks.0.w", "blocks.0.b",
+                                        "blocks.1.w",  "blocks.2.w", "head.weight"};
+    static const double rates[] = {0.0625, 0.125, 0.125, 0.25, 0.5, 1.0};
+    fk_optim_options o = {.kind = FK_SGD, .layer_decay = 0.5};
+    fk_graph *g = NULL;
+    fk_optim s;
+    float zero = 0.0f;
+    int id;
+
+    (void)state;
+    assert_int_equal(fk_graph_new(&g, "g"), FERKD_OK);
+    fk_node in = {.op = FK_INPUT, .name = "in", .shape = fk_shape_of(2, (int64_t)1, (int64_t)1)};
+    assert_int_equal(fk_graph_add(g, &in, &id), FERKD_OK);
+    for (size_t i = 0; i < FK_COUNT(names); i++) {
+        assert_int_equal(
+            fk_graph_param(g, names[i], fk_shape_of(1, (int64_t)1), FK_WEIGHT, &zero, &id),
+            FERKD_OK);
+        g->params[id].head = strcmp(names[i], "head.weight") == 0;
+    }
+    assert_int_equal(fk_graph_finish(g, 0), FERKD_OK);
+    float *grads = calloc(g->n_trained, sizeof *grads);
+    assert_int_equal(fk_optim_init(&s, g, &o), FERKD_OK);
+    for (size_t i = 0; i < g->n_trained; i++)
+        grads[i] = 1.0f;
+    (void)fk_optim_step(&s, g, grads, 0.1, 1.0);
+    for (size_t i = 0; i < FK_COUNT(names); i++)
+        assert_true(fabs((double)fk_graph_values(g, (int)i)[0] + 0.1 * rates[i]) < 1e-7);
+    fk_optim_fini(&s);
+    fk_graph_free(&g);
+    free(grads);
+}
+
 static void adamw_clips_and_averages(void **state)
 {
     fk_graph *g = two_params();
@@ -333,6 +368,7 @@ int main(void)
         cmocka_unit_test(losses_have_known_values),
         cmocka_unit_test(of_two_heads_one_learns_from_the_teacher),
         cmocka_unit_test(sgd_is_torchs),
+        cmocka_unit_test(deeper_layers_move_less),
         cmocka_unit_test(adamw_clips_and_averages),
         cmocka_unit_test(schedules_go_where_they_say),
         cmocka_unit_test(sizes_grow_in_steps),

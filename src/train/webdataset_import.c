@@ -40,13 +40,12 @@ typedef struct job {
     ferkd_store_info info;
     const char *path; /* of the tar at hand, and of the store */
     const char *out;
-    fk_store_writer
-        *writer; /* of the store; NULL: nothing is known yet, or the store is complete already */
-    fk_packer *packer;
-    uint8_t **block; /* [images]: the first four bytes of each are its length */
-    name *names;     /* [images], sorted; with data */
-    uint16_t *class; /* [topk] */
-    float *prob;     /* [topk] */
+    fk_codec codec;
+    fk_packer *packer; /* NULL: nothing is known yet */
+    uint8_t **block;   /* [images]: the first four bytes of each are its length */
+    name *names;       /* [images], sorted; with data */
+    uint16_t *class;   /* [topk] */
+    float *prob;       /* [topk] */
 } job;
 
 bool fk_wds_unhex(const char *text, uint8_t *bytes, size_t n)
@@ -287,8 +286,8 @@ static ferkd_status begin(job *j, const sample *first)
 {
     if (!j->has_header)
         TRY(settings_of_data(j, first));
-    TRY(fk_store_writer_open(&j->writer, j->out, &j->info, 1, true));
-    TRY(fk_packer_new(&j->packer, fk_store_writer_codec(j->writer)));
+    TRY(fk_codec_of(&j->codec, &j->info));
+    TRY(fk_packer_new(&j->packer, &j->codec));
     TRY(fk_calloc(&j->class, j->info.topk, sizeof *j->class, "a label"));
     TRY(fk_calloc(&j->prob, j->info.topk, sizeof *j->prob, "a label"));
     return fk_calloc(&j->block, j->info.images, sizeof *j->block, "labels");
@@ -310,7 +309,7 @@ static ferkd_status take_settings(job *j, const uint8_t *bytes, size_t n)
         return memcmp(header, j->header, sizeof header) == 0
                    ? FERKD_OK
                    : fk_fail(FERKD_USAGE, "%s: of another store than the files before it", j->path);
-    if (j->writer)
+    if (j->packer)
         return fk_fail(FERKD_CORRUPT, "%s: %s stands behind samples", j->path, FK_WDS_SETTINGS);
     memcpy(j->header, header, sizeof header);
     TRY(fk_store_header_read(j->header, sizeof j->header, &j->info, &codec, j->path));
@@ -328,7 +327,7 @@ static ferkd_status finish_sample(job *j, sample *s)
 
     if (!s->json && !labelled)
         return FERKD_OK; /* a sample of something else */
-    if (!j->writer)
+    if (!j->packer)
         TRY(begin(j, s));
     TRY(find_image(j, s, &image));
     TRY(truth_of(j, s, image, &truth));
@@ -366,7 +365,8 @@ static ferkd_status read_tar(job *j, fk_tar_reader *tar, sample *s)
     }
 }
 
-static ferkd_status write_blocks(job *j, const ferkd_watch *watch)
+/* Every image has a block. */
+static ferkd_status complete(job *j, const ferkd_watch *watch)
 {
     for (uint32_t i = 0; i < j->info.images; i++) {
         if (!j->block[i] && j->has_header)
@@ -379,9 +379,22 @@ static ferkd_status write_blocks(job *j, const ferkd_watch *watch)
                 watch->message(watch->ctx, text);
             TRY(keep_block(j, i, FK_BLOCK_SKIPPED, ferkd_dataset_label(j->data, i)));
         }
-        TRY(fk_store_writer_append(j->writer, j->block[i], fk_u32le(j->block[i])));
     }
-    return fk_store_writer_commit(j->writer);
+    return FERKD_OK;
+}
+
+/* All is read and in order: only now is anything of that name touched. */
+static ferkd_status write_blocks(job *j)
+{
+    fk_store_writer *w = NULL;
+    ferkd_status st = fk_store_writer_open(&w, j->out, &j->info, 1, true);
+
+    for (uint32_t i = 0; i < j->info.images && st == FERKD_OK; i++)
+        st = fk_store_writer_append(w, j->block[i], fk_u32le(j->block[i]));
+    if (st == FERKD_OK)
+        st = fk_store_writer_commit(w);
+    fk_store_writer_close(&w);
+    return st;
 }
 
 ferkd_status ferkd_webdataset_import(const char *const *paths, uint32_t n,
@@ -404,15 +417,14 @@ ferkd_status ferkd_webdataset_import(const char *const *paths, uint32_t n,
         if (watch && watch->progress)
             watch->progress(watch->ctx, "import", i + 1, n, "");
     }
-    if (j.writer)
-        st = write_blocks(&j, watch);
-    else
-        st = fk_fail(FERKD_ABSENT, "%s: no labels in it", n ? paths[0] : path);
+    st = j.packer ? complete(&j, watch)
+                  : fk_fail(FERKD_ABSENT, "%s: no labels in it", n ? paths[0] : path);
+    if (st == FERKD_OK)
+        st = write_blocks(&j);
 done:
     for (uint32_t i = 0; j.block && i < j.info.images; i++)
         free(j.block[i]);
     free(j.block);
-    fk_store_writer_close(&j.writer);
     fk_packer_free(&j.packer);
     sample_clear(&s);
     free(j.names);

@@ -114,7 +114,9 @@ EOF
     run "$FERKD" store import "$WORK/p-000000.tar" "$WORK/p-000000.tar" -o "$WORK/no.ferkd"
     [[ "$output" == *"was there before"* ]]
     head -c 20000 "$WORK/p-000000.tar" >"$WORK/cut.tar"
+    echo "hours of labelling" > "$WORK/no.ferkd.part"
     run "$FERKD" store import "$WORK/cut.tar" -o "$WORK/no.ferkd"
+    [ "$(cat "$WORK/no.ferkd.part")" = "hours of labelling" ]
     [ "$status" -ne 0 ]
     [ ! -e "$WORK/no.ferkd" ]
 }
