@@ -93,6 +93,8 @@ static const char *const VIT_NAMES[][2] = {
     {"blocks.#.mlp.fc2.", "visual.transformer.resblocks.#.mlp.c_proj."},
     {"norm.", "visual.ln_post."},
     {"reg_token", "register_tokens"},
+    {"blocks.#.mlp.fc1.", "blocks.#.mlp.w12."},
+    {"blocks.#.mlp.fc2.", "blocks.#.mlp.w3."},
 };
 
 /* Write name with the beginning `ours` in the form of `theirs`; false: it does not begin so. */
@@ -174,29 +176,53 @@ static bool is_grid(size_t tokens, size_t extra, size_t *side)
     return *side > 0;
 }
 
+/* How many tokens beside the image's positions are for, here and in the file: as many, or one more there, for the class
+ * token, where the network has none of that kind (registers). */
+static bool read_tokens(size_t here, size_t there, size_t *new_side, size_t *side, size_t *extra,
+                        size_t *more)
+{
+    for (*extra = 0; *extra < 3; (*extra)++) {
+        for (*more = 0; *more <= (*extra == 0); (*more)++) {
+            if (is_grid(here, *extra, new_side) && is_grid(there, *extra + *more, side))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* The class token's own position goes into the token (Darcet et al. 2023: it is added to nothing else). */
+static void add_to_class_token(fk_graph *g, const float *position, size_t width)
+{
+    int id = fk_graph_find_param(g, "cls_token");
+    float *token = id >= 0 ? fk_graph_values(g, id) : NULL;
+
+    for (size_t k = 0; token && k < width; k++)
+        token[k] += position[k];
+}
+
 /* A position embedding of another size of the image. *done says whether it is one. */
-static ferkd_status resize(const source *s, const item *t, const fk_param *p, float *values,
-                           bool *done)
+static ferkd_status resize(const source *s, const item *t, fk_graph *g, const fk_param *p,
+                           float *values, bool *done)
 {
     size_t width = (size_t)p->shape.d[p->shape.n - 1];
     size_t tokens = p->count / width;
     size_t side = 0;
     size_t new_side = 0;
-    size_t extra = 0;
+    size_t extra;
+    size_t more;
     float *old = NULL;
 
     *done = false;
     if (!fk_ends_with(p->name, "pos_embed") || t->count % width)
         return FERKD_OK;
-    while (extra < 3 &&
-           !(is_grid(tokens, extra, &new_side) && is_grid(t->count / width, extra, &side)))
-        extra++;
-    if (extra == 3)
+    if (!read_tokens(tokens, t->count / width, &new_side, &side, &extra, &more))
         return FERKD_OK;
     TRY(fk_calloc(&old, t->count, sizeof *old, p->name));
     ferkd_status st = copy(s, t, old);
     if (st == FERKD_OK)
-        st = fk_resize_positions(old, side, values, new_side, extra, width);
+        st = fk_resize_positions(old + more * width, side, values, new_side, extra, width);
+    if (st == FERKD_OK && more)
+        add_to_class_token(g, old, width);
     free(old);
     *done = st == FERKD_OK;
     return st;
@@ -222,7 +248,7 @@ static ferkd_status take(source *s, fk_graph *g, size_t i, tally *n, const ferkd
     }
     t->taken = true;
     if (t->count != p->count) {
-        TRY(resize(s, t, p, fk_graph_values(g, (int)i), &resized));
+        TRY(resize(s, t, g, p, fk_graph_values(g, (int)i), &resized));
         if (!resized && n->reshaped++ < NAMED)
             fk_say(watch, "%s: starts anew (%zu values there, %zu here)", p->name, t->count,
                    p->count);

@@ -174,6 +174,44 @@ PY
         "$WORK/from-clip/best.safetensors" "$WORK/from-tower/best.safetensors"
 }
 
+@test "DINOv2's own files: the class token has a position there, which goes into it where registers stand beside it" {
+    learn() { "$FERKD" train "$WORK/train" --method ce --model vit_small_patch14_reg4_dinov2 --size 28 --batch 8 --epochs 1 --lr 0 --weight-decay 0 --tune off "$@"; }
+    learn -o "$WORK/registers"
+    cat > "$WORK/hub.py" <<'PY'
+import json, struct, sys
+def read(path):
+    raw = open(path, "rb").read()
+    n = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + n])
+    header.pop("__metadata__", None)
+    return {k: (v["shape"], raw[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]]) for k, v in header.items()}
+def floats(b):
+    return struct.unpack(f"<{len(b) // 4}f", b)
+def write(path, tensors):
+    header, body = {}, b""
+    for k, (shape, b) in tensors.items():
+        header[k] = {"dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + len(b)]}
+        body += b
+    text = json.dumps(header).encode()
+    open(path, "wb").write(struct.pack("<Q", len(text)) + text + body)
+ours = read(sys.argv[1])
+if sys.argv[2] == "write":
+    theirs = {{"reg_token": "register_tokens"}.get(k, k): v for k, v in ours.items()}
+    shape, b = ours["pos_embed"]
+    width = shape[-1]
+    theirs["pos_embed"] = ([1, shape[1] + 1, width], struct.pack(f"<{width}f", *[0.5] * width) + b)
+    theirs["cls_token"] = ([1, 1, width], struct.pack(f"<{width}f", *[v - 0.5 for v in floats(ours["cls_token"][1])]))
+    write(sys.argv[3], theirs)
+else:
+    got = read(sys.argv[3])
+    assert all(got[k] == v for k, v in ours.items() if k not in ("cls_token", "head.weight", "head.bias"))
+    assert all(abs(a - b) < 1e-6 for a, b in zip(floats(got["cls_token"][1]), floats(ours["cls_token"][1])))
+PY
+    python3 "$WORK/hub.py" "$WORK/registers/best.safetensors" write "$WORK/hub.safetensors"
+    learn --init "$WORK/hub.safetensors" -o "$WORK/from-hub"
+    python3 "$WORK/hub.py" "$WORK/registers/best.safetensors" compare "$WORK/from-hub/best.safetensors"
+}
+
 @test "lean: states in bf16 come back from a checkpoint as they were; what needs whole gradients is refused" {
     learn() { train "$@" --method ce --optimizer adamw --lr 0.001 --lean; }
     learn "$WORK/lean1"

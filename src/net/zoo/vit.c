@@ -12,7 +12,7 @@ static const form FORMS[] = {
     [FK_VIT_H_14] = {1280, 32, 16, 5120, 14}, [FK_VIT_SMALL_G_14] = {1408, 40, 16, 6144, 14},
     [FK_VIT_G_14] = {1664, 48, 16, 8192, 14}, [FK_VIT_S_14] = {384, 12, 6, 1536, 14},
     [FK_VIT_B_14] = {768, 12, 12, 3072, 14},  [FK_VIT_L_14] = {1024, 24, 16, 4096, 14},
-    [FK_VIT_B_32] = {768, 12, 12, 3072, 32},
+    [FK_VIT_B_32] = {768, 12, 12, 3072, 32},  [FK_VIT_GIANT_14] = {1536, 40, 24, 8192, 14},
 };
 
 #define REGISTERS 4 /* tokens */
@@ -52,6 +52,14 @@ static int quick_gelu(fk_builder *b, int x)
     return fk_build_binary(b, FK_MUL, x, gate);
 }
 
+/* silu(a) b of the two halves of the last dimension (Shazeer 2020). */
+static int swiglu(fk_builder *b, int x, int64_t hidden)
+{
+    int gate = fk_build_act(b, fk_build_slice(b, x, 2, 0, hidden / 2), FK_SILU, 0, 0);
+
+    return fk_build_binary(b, FK_MUL, gate, fk_build_slice(b, x, 2, hidden / 2, hidden / 2));
+}
+
 static int block(fk_builder *b, int x, const form *f, int traits)
 {
     double eps = traits & FK_VIT_CLIP ? 1e-5 : 1e-6;
@@ -63,7 +71,10 @@ static int block(fk_builder *b, int x, const form *f, int traits)
     x = branch(b, x, y, "ls1.gamma", f->width, traits);
     y = fk_build_layernorm(b, x, "norm2", eps);
     y = fk_build_linear(b, y, "mlp.fc1", f->hidden, STD, true);
-    y = traits & FK_VIT_QUICK ? quick_gelu(b, y) : fk_build_act(b, y, FK_GELU, 0, 0);
+    if (traits & FK_VIT_GATED)
+        y = swiglu(b, y, f->hidden);
+    else
+        y = traits & FK_VIT_QUICK ? quick_gelu(b, y) : fk_build_act(b, y, FK_GELU, 0, 0);
     y = fk_build_linear(b, y, "mlp.fc2", f->width, STD, true);
     return branch(b, x, y, "ls2.gamma", f->width, traits);
 }

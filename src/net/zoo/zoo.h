@@ -66,12 +66,14 @@ enum {
     FK_VIT_B_14,
     FK_VIT_L_14,
     FK_VIT_B_32,
+    FK_VIT_GIANT_14, /* DINOv2's */
     FK_VIT_FORMS = 16,
     FK_VIT_DISTILLED = 16, /* a distillation token, two heads */
     FK_VIT_SCALED = 32,    /* LayerScale */
     FK_VIT_REGISTERS = 64, /* four more tokens; positions of the image alone */
     FK_VIT_CLIP = 128,     /* a LayerNorm in front, patches without bias */
-    FK_VIT_QUICK = 256     /* x sigmoid(1.702 x) for GELU */
+    FK_VIT_QUICK = 256,    /* x sigmoid(1.702 x) for GELU */
+    FK_VIT_GATED = 512     /* SwiGLU: half of the hidden values gate the others */
 };
 
 /* To a multiple of 8, never losing more than a tenth (MobileNetV2's own rule). */
