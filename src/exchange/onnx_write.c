@@ -215,6 +215,46 @@ char *fk_writer_number(fk_writer *w, const char *name, float v)
     return t->name;
 }
 
+/* --- small steps ----------------------------------------------------------------------------- */
+
+char *fk_writer_apply(fk_writer *w, const char *op, int id, bool last, char *a, char *b)
+{
+    char *in[2] = {a, b};
+    Onnx__NodeProto *n = fk_writer_step(w, op, id, last, in, b ? 2 : 1);
+
+    return n ? n->output[0] : NULL;
+}
+
+char *fk_writer_setting(fk_writer *w, int id, const char *tail, double v)
+{
+    char name[64];
+
+    (void)snprintf(name, sizeof name, "v%d_%s", id, tail);
+    return fk_writer_number(w, name, (float)v);
+}
+
+char *fk_writer_reshape(fk_writer *w, int id, bool last, char *x, const char *tail, int n,
+                        const int64_t *dims)
+{
+    char name[64];
+    int64_t open[FK_MAX_DIMS];
+
+    memcpy(open, dims, (size_t)n * sizeof *dims);
+    open[0] = -1;
+    (void)snprintf(name, sizeof name, "v%d_%s", id, tail);
+    return fk_writer_apply(w, "Reshape", id, last, x, fk_writer_integers(w, name, open, (size_t)n));
+}
+
+char *fk_writer_permute(fk_writer *w, int id, bool last, char *x, int n, const int64_t *perm)
+{
+    Onnx__NodeProto *node = fk_writer_step(w, "Transpose", id, last, &x, 1);
+
+    if (!node)
+        return NULL;
+    fk_writer_ints(w, node, "perm", perm, (size_t)n);
+    return node->output[0];
+}
+
 /* --- the model ------------------------------------------------------------------------------- */
 
 static Onnx__ValueInfoProto *value_info(fk_writer *w, const char *name, const fk_shape *s)

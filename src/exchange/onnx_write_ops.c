@@ -50,24 +50,6 @@ static void write_conv(fk_writer *w, int id)
     fk_writer_int(w, n, "group", from->u.conv.groups);
 }
 
-/* A node on one or two values, its output's name. */
-static char *step(fk_writer *w, const char *op, int id, bool last, char *a, char *b)
-{
-    char *in[2] = {a, b};
-    Onnx__NodeProto *n = fk_writer_step(w, op, id, last, in, b ? 2 : 1);
-
-    return n ? n->output[0] : NULL;
-}
-
-/* A number, as an initialiser of node id. */
-static char *value(fk_writer *w, int id, const char *tail, double v)
-{
-    char name[64];
-
-    (void)snprintf(name, sizeof name, "v%d_%s", id, tail);
-    return fk_writer_number(w, name, (float)v);
-}
-
 /* Those that opset 13 has no operator for. */
 static bool write_composed(fk_writer *w, int id)
 {
@@ -77,7 +59,7 @@ static bool write_composed(fk_writer *w, int id)
 
     switch (from->u.act.kind) {
     case FK_SILU:
-        y = step(w, "Sigmoid", id, false, x, NULL);
+        y = fk_writer_apply(w, "Sigmoid", id, false, x, NULL);
         break;
     case FK_HARDSWISH: {
         Onnx__NodeProto *n = fk_writer_step(w, "HardSigmoid", id, false, &x, 1);
@@ -89,28 +71,30 @@ static bool write_composed(fk_writer *w, int id)
         break;
     }
     case FK_MISH:
-        y = step(w, "Softplus", id, false, x, NULL);
-        y = step(w, "Tanh", id, false, y, NULL);
+        y = fk_writer_apply(w, "Softplus", id, false, x, NULL);
+        y = fk_writer_apply(w, "Tanh", id, false, y, NULL);
         break;
     case FK_GELU: /* 0.5 (1 + erf(x / sqrt(2))) */
-        y = step(w, "Div", id, false, x, value(w, id, "root", sqrt(2.0)));
-        y = step(w, "Erf", id, false, y, NULL);
-        y = step(w, "Add", id, false, y, value(w, id, "one", 1.0));
-        y = step(w, "Mul", id, false, y, value(w, id, "half", 0.5));
+        y = fk_writer_apply(w, "Div", id, false, x, fk_writer_setting(w, id, "root", sqrt(2.0)));
+        y = fk_writer_apply(w, "Erf", id, false, y, NULL);
+        y = fk_writer_apply(w, "Add", id, false, y, fk_writer_setting(w, id, "one", 1.0));
+        y = fk_writer_apply(w, "Mul", id, false, y, fk_writer_setting(w, id, "half", 0.5));
         break;
     case FK_GELU_TANH: /* 0.5 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */
-        y = step(w, "Mul", id, false, x, x);
-        y = step(w, "Mul", id, false, y, value(w, id, "cubic", 0.035677408136300125));
-        y = step(w, "Add", id, false, y, value(w, id, "linear", 0.7978845608028654));
-        y = step(w, "Mul", id, false, y, x);
-        y = step(w, "Tanh", id, false, y, NULL);
-        y = step(w, "Add", id, false, y, value(w, id, "one", 1.0));
-        y = step(w, "Mul", id, false, y, value(w, id, "half", 0.5));
+        y = fk_writer_apply(w, "Mul", id, false, x, x);
+        y = fk_writer_apply(w, "Mul", id, false, y,
+                            fk_writer_setting(w, id, "cubic", 0.035677408136300125));
+        y = fk_writer_apply(w, "Add", id, false, y,
+                            fk_writer_setting(w, id, "linear", 0.7978845608028654));
+        y = fk_writer_apply(w, "Mul", id, false, y, x);
+        y = fk_writer_apply(w, "Tanh", id, false, y, NULL);
+        y = fk_writer_apply(w, "Add", id, false, y, fk_writer_setting(w, id, "one", 1.0));
+        y = fk_writer_apply(w, "Mul", id, false, y, fk_writer_setting(w, id, "half", 0.5));
         break;
     default:
         return false;
     }
-    (void)step(w, "Mul", id, true, x, y);
+    (void)fk_writer_apply(w, "Mul", id, true, x, y);
     return true;
 }
 
@@ -129,7 +113,7 @@ static bool write_relu6(fk_writer *w, int id)
         return true;
     fk_writer_float(w, n, "alpha", 1.0 / high);
     fk_writer_float(w, n, "beta", 0.0);
-    (void)step(w, "Mul", id, true, n->output[0], value(w, id, "high", high));
+    (void)fk_writer_apply(w, "Mul", id, true, n->output[0], fk_writer_setting(w, id, "high", high));
     return true;
 }
 
@@ -148,8 +132,8 @@ static bool write_levels(fk_writer *w, int id)
     zero->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8;
     zero->raw_data.data = byte;
     zero->raw_data.len = 1;
-    char *in[3] = {fk_writer_value(w, from->in[0]), value(w, id, "scale", (double)from->u.act.a),
-                   zero->name};
+    char *in[3] = {fk_writer_value(w, from->in[0]),
+                   fk_writer_setting(w, id, "scale", (double)from->u.act.a), zero->name};
     Onnx__NodeProto *n = fk_writer_step(w, "QuantizeLinear", id, false, in, 3);
     in[0] = n ? n->output[0] : NULL;
     (void)fk_writer_step(w, "DequantizeLinear", id, true, in, 3);
@@ -184,8 +168,8 @@ static void write_act(fk_writer *w, int id)
     if (!n)
         return;
     if (clip) {
-        n->input[1] = value(w, id, "min", (double)from->u.act.a);
-        n->input[2] = value(w, id, "max", (double)from->u.act.b);
+        n->input[1] = fk_writer_setting(w, id, "min", (double)from->u.act.a);
+        n->input[2] = fk_writer_setting(w, id, "max", (double)from->u.act.b);
     } else if (from->u.act.kind == FK_LEAKY || from->u.act.kind == FK_ELU) {
         fk_writer_float(w, n, "alpha", (double)from->u.act.a);
     } else if (from->u.act.kind == FK_HARDSIGMOID) {
@@ -232,29 +216,6 @@ static void write_reduce(fk_writer *w, int id)
     fk_writer_int(w, n, "keepdims", from->u.reduce.keep);
 }
 
-/* x under the shape of dims, of which the first, the batch, is left open. */
-static char *reshape(fk_writer *w, int id, bool last, char *x, const char *tail, int n,
-                     const int64_t *dims)
-{
-    char name[64];
-    int64_t open[FK_MAX_DIMS];
-
-    memcpy(open, dims, (size_t)n * sizeof *dims);
-    open[0] = -1;
-    (void)snprintf(name, sizeof name, "v%d_%s", id, tail);
-    return step(w, "Reshape", id, last, x, fk_writer_integers(w, name, open, (size_t)n));
-}
-
-static char *permute(fk_writer *w, int id, bool last, char *x, int n, const int64_t *perm)
-{
-    Onnx__NodeProto *node = fk_writer_step(w, "Transpose", id, last, &x, 1);
-
-    if (!node)
-        return NULL;
-    fk_writer_ints(w, node, "perm", perm, (size_t)n);
-    return node->output[0];
-}
-
 /* Gemm knows matrices only: other inputs become one, and the output is shaped back. */
 static void write_dense(fk_writer *w, int id)
 {
@@ -265,141 +226,14 @@ static void write_dense(fk_writer *w, int id)
     int64_t matrix[2] = {-1, w->g->params[from->param[0]].shape.d[1]};
 
     if (!flat)
-        in[0] = reshape(w, id, false, in[0], "matrix", 2, matrix);
+        in[0] = fk_writer_reshape(w, id, false, in[0], "matrix", 2, matrix);
     weight_names(w, id, in + 1);
     Onnx__NodeProto *n = fk_writer_step(w, "Gemm", id, flat, in, 1 + (size_t)params);
     if (!n)
         return;
     fk_writer_int(w, n, "transB", 1);
     if (!flat)
-        (void)reshape(w, id, true, n->output[0], "shape", from->shape.n, from->shape.d);
-}
-
-static char *mean_of(fk_writer *w, int id, char *x, int axis)
-{
-    int64_t last = axis;
-    Onnx__NodeProto *n = fk_writer_step(w, "ReduceMean", id, false, &x, 1);
-
-    if (!n)
-        return NULL;
-    fk_writer_ints(w, n, "axes", &last, 1);
-    return n->output[0];
-}
-
-/* Before opset 17 there was no operator for it. */
-static void write_layernorm_parts(fk_writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    char *x = fk_writer_value(w, from->in[0]);
-    int axis = from->shape.n - 1;
-    char *param[2] = {NULL, NULL};
-
-    for (int i = 0; i < 2; i++) {
-        if (from->param[i] >= 0)
-            param[i] = fk_writer_param(w, from->param[i]);
-    }
-    x = step(w, "Sub", id, false, x, mean_of(w, id, x, axis));
-    char *y = mean_of(w, id, step(w, "Mul", id, false, x, x), axis);
-    y = step(w, "Add", id, false, y, value(w, id, "epsilon", from->u.norm.eps));
-    y = step(w, "Sqrt", id, false, y, NULL);
-    x = step(w, "Div", id, !param[0] && !param[1], x, y);
-    if (param[0])
-        x = step(w, "Mul", id, !param[1], x, param[0]);
-    if (param[1])
-        (void)step(w, "Add", id, true, x, param[1]);
-}
-
-static void write_layernorm(fk_writer *w, int id)
-{
-    const fk_node *from = &w->g->nodes[id];
-    char *in[3] = {fk_writer_value(w, from->in[0])};
-    int64_t width = from->shape.d[from->shape.n - 1];
-
-    if (from->param[0] >= 0) {
-        in[1] = fk_writer_param(w, from->param[0]);
-    } else { /* it must have a weight */
-        float *ones = fk_writer_take(w, (size_t)width, sizeof *ones);
-        char *name = fk_writer_text(w, "v%d_ones", id);
-        Onnx__TensorProto *t = fk_writer_tensor(w, name, 1, &width);
-        if (!ones || !t)
-            return;
-        for (int64_t i = 0; i < width; i++)
-            ones[i] = 1.0f;
-        t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
-        t->raw_data.data = (uint8_t *)ones;
-        t->raw_data.len = (size_t)width * sizeof *ones;
-        in[1] = name;
-    }
-    if (from->param[1] >= 0)
-        in[2] = fk_writer_param(w, from->param[1]);
-    Onnx__NodeProto *n =
-        fk_writer_step(w, "LayerNormalization", id, true, in, from->param[1] >= 0 ? 3 : 2);
-    if (!n)
-        return;
-    fk_writer_int(w, n, "axis", -1);
-    fk_writer_float(w, n, "epsilon", from->u.norm.eps);
-}
-
-/* Part i of queries, keys, values: [B, T, 3 D] to [B, H, T, d]; keys turned. */
-static char *part_of(fk_writer *w, int id, char *qkv, int64_t i)
-{
-    static const char *const TAILS[3][2] = {
-        {"q_from", "q_to"}, {"k_from", "k_to"}, {"v_from", "v_to"}};
-    static const int64_t PERM[] = {0, 2, 1, 3};
-    static const int64_t TURNED[] = {0, 2, 3, 1};
-    const fk_node *from = &w->g->nodes[id];
-    int64_t width = from->shape.d[2];
-    int64_t heads = from->u.attention.heads;
-    int64_t shape[] = {-1, from->shape.d[1], heads, width / heads};
-    int64_t at[2] = {i * width, (i + 1) * width};
-    int64_t axis = 2;
-    char *in[4] = {qkv, fk_writer_integers(w, fk_writer_text(w, "v%d_%s", id, TAILS[i][0]), at, 1),
-                   fk_writer_integers(w, fk_writer_text(w, "v%d_%s", id, TAILS[i][1]), at + 1, 1),
-                   fk_writer_integers(w, fk_writer_text(w, "v%d_axis%d", id, (int)i), &axis, 1)};
-    Onnx__NodeProto *n = fk_writer_step(w, "Slice", id, false, in, 4);
-
-    if (!n)
-        return NULL;
-    char *x = reshape(w, id, false, n->output[0], fk_writer_text(w, "heads%d", (int)i), 4, shape);
-    return permute(w, id, false, x, 4, i == 1 ? TURNED : PERM);
-}
-
-/* What is added to the scores, [W, heads or 1, T, T]: batch entries are taken W at a time. */
-static char *add_bias(fk_writer *w, int id, char *s)
-{
-    const fk_node *from = &w->g->nodes[id];
-    int64_t windows = w->g->nodes[from->in[1]].shape.d[0];
-    int64_t tokens = from->shape.d[1];
-    int64_t heads = from->u.attention.heads;
-    const int64_t split[] = {-1, windows, heads, tokens, tokens};
-    const int64_t joined[] = {-1, heads, tokens, tokens};
-    char *bias = fk_writer_value(w, from->in[1]);
-
-    if (windows == 1)
-        return step(w, "Add", id, false, s, bias);
-    s = reshape(w, id, false, s, "windows", 5, split);
-    s = step(w, "Add", id, false, s, bias);
-    return reshape(w, id, false, s, "scores", 4, joined);
-}
-
-static void write_attention(fk_writer *w, int id)
-{
-    static const int64_t PERM[] = {0, 2, 1, 3};
-    const fk_node *from = &w->g->nodes[id];
-    char *qkv = fk_writer_value(w, from->in[0]);
-    char *q = part_of(w, id, qkv, 0);
-    char *s = step(w, "MatMul", id, false, q, part_of(w, id, qkv, 1));
-
-    s = step(w, "Mul", id, false, s, value(w, id, "scale", from->u.attention.scale));
-    if (from->n_in > 1)
-        s = add_bias(w, id, s);
-    Onnx__NodeProto *soft = fk_writer_step(w, "Softmax", id, false, &s, 1);
-    if (!soft)
-        return;
-    fk_writer_int(w, soft, "axis", -1);
-    s = step(w, "MatMul", id, false, soft->output[0], part_of(w, id, qkv, 2));
-    s = permute(w, id, false, s, 4, PERM);
-    (void)reshape(w, id, true, s, "shape", 3, from->shape.d);
+        (void)fk_writer_reshape(w, id, true, n->output[0], "shape", from->shape.n, from->shape.d);
 }
 
 /* To the batch that the input has, where the first dimension is expanded to the graph's. */
@@ -414,7 +248,7 @@ static void write_expand(fk_writer *w, int id)
     if (batch) {
         int64_t zero = 0;
         int64_t one = 1;
-        char *cut[3] = {step(w, "Shape", id, false, fk_writer_text(w, "input"), NULL),
+        char *cut[3] = {fk_writer_apply(w, "Shape", id, false, fk_writer_text(w, "input"), NULL),
                         fk_writer_integers(w, fk_writer_text(w, "v%d_zero", id), &zero, 1),
                         fk_writer_integers(w, fk_writer_text(w, "v%d_one", id), &one, 1)};
         Onnx__NodeProto *slice = fk_writer_step(w, "Slice", id, false, cut, 3);
@@ -430,7 +264,7 @@ static void write_expand(fk_writer *w, int id)
         shape = fk_writer_integers(w, fk_writer_text(w, "v%d_shape", id), from->shape.d,
                                    (size_t)from->shape.n);
     }
-    (void)step(w, "Expand", id, true, fk_writer_value(w, from->in[0]), shape);
+    (void)fk_writer_apply(w, "Expand", id, true, fk_writer_value(w, from->in[0]), shape);
 }
 
 static void write_gather(fk_writer *w, int id)
@@ -476,7 +310,7 @@ static void write_transpose(fk_writer *w, int id)
 
     for (int i = 0; i < from->shape.n; i++)
         perm[i] = from->u.transpose.perm[i];
-    (void)permute(w, id, true, fk_writer_value(w, from->in[0]), from->shape.n, perm);
+    (void)fk_writer_permute(w, id, true, fk_writer_value(w, from->in[0]), from->shape.n, perm);
 }
 
 static void write_binary(fk_writer *w, int id)
@@ -539,8 +373,8 @@ static void write_reshape(fk_writer *w, int id)
 {
     const fk_node *from = &w->g->nodes[id];
 
-    (void)reshape(w, id, true, fk_writer_value(w, from->in[0]), "shape", from->shape.n,
-                  from->shape.d);
+    (void)fk_writer_reshape(w, id, true, fk_writer_value(w, from->in[0]), "shape", from->shape.n,
+                            from->shape.d);
 }
 
 void fk_writer_op(fk_writer *w, int id)
@@ -599,13 +433,10 @@ void fk_writer_op(fk_writer *w, int id)
         write_transpose(w, id);
         return;
     case FK_LAYERNORM:
-        if (w->opset < 17)
-            write_layernorm_parts(w, id);
-        else
-            write_layernorm(w, id);
+        fk_writer_layernorm(w, id);
         return;
     case FK_ATTENTION:
-        write_attention(w, id);
+        fk_writer_attention(w, id);
         return;
     case FK_EXPAND:
         write_expand(w, id);

@@ -49,6 +49,19 @@ char *fk_writer_param(fk_writer *w, int param);
 char *fk_writer_integers(fk_writer *w, const char *name, const int64_t *v, size_t n);
 char *fk_writer_number(fk_writer *w, const char *name, float v);
 
+/* One of several nodes for graph node id, on one or two values (b or NULL); its output's name. */
+char *fk_writer_apply(fk_writer *w, const char *op, int id, bool last, char *a, char *b);
+/* A number, as an initialiser of node id. */
+char *fk_writer_setting(fk_writer *w, int id, const char *tail, double v);
+/* x under the shape of dims, of which the first, the batch, is left open. */
+char *fk_writer_reshape(fk_writer *w, int id, bool last, char *x, const char *tail, int n,
+                        const int64_t *dims);
+char *fk_writer_permute(fk_writer *w, int id, bool last, char *x, int n, const int64_t *perm);
+
+/* The nodes of an FK_LAYERNORM and of an FK_ATTENTION (onnx_write_tokens.c). */
+void fk_writer_layernorm(fk_writer *w, int id);
+void fk_writer_attention(fk_writer *w, int id);
+
 /* 8 bits (onnx_write_int8.c): does a value go through them, and does a node have its weights in them? */
 bool fk_writer_in_bytes(const fk_writer *w, int id);
 bool fk_writer_has_bytes(const fk_writer *w, const fk_node *n);
