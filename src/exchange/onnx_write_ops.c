@@ -236,6 +236,15 @@ static void write_dense(fk_writer *w, int id)
         (void)fk_writer_reshape(w, id, true, n->output[0], "shape", from->shape.n, from->shape.d);
 }
 
+/* What a value is expanded to: 1 where it has that many already, which may be open. */
+static void expanded(const fk_shape *in, const fk_shape *out, int64_t *dims)
+{
+    int more = out->n - in->n;
+
+    for (int i = 0; i < out->n; i++)
+        dims[i] = i >= more && in->d[i - more] == out->d[i] ? 1 : out->d[i];
+}
+
 /* To the batch that the input has, where the first dimension is expanded to the graph's. */
 static void write_expand(fk_writer *w, int id)
 {
@@ -243,8 +252,10 @@ static void write_expand(fk_writer *w, int id)
     const fk_shape *in = &w->g->nodes[from->in[0]].shape;
     bool batch = (in->n < from->shape.n || in->d[0] == 1) &&
                  from->shape.d[0] == w->g->nodes[w->g->input].shape.d[0];
+    int64_t dims[FK_MAX_DIMS];
     char *shape = NULL;
 
+    expanded(in, &from->shape, dims);
     if (batch) {
         int64_t zero = 0;
         int64_t one = 1;
@@ -253,16 +264,16 @@ static void write_expand(fk_writer *w, int id)
                         fk_writer_integers(w, fk_writer_text(w, "v%d_one", id), &one, 1)};
         Onnx__NodeProto *slice = fk_writer_step(w, "Slice", id, false, cut, 3);
         char *parts[2] = {slice ? slice->output[0] : NULL,
-                          fk_writer_integers(w, fk_writer_text(w, "v%d_rest", id),
-                                             from->shape.d + 1, (size_t)from->shape.n - 1)};
+                          fk_writer_integers(w, fk_writer_text(w, "v%d_rest", id), dims + 1,
+                                             (size_t)from->shape.n - 1)};
         Onnx__NodeProto *concat = fk_writer_step(w, "Concat", id, false, parts, 2);
         if (!concat)
             return;
         fk_writer_int(w, concat, "axis", 0);
         shape = concat->output[0];
     } else {
-        shape = fk_writer_integers(w, fk_writer_text(w, "v%d_shape", id), from->shape.d,
-                                   (size_t)from->shape.n);
+        shape =
+            fk_writer_integers(w, fk_writer_text(w, "v%d_shape", id), dims, (size_t)from->shape.n);
     }
     (void)fk_writer_apply(w, "Expand", id, true, fk_writer_value(w, from->in[0]), shape);
 }
