@@ -266,7 +266,7 @@ static bool is_all_in_order(const fk_constant *index, int64_t n)
     if (fk_shape_count(&index->shape) != n)
         return false;
     for (int64_t i = 0; i < n; i++) {
-        if ((int64_t)fk_constant_get(index, i) != i)
+        if (fk_constant_get(index, i) != (double)i)
             return false;
     }
     return true;

@@ -76,7 +76,7 @@ static int levels_of(const fk_reader *r, int integers)
 
     if (!one_number(r, 1, &scale) || !one_number(r, 2, &zero))
         return -1;
-    for (size_t i = 0; i < r->n_quantised; i++) {
+    for (size_t i = r->n_quantised; i-- > 0;) {
         const fk_quantised *q = &r->quantised[i];
         if (q->integers == integers && q->scale == scale && q->zero == zero)
             return q->levels;

@@ -124,6 +124,12 @@ static bool write_levels(fk_writer *w, int id)
 
     if (from->u.act.kind != FK_LEVELS)
         return false;
+    if (w->half) {
+        w->st =
+            fk_fail(FERKD_UNSUPPORTED,
+                    "%s: values are in 8 bits already, which ONNX has not beside float16", w->path);
+        return true;
+    }
     Onnx__TensorProto *zero = fk_writer_tensor(w, fk_writer_text(w, "v%d_zero", id), 0, NULL);
     uint8_t *byte = fk_writer_take(w, 1, 1);
     if (!zero || !byte)

@@ -1,6 +1,8 @@
 /* Building and holding a graph. */
 #include "net/graph.h"
 
+#include <search.h>
+
 #include "base/mem.h"
 #include "base/rng.h"
 
@@ -83,6 +85,12 @@ ferkd_status fk_graph_rename(fk_graph *g, const char *name)
     return FERKD_OK;
 }
 
+/* The names are the parameters' own. */
+static void keep_name(void *name)
+{
+    (void)name;
+}
+
 void fk_graph_free(fk_graph **graph)
 {
     fk_graph *g = *graph;
@@ -93,6 +101,7 @@ void fk_graph_free(fk_graph **graph)
         free((void *)(uintptr_t)g->nodes[i].name); /* const for everyone else */
         free(g->nodes[i].in);
     }
+    tdestroy(g->names, keep_name);
     for (size_t i = 0; i < g->n_params; i++) {
         free(g->params[i].name);
         free(g->params[i].given);
@@ -145,13 +154,19 @@ done:
     return st;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* A name that is taken gets the number of the parameter behind it. */
 static ferkd_status unique_name(const fk_graph *g, const char *name, char **out)
 {
     TRY(fk_strdup(out, name));
-    for (int k = 2; fk_graph_find_param(g, *out) >= 0; k++) {
+    for (size_t k = g->n_params; tfind(*out, &g->names, by_name); k++) {
         free(*out);
         *out = NULL;
-        TRY(fk_asprintf(out, "%s.%d", name, k));
+        TRY(fk_asprintf(out, "%s.%zu", name, k));
     }
     return FERKD_OK;
 }
@@ -168,11 +183,16 @@ ferkd_status fk_graph_param(fk_graph *g, const char *name, fk_shape shape, fk_pa
         TRY_DONE(fk_calloc(&p.given, p.count, sizeof *p.given, name));
         memcpy(p.given, given, p.count * sizeof *given);
     }
+    if (!tsearch(p.name, &g->names, by_name)) {
+        st = fk_fail(FERKD_MEMORY, "%s: no memory", name);
+        goto done;
+    }
     *id = (int)g->n_params;
     g->params[g->n_params++] = p;
     return FERKD_OK;
 done:
     free(p.name);
+    free(p.given);
     return st;
 }
 

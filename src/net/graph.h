@@ -197,6 +197,7 @@ typedef struct fk_graph {
     size_t n_nodes, cap_nodes;
     fk_param *params;
     size_t n_params, cap_params;
+    void *names; /* of the parameters, for tfind(3) */
     int input, output;
     float *values;   /* all parameters: the trained ones first */
     size_t n_values; /* including padding between parameters */

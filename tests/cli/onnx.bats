@@ -113,6 +113,9 @@ EOF
     "$FERKD" export "$WORK/known.onnx" --int8 "$WORK/train" --val "$WORK/val" -o "$WORK/bytes.onnx" | grep -q "before"
     "$FERKD" run "$WORK/bytes.onnx" -i "$WORK/y.npy" -o "$WORK/got.npy"
     near "$WORK/want.npy" "$WORK/got.npy" 0.3
+    run "$FERKD" export "$WORK/bytes.onnx" --fp16 -o "$WORK/no.onnx"
+    [ "$status" -eq 6 ]
+    [ ! -e "$WORK/no.onnx" ]
     # Fine-tuned, with its values still in 8 bits.
     "$FERKD" train "$WORK/train" --method ce --init "$WORK/bytes.onnx" --size 16 --batch 8 --epochs 2 --lr 0.01 --tune off -o "$WORK/finer"
     "$FERKD" export "$WORK/finer" -o "$WORK/finer.onnx"
