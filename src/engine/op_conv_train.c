@@ -8,7 +8,7 @@
  * All layouts are vectors of channels; an image of few channels is row-major. */
 #include "base/compat.h"
 
-#include "engine/step.h"
+#include "engine/conv_slice.h"
 
 #include <omp.h>
 
@@ -16,8 +16,6 @@
 #include "engine/tune.h"
 
 enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
-
-enum { WEIGHTS, DATA_WEIGHTS, DIFF_WEIGHTS, DIFF_SLICE, X, Y, X_BACK, DY, DX };
 
 #define SLICE_BYTES \
     ((size_t)2400   \
@@ -145,244 +143,6 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
     return can;
 }
 
-/* --- where a slice is ------------------------------------------------------------------------ */
-
-static size_t image_elements(const fk_plan *p, int tensor)
-{
-    const fk_tensor *t = &p->tensors[tensor];
-
-    return t->lay.lanes ? t->lay.image : (size_t)(fk_shape_count(&t->shape) / t->shape.d[0]);
-}
-
-static uint32_t images(const fk_step *s)
-{
-    return s->slice_images;
-}
-
-static uint32_t slices(const fk_plan *p, const fk_step *s)
-{
-    return (uint32_t)(p->tensors[s->out].shape.d[0] / s->slice_images);
-}
-
-/* Elements before slice k of a tensor. */
-static size_t offset_of(const fk_plan *p, const fk_step *s, int tensor, uint32_t k)
-{
-    return (size_t)k * images(s) * image_elements(p, tensor);
-}
-
-static const fk_step *norm_before(const fk_plan *p, const fk_step *s)
-{
-    int lazy = p->tensors[s->in[0]].lazy;
-
-    return lazy < 0 ? NULL : p->steps[lazy];
-}
-
-static const fk_step *norm_behind(const fk_plan *p, const fk_step *s)
-{
-    return s->norm_behind < 0 ? NULL : p->steps[s->norm_behind];
-}
-
-/* The input as it is stored: what the BatchNorm before reads, if it is ours to work out. */
-static fk_operand stored_input(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    const fk_step *before = norm_before(p, s);
-    int tensor = before ? before->in[0] : s->in[0];
-
-    return fk_operand_at(fk_data_operand(p, tensor), offset_of(p, s, tensor, k));
-}
-
-static fk_operand stored_output(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    return fk_operand_at(fk_data_operand(p, s->out), offset_of(p, s, s->out, k));
-}
-
-/* What a primitive reads or writes for slice k: scratch if there is some, else the tensor itself. */
-static fk_operand input_at(const fk_plan *p, const fk_step *s, int scratch, uint32_t k)
-{
-    return s->buffers[scratch] >= 0 ? fk_buffer_operand(p, s->buffers[scratch], p->half_conv)
-                                    : stored_input(p, s, k);
-}
-
-static fk_operand output_at(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    return s->buffers[Y] >= 0 ? fk_buffer_operand(p, s->buffers[Y], p->half_conv)
-                              : stored_output(p, s, k);
-}
-
-static fk_operand stored_din(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    bool half = fk_md_half(p->tensors[s->in[0]].md);
-
-    return fk_operand_at(fk_buffer_operand(p, s->din[0], half), offset_of(p, s, s->in[0], k));
-}
-
-static fk_operand stored_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    const fk_tensor *out = &p->tensors[s->out];
-
-    return fk_operand_at(fk_buffer_operand(p, out->grad, fk_md_half(out->md)),
-                         offset_of(p, s, s->out, k));
-}
-
-static fk_operand gradient_at(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    return s->buffers[DY] >= 0 ? fk_buffer_operand(p, s->buffers[DY], p->half_conv)
-                               : stored_gradient(p, s, k);
-}
-
-static fk_operand din_at(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    return s->buffers[DX] >= 0 ? fk_buffer_operand(p, s->buffers[DX], p->half_conv)
-                               : stored_din(p, s, k);
-}
-
-/* --- work on the planes of a slice ----------------------------------------------------------- */
-
-/* Part `part` of channel vector v within a slice of n images. */
-static fk_planes planes_of(const fk_lay *lay, const fk_split *split, uint32_t n, size_t v,
-                           size_t part)
-{
-    size_t begin = n * part / split->parts;
-    size_t end = n * (part + 1) / split->parts;
-
-    return (fk_planes){
-        begin * lay->image + v * lay->vector, end - begin, lay->image, lay->pixels, lay->pixel, 1};
-}
-
-/* The operands of a BatchNorm, moved to slice k. */
-static fk_norm_args norm_slice(const fk_plan *p, const fk_step *s, const fk_step *norm, size_t v,
-                               uint32_t k)
-{
-    fk_norm_args a = fk_norm_backward_args(p, norm, v);
-    size_t by = offset_of(p, s, norm->in[0], k);
-
-    a.y = fk_operand_at(a.y, by);
-    a.a = fk_operand_at(a.a, by);
-    a.residual = fk_operand_at(a.residual, by);
-    a.g = fk_operand_at(a.g, by);
-    a.g2 = fk_operand_at(a.g2, by);
-    a.dz = fk_operand_at(a.dz, by);
-    return a;
-}
-
-/* The input of slice k, worked out or converted into scratch. */
-static void load_input(const fk_plan *p, const fk_step *s, int scratch, uint32_t k)
-{
-    const fk_step *before = norm_before(p, s);
-    fk_operand to = input_at(p, s, scratch, k);
-
-    if (s->buffers[scratch] < 0)
-        return;
-    if (!before) {
-        fk_add(to, stored_input(p, s, k), (fk_operand){0}, images(s) * image_elements(p, s->in[0]));
-        return;
-    }
-    const fk_lay *lay = &p->tensors[before->in[0]].lay;
-    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
-#pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        fk_norm_args a = norm_slice(p, s, before, j % lay->vectors, k);
-        a.at = planes_of(lay, &split, images(s), j % lay->vectors, j / lay->vectors);
-        a.residual = (fk_operand){0};
-        a.a = to;
-        kernels->forward(&a);
-    }
-}
-
-/* One channel vector of the planes, converted. */
-static void convert_planes(const fk_norm_kernels *kernels, fk_operand to, fk_operand from,
-                           const fk_planes *at, int lanes)
-{
-    for (size_t i = 0; i < at->images; i++) {
-        size_t by = at->first + i * at->image;
-        kernels->add(fk_operand_at(to, by), fk_operand_at(from, by), (fk_operand){0},
-                     at->pixels * (size_t)lanes);
-    }
-}
-
-/* The output of slice k to where it is stored, and its moments for the BatchNorm behind. */
-static void store_output(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    const fk_step *behind = p->redoing ? NULL : norm_behind(p, s);
-    const fk_lay *lay = &p->tensors[s->out].lay;
-    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
-    fk_operand from = output_at(p, s, k);
-    fk_operand to = stored_output(p, s, k);
-
-    if (!behind && from.data == to.data)
-        return;
-#pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        size_t v = j % lay->vectors;
-        size_t part = j / lay->vectors;
-        fk_planes at = planes_of(lay, &split, images(s), v, part);
-        if (from.data != to.data)
-            convert_planes(kernels, to, from, &at, lay->lanes);
-        if (behind) {
-            double *sums = fk_norm_part_of(p, behind, &split, v, part);
-            fk_norm_args a = {
-                .at = at, .y = to, .mean = fk_norm_vector_of(p, behind, FK_NORM_MEAN, v)};
-            kernels->moments(&a, sums, sums + lay->lanes);
-        }
-    }
-}
-
-/* The gradient of the output of slice k, worked out by the BatchNorm behind, or converted. */
-static void load_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    const fk_step *behind = norm_behind(p, s);
-    const fk_lay *lay = &p->tensors[s->out].lay;
-    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
-    fk_operand to = gradient_at(p, s, k);
-
-    if (s->buffers[DY] < 0)
-        return;
-    if (p->tensors[s->out].grad >= 0) {
-        fk_add(to, stored_gradient(p, s, k), (fk_operand){0}, images(s) * lay->image);
-        return;
-    }
-#pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        fk_norm_args a = norm_slice(p, s, behind, j % lay->vectors, k);
-        a.at = planes_of(lay, &split, images(s), j % lay->vectors, j / lay->vectors);
-        a.dy = to;
-        kernels->backward(&a);
-    }
-}
-
-/* The gradient of the input of slice k to where it is stored; before the activation if that is ours. */
-static void store_din(const fk_plan *p, const fk_step *s, uint32_t k)
-{
-    const fk_step *before = norm_before(p, s);
-    const fk_lay *lay = &p->tensors[s->in[0]].lay;
-    fk_operand from = din_at(p, s, k);
-    fk_operand to = stored_din(p, s, k);
-
-    if (!before) {
-        if (from.data != to.data)
-            fk_add(to, from, (fk_operand){0}, images(s) * lay->image);
-        return;
-    }
-    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
-#pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        size_t v = j % lay->vectors;
-        size_t part = j / lay->vectors;
-        double *sums = fk_norm_part_of(p, before, &split, v, part);
-        fk_norm_args a = fk_norm_args_of(p, before, v);
-        a.at = planes_of(lay, &split, images(s), v, part);
-        a.y = stored_input(p, s, k);
-        a.g = from;
-        a.g2 = a.residual = (fk_operand){0};
-        a.dz = to;
-        kernels->sums(&a, sums, sums + lay->lanes);
-    }
-}
-
 /* --- running --------------------------------------------------------------------------------- */
 
 static ferkd_status refresh(fk_plan *p, fk_step *s)
@@ -403,14 +163,14 @@ static ferkd_status run_slice(fk_plan *p, fk_step *s, int role, uint32_t k)
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
-    const fk_step *behind = p->redoing ? NULL : norm_behind(p, s);
+    const fk_step *behind = p->redoing ? NULL : fk_slice_norm_behind(p, s);
 
     if (behind)
         fk_norm_begin_moments(p, behind);
-    for (uint32_t k = 0; k < slices(p, s); k++) {
-        load_input(p, s, X, k);
+    for (uint32_t k = 0; k < fk_slices(p, s); k++) {
+        fk_slice_load_input(p, s, FK_CONV_X, k);
         TRY(run_slice(p, s, RUN, k));
-        store_output(p, s, k);
+        fk_slice_store_output(p, s, k);
     }
     return FERKD_OK;
 }
@@ -420,27 +180,27 @@ static ferkd_status weight_gradient(fk_plan *p, fk_step *s, uint32_t k)
 {
     TRY(run_slice(p, s, RUN_WEIGHTS, k));
     if (k > 0) {
-        fk_operand sum = fk_buffer_operand(p, s->buffers[DIFF_WEIGHTS], false);
-        fk_operand more = fk_buffer_operand(p, s->buffers[DIFF_SLICE], false);
-        fk_add(sum, sum, more, p->buffers[s->buffers[DIFF_SLICE]].bytes / sizeof(float));
+        fk_operand sum = fk_buffer_operand(p, s->buffers[FK_CONV_DIFF_WEIGHTS], false);
+        fk_operand more = fk_buffer_operand(p, s->buffers[FK_CONV_DIFF_SLICE], false);
+        fk_add(sum, sum, more, p->buffers[s->buffers[FK_CONV_DIFF_SLICE]].bytes / sizeof(float));
     }
     return FERKD_OK;
 }
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
-    const fk_step *before = norm_before(p, s);
+    const fk_step *before = fk_slice_norm_before(p, s);
     bool data = fk_wants_din(p, s, 0);
 
     if (before)
         fk_norm_begin_sums(p, before);
-    for (uint32_t k = 0; k < slices(p, s); k++) {
-        load_input(p, s, X_BACK, k);
-        load_gradient(p, s, k);
+    for (uint32_t k = 0; k < fk_slices(p, s); k++) {
+        fk_slice_load_input(p, s, FK_CONV_X_BACK, k);
+        fk_slice_load_gradient(p, s, k);
         TRY(weight_gradient(p, s, k));
         if (data) {
             TRY(run_slice(p, s, RUN_DATA, k));
-            store_din(p, s, k);
+            fk_slice_store_din(p, s, k);
         }
     }
     return fk_run(p, s, STORE_WEIGHTS);
@@ -452,18 +212,19 @@ static ferkd_status bind(fk_plan *p, fk_step *s)
     int bias = s->node->param[1];
     float *values = bias >= 0 ? fk_graph_values(p->g, bias) : NULL;
     float *grads = bias >= 0 ? p->grads + p->g->params[bias].offset : NULL;
-    void *weights = fk_buffer_at(p, s->buffers[WEIGHTS]);
+    void *weights = fk_buffer_at(p, s->buffers[FK_CONV_WEIGHTS]);
 
-    for (uint32_t k = 0; k < slices(p, s); k++) {
+    for (uint32_t k = 0; k < fk_slices(p, s); k++) {
         int set = (int)k;
         fk_prim *run = s->prims[RUN].prim;
         fk_prim *back = s->prims[RUN_WEIGHTS].prim;
-        TRY(fk_prim_bind_set(p->dn, run, set, FK_SRC, input_at(p, s, X, k).data));
+        TRY(fk_prim_bind_set(p->dn, run, set, FK_SRC, fk_slice_input(p, s, FK_CONV_X, k).data));
         TRY(fk_prim_bind_set(p->dn, run, set, FK_WEIGHTS, weights));
-        TRY(fk_prim_bind_set(p->dn, run, set, FK_DST, output_at(p, s, k).data));
-        TRY(fk_prim_bind_set(p->dn, back, set, FK_SRC, input_at(p, s, X_BACK, k).data));
-        TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_DST, gradient_at(p, s, k).data));
-        int dw = s->buffers[k ? DIFF_SLICE : DIFF_WEIGHTS];
+        TRY(fk_prim_bind_set(p->dn, run, set, FK_DST, fk_slice_output(p, s, k).data));
+        TRY(fk_prim_bind_set(p->dn, back, set, FK_SRC,
+                             fk_slice_input(p, s, FK_CONV_X_BACK, k).data));
+        TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_DST, fk_slice_gradient(p, s, k).data));
+        int dw = s->buffers[k ? FK_CONV_DIFF_SLICE : FK_CONV_DIFF_WEIGHTS];
         TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_WEIGHTS, fk_buffer_at(p, dw)));
         if (bias >= 0) {
             TRY(fk_prim_bind_set(p->dn, run, set, FK_BIASES, values));
@@ -472,10 +233,10 @@ static ferkd_status bind(fk_plan *p, fk_step *s)
         fk_prim *data = s->prims[RUN_DATA].prim;
         if (!data)
             continue;
-        int dw_in = s->buffers[DATA_WEIGHTS] >= 0 ? DATA_WEIGHTS : WEIGHTS;
-        TRY(fk_prim_bind_set(p->dn, data, set, FK_DIFF_DST, gradient_at(p, s, k).data));
+        int dw_in = s->buffers[FK_CONV_DATA_WEIGHTS] >= 0 ? FK_CONV_DATA_WEIGHTS : FK_CONV_WEIGHTS;
+        TRY(fk_prim_bind_set(p->dn, data, set, FK_DIFF_DST, fk_slice_gradient(p, s, k).data));
         TRY(fk_prim_bind_set(p->dn, data, set, FK_WEIGHTS, fk_buffer_at(p, s->buffers[dw_in])));
-        TRY(fk_prim_bind_set(p->dn, data, set, FK_DIFF_SRC, din_at(p, s, k).data));
+        TRY(fk_prim_bind_set(p->dn, data, set, FK_DIFF_SRC, fk_slice_din(p, s, k).data));
     }
     return FERKD_OK;
 }
@@ -516,17 +277,18 @@ static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_pd *const pds[3])
     fk_md *there = NULL;
     ferkd_status st = FERKD_OK;
 
-    TRY(convert_weights(p, s, pds[0], FK_WEIGHTS, WEIGHTS, LOAD_WEIGHTS));
-    TRY(convert_weights(p, s, pds[1], FK_DIFF_WEIGHTS, DIFF_WEIGHTS, STORE_WEIGHTS));
-    if (slices(p, s) > 1)
-        TRY(fk_step_buffer(p, s, DIFF_SLICE, p->buffers[s->buffers[DIFF_WEIGHTS]].bytes,
-                           FK_LIFE_BACKWARD));
+    TRY(convert_weights(p, s, pds[0], FK_WEIGHTS, FK_CONV_WEIGHTS, LOAD_WEIGHTS));
+    TRY(convert_weights(p, s, pds[1], FK_DIFF_WEIGHTS, FK_CONV_DIFF_WEIGHTS, STORE_WEIGHTS));
+    if (fk_slices(p, s) > 1)
+        TRY(fk_step_buffer(p, s, FK_CONV_DIFF_SLICE,
+                           p->buffers[s->buffers[FK_CONV_DIFF_WEIGHTS]].bytes, FK_LIFE_BACKWARD));
     if (!pds[2])
         return FERKD_OK;
     TRY(fk_pd_md(pds[0], FK_WEIGHTS, &here));
     TRY_DONE(fk_pd_md(pds[2], FK_WEIGHTS, &there));
     if (!fk_md_equal(here, there))
-        TRY_DONE(convert_weights(p, s, pds[2], FK_WEIGHTS, DATA_WEIGHTS, LOAD_DATA_WEIGHTS));
+        TRY_DONE(
+            convert_weights(p, s, pds[2], FK_WEIGHTS, FK_CONV_DATA_WEIGHTS, LOAD_DATA_WEIGHTS));
 done:
     fk_md_free(here);
     fk_md_free(there);
@@ -543,22 +305,23 @@ static ferkd_status compile_scratch(fk_plan *p, fk_step *s, const fk_conv_args *
 
     s->gradient_bytes = y;
     if (in->lazy >= 0 || stored_half != p->half_conv) {
-        TRY(fk_step_buffer(p, s, X, x, FK_LIFE_FORWARD));
-        TRY(fk_step_buffer(p, s, X_BACK, x, FK_LIFE_BACKWARD));
+        TRY(fk_step_buffer(p, s, FK_CONV_X, x, FK_LIFE_FORWARD));
+        TRY(fk_step_buffer(p, s, FK_CONV_X_BACK, x, FK_LIFE_BACKWARD));
     }
     if (fk_md_half(p->tensors[s->out].md) != p->half_conv) {
-        TRY(fk_step_buffer(p, s, Y, y, FK_LIFE_FORWARD));
-        TRY(fk_step_buffer(p, s, DY, y, FK_LIFE_BACKWARD));
+        TRY(fk_step_buffer(p, s, FK_CONV_Y, y, FK_LIFE_FORWARD));
+        TRY(fk_step_buffer(p, s, FK_CONV_DY, y, FK_LIFE_BACKWARD));
     }
     if (fk_wants_din(p, s, 0) && (in->lazy >= 0 || fk_md_half(in->md) != p->half_conv))
-        TRY(fk_step_buffer(p, s, DX, x, FK_LIFE_BACKWARD));
+        TRY(fk_step_buffer(p, s, FK_CONV_DX, x, FK_LIFE_BACKWARD));
     return FERKD_OK;
 }
 
 ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s)
 {
-    return s->buffers[DY] >= 0 ? FERKD_OK
-                               : fk_step_buffer(p, s, DY, s->gradient_bytes, FK_LIFE_BACKWARD);
+    return s->buffers[FK_CONV_DY] >= 0
+               ? FERKD_OK
+               : fk_step_buffer(p, s, FK_CONV_DY, s->gradient_bytes, FK_LIFE_BACKWARD);
 }
 
 /* The input as vectors of channels (a picture: row-major), in the type that it has. */

@@ -1,0 +1,243 @@
+/* A slice of the batch around a convolution in training: where its values are, and what is done on them while they are in
+ * the caches. */
+#include "base/compat.h"
+
+#include "engine/conv_slice.h"
+
+/* --- where a slice is ------------------------------------------------------------------------ */
+
+static size_t image_elements(const fk_plan *p, int tensor)
+{
+    const fk_tensor *t = &p->tensors[tensor];
+
+    return t->lay.lanes ? t->lay.image : (size_t)(fk_shape_count(&t->shape) / t->shape.d[0]);
+}
+
+static uint32_t images(const fk_step *s)
+{
+    return s->slice_images;
+}
+
+uint32_t fk_slices(const fk_plan *p, const fk_step *s)
+{
+    return (uint32_t)(p->tensors[s->out].shape.d[0] / s->slice_images);
+}
+
+/* Elements before slice k of a tensor. */
+static size_t offset_of(const fk_plan *p, const fk_step *s, int tensor, uint32_t k)
+{
+    return (size_t)k * images(s) * image_elements(p, tensor);
+}
+
+const fk_step *fk_slice_norm_before(const fk_plan *p, const fk_step *s)
+{
+    int lazy = p->tensors[s->in[0]].lazy;
+
+    return lazy < 0 ? NULL : p->steps[lazy];
+}
+
+const fk_step *fk_slice_norm_behind(const fk_plan *p, const fk_step *s)
+{
+    return s->norm_behind < 0 ? NULL : p->steps[s->norm_behind];
+}
+
+/* The input as it is stored: what the BatchNorm before reads, if it is ours to work out. */
+static fk_operand stored_input(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_step *before = fk_slice_norm_before(p, s);
+    int tensor = before ? before->in[0] : s->in[0];
+
+    return fk_operand_at(fk_data_operand(p, tensor), offset_of(p, s, tensor, k));
+}
+
+static fk_operand stored_output(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    return fk_operand_at(fk_data_operand(p, s->out), offset_of(p, s, s->out, k));
+}
+
+/* What a primitive reads or writes for slice k: scratch if there is some, else the tensor itself. */
+fk_operand fk_slice_input(const fk_plan *p, const fk_step *s, int scratch, uint32_t k)
+{
+    return s->buffers[scratch] >= 0 ? fk_buffer_operand(p, s->buffers[scratch], p->half_conv)
+                                    : stored_input(p, s, k);
+}
+
+fk_operand fk_slice_output(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    return s->buffers[FK_CONV_Y] >= 0 ? fk_buffer_operand(p, s->buffers[FK_CONV_Y], p->half_conv)
+                                      : stored_output(p, s, k);
+}
+
+static fk_operand stored_din(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    bool half = fk_md_half(p->tensors[s->in[0]].md);
+
+    return fk_operand_at(fk_buffer_operand(p, s->din[0], half), offset_of(p, s, s->in[0], k));
+}
+
+static fk_operand stored_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_tensor *out = &p->tensors[s->out];
+
+    return fk_operand_at(fk_buffer_operand(p, out->grad, fk_md_half(out->md)),
+                         offset_of(p, s, s->out, k));
+}
+
+fk_operand fk_slice_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    return s->buffers[FK_CONV_DY] >= 0 ? fk_buffer_operand(p, s->buffers[FK_CONV_DY], p->half_conv)
+                                       : stored_gradient(p, s, k);
+}
+
+fk_operand fk_slice_din(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    return s->buffers[FK_CONV_DX] >= 0 ? fk_buffer_operand(p, s->buffers[FK_CONV_DX], p->half_conv)
+                                       : stored_din(p, s, k);
+}
+
+/* --- work on the planes of a slice ----------------------------------------------------------- */
+
+/* Part `part` of channel vector v within a slice of n images. */
+static fk_planes planes_of(const fk_lay *lay, const fk_split *split, uint32_t n, size_t v,
+                           size_t part)
+{
+    size_t begin = n * part / split->parts;
+    size_t end = n * (part + 1) / split->parts;
+
+    return (fk_planes){
+        begin * lay->image + v * lay->vector, end - begin, lay->image, lay->pixels, lay->pixel, 1};
+}
+
+/* The operands of a BatchNorm, moved to slice k. */
+static fk_norm_args norm_slice(const fk_plan *p, const fk_step *s, const fk_step *norm, size_t v,
+                               uint32_t k)
+{
+    fk_norm_args a = fk_norm_backward_args(p, norm, v);
+    size_t by = offset_of(p, s, norm->in[0], k);
+
+    a.y = fk_operand_at(a.y, by);
+    a.a = fk_operand_at(a.a, by);
+    a.residual = fk_operand_at(a.residual, by);
+    a.g = fk_operand_at(a.g, by);
+    a.g2 = fk_operand_at(a.g2, by);
+    a.dz = fk_operand_at(a.dz, by);
+    return a;
+}
+
+/* The input of slice k, worked out or converted into scratch. */
+void fk_slice_load_input(const fk_plan *p, const fk_step *s, int scratch, uint32_t k)
+{
+    const fk_step *before = fk_slice_norm_before(p, s);
+    fk_operand to = fk_slice_input(p, s, scratch, k);
+
+    if (s->buffers[scratch] < 0)
+        return;
+    if (!before) {
+        fk_add(to, stored_input(p, s, k), (fk_operand){0}, images(s) * image_elements(p, s->in[0]));
+        return;
+    }
+    const fk_lay *lay = &p->tensors[before->in[0]].lay;
+    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        fk_norm_args a = norm_slice(p, s, before, j % lay->vectors, k);
+        a.at = planes_of(lay, &split, images(s), j % lay->vectors, j / lay->vectors);
+        a.residual = (fk_operand){0};
+        a.a = to;
+        kernels->forward(&a);
+    }
+}
+
+/* One channel vector of the planes, converted. */
+static void convert_planes(const fk_norm_kernels *kernels, fk_operand to, fk_operand from,
+                           const fk_planes *at, int lanes)
+{
+    for (size_t i = 0; i < at->images; i++) {
+        size_t by = at->first + i * at->image;
+        kernels->add(fk_operand_at(to, by), fk_operand_at(from, by), (fk_operand){0},
+                     at->pixels * (size_t)lanes);
+    }
+}
+
+/* The output of slice k to where it is stored, and its moments for the BatchNorm behind. */
+void fk_slice_store_output(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_step *behind = p->redoing ? NULL : fk_slice_norm_behind(p, s);
+    const fk_lay *lay = &p->tensors[s->out].lay;
+    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+    fk_operand from = fk_slice_output(p, s, k);
+    fk_operand to = stored_output(p, s, k);
+
+    if (!behind && from.data == to.data)
+        return;
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        size_t v = j % lay->vectors;
+        size_t part = j / lay->vectors;
+        fk_planes at = planes_of(lay, &split, images(s), v, part);
+        if (from.data != to.data)
+            convert_planes(kernels, to, from, &at, lay->lanes);
+        if (behind) {
+            double *sums = fk_norm_part_of(p, behind, &split, v, part);
+            fk_norm_args a = {
+                .at = at, .y = to, .mean = fk_norm_vector_of(p, behind, FK_NORM_MEAN, v)};
+            kernels->moments(&a, sums, sums + lay->lanes);
+        }
+    }
+}
+
+/* The gradient of the output of slice k, worked out by the BatchNorm behind, or converted. */
+void fk_slice_load_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_step *behind = fk_slice_norm_behind(p, s);
+    const fk_lay *lay = &p->tensors[s->out].lay;
+    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+    fk_operand to = fk_slice_gradient(p, s, k);
+
+    if (s->buffers[FK_CONV_DY] < 0)
+        return;
+    if (p->tensors[s->out].grad >= 0) {
+        fk_add(to, stored_gradient(p, s, k), (fk_operand){0}, images(s) * lay->image);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        fk_norm_args a = norm_slice(p, s, behind, j % lay->vectors, k);
+        a.at = planes_of(lay, &split, images(s), j % lay->vectors, j / lay->vectors);
+        a.dy = to;
+        kernels->backward(&a);
+    }
+}
+
+/* The gradient of the input of slice k to where it is stored; before the activation if that is ours. */
+void fk_slice_store_din(const fk_plan *p, const fk_step *s, uint32_t k)
+{
+    const fk_step *before = fk_slice_norm_before(p, s);
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    fk_operand from = fk_slice_din(p, s, k);
+    fk_operand to = stored_din(p, s, k);
+
+    if (!before) {
+        if (from.data != to.data)
+            fk_add(to, from, (fk_operand){0}, images(s) * lay->image);
+        return;
+    }
+    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
+    fk_split split = fk_split_of(lay);
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
+        size_t v = j % lay->vectors;
+        size_t part = j / lay->vectors;
+        double *sums = fk_norm_part_of(p, before, &split, v, part);
+        fk_norm_args a = fk_norm_args_of(p, before, v);
+        a.at = planes_of(lay, &split, images(s), v, part);
+        a.y = stored_input(p, s, k);
+        a.g = from;
+        a.g2 = a.residual = (fk_operand){0};
+        a.dz = to;
+        kernels->sums(&a, sums, sums + lay->lanes);
+    }
+}

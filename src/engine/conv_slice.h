@@ -1,0 +1,38 @@
+/* Between op_conv_train.c, which runs convolutions slice by slice, and conv_slice.c. */
+#ifndef FK_CONV_SLICE_H
+#define FK_CONV_SLICE_H
+
+#include "engine/step.h"
+
+/* Buffers of the step; those of values (FK_CONV_X on) are scratch for one slice, and -1 where the tensor itself is used. */
+enum {
+    FK_CONV_WEIGHTS,
+    FK_CONV_DATA_WEIGHTS,
+    FK_CONV_DIFF_WEIGHTS,
+    FK_CONV_DIFF_SLICE,
+    FK_CONV_X,
+    FK_CONV_Y,
+    FK_CONV_X_BACK,
+    FK_CONV_DY,
+    FK_CONV_DX
+};
+
+/* How many slices there are. */
+uint32_t fk_slices(const fk_plan *p, const fk_step *s);
+/* The BatchNorm that left its work to this convolution's input, or takes the moments of its output; or NULL. */
+const fk_step *fk_slice_norm_before(const fk_plan *p, const fk_step *s);
+const fk_step *fk_slice_norm_behind(const fk_plan *p, const fk_step *s);
+
+/* What a primitive reads or writes for slice k: input (scratch: FK_CONV_X or FK_CONV_X_BACK), output, their gradients. */
+fk_operand fk_slice_input(const fk_plan *p, const fk_step *s, int scratch, uint32_t k);
+fk_operand fk_slice_output(const fk_plan *p, const fk_step *s, uint32_t k);
+fk_operand fk_slice_gradient(const fk_plan *p, const fk_step *s, uint32_t k);
+fk_operand fk_slice_din(const fk_plan *p, const fk_step *s, uint32_t k);
+
+/* Before and after the primitive: the work of the BatchNorms around it, and conversions. */
+void fk_slice_load_input(const fk_plan *p, const fk_step *s, int scratch, uint32_t k);
+void fk_slice_store_output(const fk_plan *p, const fk_step *s, uint32_t k);
+void fk_slice_load_gradient(const fk_plan *p, const fk_step *s, uint32_t k);
+void fk_slice_store_din(const fk_plan *p, const fk_step *s, uint32_t k);
+
+#endif
