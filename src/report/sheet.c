@@ -112,14 +112,21 @@ static ferkd_status add_tile(sheet *s, uint32_t image, uint32_t r)
     return FERKD_OK;
 }
 
+/* What the rules say of the labels that were read; width and height 0: not known yet. */
+static void judge(sheet *s, uint32_t image, uint32_t width, uint32_t height)
+{
+    ferkd_store_place(s->store, image, width, height, s->labels.label);
+    ferkd_calibration_judge(s->c, 0.0, ferkd_store_truth(s->store, image), s->labels.label,
+                            s->labels.n, s->treat);
+}
+
 /* Load an image, its labels, and what the rules say of them. */
 static ferkd_status look_at(sheet *s, uint32_t image)
 {
-    uint32_t truth = ferkd_store_truth(s->store, image);
-
     TRY(fk_labels_read(&s->labels, s->store, image));
-    ferkd_calibration_judge(s->c, 0.0, truth, s->labels.label, s->labels.n, s->treat);
-    return ferkd_dataset_image(s->data, image, &s->image, &s->file, &s->cap, NULL);
+    TRY(ferkd_dataset_image(s->data, image, &s->image, &s->file, &s->cap, NULL));
+    judge(s, image, s->image.width, s->image.height);
+    return FERKD_OK;
 }
 
 /* The picture with every region's box, uninformative ones below. */
@@ -171,17 +178,16 @@ static ferkd_status of_group(sheet *s, ferkd_group group)
     TRY(fk_calloc(&order, images, sizeof *order, "a sheet"));
     fk_rng_shuffle(&rng, order, images);
     for (uint32_t i = 0; i < images && s->n < MOST && st == FERKD_OK; i++) {
-        uint32_t truth = ferkd_store_truth(s->store, order[i]);
         if (fk_labels_read(&s->labels, s->store, order[i]) != FERKD_OK)
             continue; /* an image without labels */
-        ferkd_calibration_judge(s->c, 0.0, truth, s->labels.label, s->labels.n, s->treat);
+        judge(s, order[i], 0, 0);
         uint32_t first = fk_rng_below(&rng, s->labels.n);
         for (uint32_t k = 0; k < s->labels.n; k++) {
             uint32_t r = (first + k) % s->labels.n;
             if (ferkd_group_of(s->treat[r]) != group)
                 continue;
             st = look_at(s, order[i]);
-            if (st == FERKD_OK)
+            if (st == FERKD_OK && ferkd_group_of(s->treat[r]) == group)
                 st = add_tile(s, order[i], r);
             break;
         }
