@@ -82,8 +82,8 @@ typedef struct ferkd_export_options {
     uint32_t int8_images; /**< how many, spread evenly; 0: 256 */
 } ferkd_export_options;
 
-/** Write a model (of a run folder, or of an ONNX file) as ONNX with a free batch, its classes and preprocessing in the metadata and in a JSON
- *  file beside it. options NULL: all zero; watch, of the images that are looked at, may be NULL. */
+/** Write a model (of a run folder, or of an ONNX file) as ONNX with a free batch, its classes and preprocessing in the
+ *  metadata and in a JSON file beside it. options NULL: all zero; watch, of the images that are looked at, may be NULL. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_model_export(const ferkd_model *m, const char *path,
                                                       const ferkd_export_options *options,
                                                       const ferkd_watch *watch);

@@ -78,7 +78,8 @@ class Store:
 class Loader:
     """Batches of regions and their targets, float32 [B, C, H, W] and [B, label_classes], decoded ahead by C threads that
     hold no GIL. label_classes are the data set's (classes) or, from stores with labels over all of the teacher's, these
-    first and then the others: a student has as many outputs while it learns, of which only the first are used in the end. Keys are those of recipes ("ferkd train --help"), with underscores: data, labels, method, calibrate, size,
+    first and then the others: a student has as many outputs while it learns, of which only the first are used in the end.
+    Keys are those of recipes ("ferkd train --help"), with underscores: data, labels, method, calibrate, size,
     batch, epochs, seed, regions_per_image, mean, std, filter, mix (with mix_scope="image"), threads, ...
 
     Iterating goes once over all epochs; the same seed gives the same batches. The arrays are the caller's own.
