@@ -3,6 +3,7 @@
 #ifndef FK_DNNL_GLUE_H
 #define FK_DNNL_GLUE_H
 
+#include "kernel/tiles.h"
 #include "net/graph.h"
 
 typedef struct fk_dn fk_dn;     /* engine and stream */
@@ -94,22 +95,9 @@ typedef struct fk_dense_args {
 
 FERKD_CHECK ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a);
 
-/* C = alpha A B + beta C, row-major, A m x k, B k x n after turning those that are to be turned; rows are lda, ldb, ldc
- * apart. By the calling thread alone where it is one of a team's. */
-typedef struct fk_gemm_args {
-    bool turn_a, turn_b;
-    size_t m, n, k;
-    float alpha;
-    const float *a;
-    size_t lda;
-    const float *b;
-    size_t ldb;
-    float beta;
-    float *c;
-    size_t ldc;
-} fk_gemm_args;
-
-void fk_gemm(const fk_gemm_args *g);
+/* A product by the calling thread alone where it is one of a team's. room: fk_tiles_room() bytes of its own at 64 bytes, with which
+ * it may go by tiles, or NULL. */
+void fk_gemm(const fk_gemm_args *g, void *room);
 
 /* dst = a b. */
 typedef struct fk_matmul_args {

@@ -1,5 +1,6 @@
-/* Matrix products by one thread of a team, each on memory of its own: in f32 oneDNN's sgemm, in bf16 its matmul primitive, made
- * for one thread and with its scratch from outside, which is what lets several threads run it at once. */
+/* Matrix products by one thread of a team, each on memory of its own: in f32 oneDNN's sgemm or our own on matrix tiles, in bf16
+ * oneDNN's matmul primitive, made for one thread and with its scratch from outside, which is what lets several threads run it at
+ * once. */
 #include "engine/dnnl_inside.h"
 
 #include <omp.h>
@@ -101,6 +102,8 @@ ferkd_status fk_product_new(fk_dn *dn, fk_product **out, const fk_product_args *
         omp_set_num_threads(team);
         TRY_DONE(st);
         TRY_DONE(make_workers(dn, p, threads));
+    } else if (fk_tiles_pay(args->m, args->n, args->k)) {
+        p->room = fk_tiles_room(args->n, args->k);
     }
     *out = p;
     p = NULL;
@@ -161,9 +164,19 @@ bool fk_product_run(const fk_product *p, size_t thread, const void *a, const voi
     if (g->half)
         return run_half(p, &p->workers[thread],
                         (void *[]){(void *)(uintptr_t)a, (void *)(uintptr_t)b, c, room});
-    return dnnl_sgemm(g->turn_a ? 'T' : 'N', g->turn_b ? 'T' : 'N', (dnnl_dim_t)g->m,
-                      (dnnl_dim_t)g->n, (dnnl_dim_t)g->k, 1.0f, a,
-                      (dnnl_dim_t)(g->turn_a ? g->m : g->k), b,
-                      (dnnl_dim_t)(g->turn_b ? g->k : g->n), g->add ? 1.0f : 0.0f, c,
-                      (dnnl_dim_t)g->n) == dnnl_success;
+    fk_gemm(&(fk_gemm_args){.turn_a = g->turn_a,
+                            .turn_b = g->turn_b,
+                            .m = g->m,
+                            .n = g->n,
+                            .k = g->k,
+                            .alpha = 1.0f,
+                            .a = a,
+                            .lda = g->turn_a ? g->m : g->k,
+                            .b = b,
+                            .ldb = g->turn_b ? g->k : g->n,
+                            .beta = g->add ? 1.0f : 0.0f,
+                            .c = c,
+                            .ldc = g->n},
+            p->room ? room : NULL);
+    return true;
 }

@@ -13,7 +13,7 @@ enum {
     FK_LINEAR_SCALED,      /* weights and bias times the scale of their channel */
     FK_LINEAR_PACKED,      /* weights in bf16, as the products want them */
     FK_LINEAR_PACKED_BACK, /* the same for backward */
-    FK_LINEAR_ROOM,        /* of the products in bf16 */
+    FK_LINEAR_ROOM,        /* scratch of the products */
     FK_LINEAR_ROOM_BACK
 };
 

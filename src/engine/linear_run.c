@@ -26,6 +26,9 @@ fk_linear fk_linear_of(const fk_plan *p, const fk_step *s)
     z.slice = fk_min_size(fk_max_size(z.slice, z.in * z.out > LARGE ? 512 : 64), 512);
     size_t turns = (z.rows + z.slice * p->threads - 1) / (z.slice * p->threads);
     z.slice = (z.rows + turns * p->threads - 1) / (turns * p->threads);
+    size_t blocks = (z.slice + 31) / 32 * 32; /* products work on blocks of rows */
+    if ((z.rows + blocks - 1) / blocks % p->threads == 0)
+        z.slice = blocks;
     z.rows_each = z.rows / (size_t)s->node->shape.d[0];
     return z;
 }

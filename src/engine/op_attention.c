@@ -29,16 +29,25 @@ static fk_attention sizes_of(const fk_plan *p, const fk_step *s)
     return z;
 }
 
-/* Floats that one thread needs: scores and their gradient, and what is bf16 in memory as floats. */
+/* Floats that one thread needs: scores and their gradient, and what is bf16 in memory as floats. Behind them is the scratch of
+ * products. */
 static size_t scratch_floats(const fk_attention *z)
 {
-    return 2 * z->queries * z->stride + 8 * z->tokens * z->width;
+    return (2 * z->queries * z->stride + 8 * z->tokens * z->width + 15) / 16 * 16;
+}
+
+static size_t scratch_bytes(const fk_attention *z)
+{
+    size_t longest = fk_max_size(z->tokens, z->width);
+
+    return scratch_floats(z) * sizeof(float) + fk_tiles_room(longest, longest);
 }
 
 /* One head of one image. Pointers into tensors if these are f32, else into the thread's scratch. */
 typedef struct head {
     size_t image, number;
     float *scores, *dscores; /* [queries][stride] */
+    void *room;              /* of products */
     const float *q, *k, *v;  /* [tokens][width], rows `row` apart */
     size_t row;
     float *o, *dq, *dk, *dv; /* o: the output, or its gradient */
@@ -74,7 +83,10 @@ static head find_head(const fk_plan *p, const fk_step *s, const fk_attention *z,
 {
     fk_operand qkv = fk_data_operand(p, s->in[0]);
     size_t d = z->heads * z->width;
-    head h = {.image = task / z->heads, .number = task % z->heads, .scores = room};
+    head h = {.image = task / z->heads,
+              .number = task % z->heads,
+              .scores = room,
+              .room = room + scratch_floats(z)};
     size_t at = h.image * z->tokens * 3 * d + h.number * z->width;
     float *free_room = room + 2 * z->queries * z->stride;
     size_t each = z->tokens * z->width;
@@ -121,7 +133,7 @@ static void scores_of(const fk_step *s, const fk_attention *z, const head *h, si
                            .bias = h->bias ? h->bias + first * z->tokens : NULL,
                            .bias_stride = z->tokens};
 
-    fk_gemm(&g);
+    fk_gemm(&g, h->room);
     fk_rows_best()->softmax(&soft);
 }
 
@@ -140,7 +152,7 @@ static void head_forward(const fk_step *s, const fk_attention *z, const head *h)
                           .ldb = h->row,
                           .c = h->o + first * h->o_row,
                           .ldc = h->o_row};
-        fk_gemm(&g);
+        fk_gemm(&g, h->room);
     }
 }
 
@@ -197,14 +209,6 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 
 /* --- backward -------------------------------------------------------------------------------- */
 
-static void gemm(bool turn_a, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
-                 const float *b, size_t ldb, bool turn_b, float beta, float *c, size_t ldc)
-{
-    fk_gemm_args g = {turn_a, turn_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
-
-    fk_gemm(&g);
-}
-
 /* With P the softmax and dO the output's gradient: dV = P' dO, dP = dO V', dS = P (dP - sum(dP P)),
  * dQ = scale dS K, dK = scale dS' Q. dbias: [tokens][tokens], added to, or NULL. */
 static void head_backward(const fk_step *s, const fk_attention *z, const head *h, float *dbias)
@@ -218,15 +222,21 @@ static void head_backward(const fk_step *s, const fk_attention *z, const head *h
         float beta = first ? 1.0f : 0.0f;
         const float *go = h->o + first * h->o_row;
         scores_of(s, z, h, first, m);
-        gemm(true, t, w, m, 1.0f, h->scores, z->stride, go, h->o_row, false, beta, h->dv, h->row);
-        gemm(false, m, t, w, 1.0f, go, h->o_row, h->v, h->row, true, 0.0f, h->dscores, z->stride);
+        fk_gemm(&(fk_gemm_args){true, false, t, w, m, 1.0f, h->scores, z->stride, go, h->o_row,
+                                beta, h->dv, h->row},
+                h->room);
+        fk_gemm(&(fk_gemm_args){false, true, m, t, w, 1.0f, go, h->o_row, h->v, h->row, 0.0f,
+                                h->dscores, z->stride},
+                h->room);
         fk_row_softmax soft = {
             .rows = m, .n = t, .stride = z->stride, .x = h->scores, .dy = h->dscores};
         fk_rows_best()->softmax_back(&soft);
-        gemm(false, m, w, t, scale, h->dscores, z->stride, h->k, h->row, false, 0.0f,
-             h->dq + first * h->row, h->row);
-        gemm(true, t, w, m, scale, h->dscores, z->stride, h->q + first * h->row, h->row, false,
-             beta, h->dk, h->row);
+        fk_gemm(&(fk_gemm_args){false, false, m, w, t, scale, h->dscores, z->stride, h->k, h->row,
+                                0.0f, h->dq + first * h->row, h->row},
+                h->room);
+        fk_gemm(&(fk_gemm_args){true, false, t, w, m, scale, h->dscores, z->stride,
+                                h->q + first * h->row, h->row, beta, h->dk, h->row},
+                h->room);
         for (size_t r = 0; dbias && r < m; r++) {
             for (size_t i = 0; i < t; i++)
                 dbias[(first + r) * t + i] += h->dscores[r * z->stride + i];
@@ -332,8 +342,7 @@ ferkd_status fk_compile_attention(fk_plan *p, const fk_node *n, int id)
         fk_step_keep(p, in[i], s);
     fk_attention z = sizes_of(p, s);
     TRY(add_products(p, s, &z));
-    size_t scratch = p->threads * (is_half(s) ? fk_attention_half_bytes(s, &z)
-                                              : scratch_floats(&z) * sizeof(float));
+    size_t scratch = p->threads * (is_half(s) ? fk_attention_half_bytes(s, &z) : scratch_bytes(&z));
     TRY(fk_step_buffer(p, s, SCRATCH, scratch, FK_LIFE_FORWARD));
     return p->o.train ? fk_step_buffer(p, s, SCRATCH_BACK, scratch, FK_LIFE_BACKWARD) : FERKD_OK;
 }

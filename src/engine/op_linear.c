@@ -198,18 +198,16 @@ static ferkd_status add_products(fk_plan *p, fk_step *s)
         st = make_products(p, s, &z, half);
     }
     TRY(st);
-    if (!half)
-        return FERKD_OK;
     TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM,
                        p->threads * fk_step_product_room(s, FK_LINEAR_FORWARD, 2),
                        FK_LIFE_FORWARD));
-    TRY(pack_weights(p, s, &z, false));
-    if (!p->o.train)
-        return FERKD_OK;
-    TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM_BACK,
-                       p->threads * fk_step_product_room(s, FK_LINEAR_WEIGHT, 4),
-                       FK_LIFE_BACKWARD));
-    return pack_weights(p, s, &z, true);
+    if (p->o.train)
+        TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM_BACK,
+                           p->threads * fk_step_product_room(s, FK_LINEAR_WEIGHT, 4),
+                           FK_LIFE_BACKWARD));
+    if (half)
+        TRY(pack_weights(p, s, &z, false));
+    return half && p->o.train ? pack_weights(p, s, &z, true) : FERKD_OK;
 }
 
 static ferkd_status add_buffers(fk_plan *p, fk_step *s)

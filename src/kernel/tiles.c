@@ -1,0 +1,383 @@
+/* See tiles.h. A block of 32 x 32 sums stays in four tiles while the other four take parts of 32 rows of A and 32 columns of B;
+ * both are packed as tiles before, A 32 rows at a time, B as much as the second-level cache holds. */
+#include "kernel/tiles.h"
+
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    SIDE = 16,  /* rows of a tile, and f32 in one of its rows */
+    DEPTH = 32, /* bf16 in a row of a tile: of k */
+    TILE = SIDE * DEPTH,
+    BLOCK = 2 * SIDE, /* rows of A, columns of B that meet */
+    PARTS = 3,
+    STRIP = BLOCK * DEPTH * PARTS, /* bf16 of a block of A or B and DEPTH of k */
+    DEPTH_MOST = 512,              /* of k at a time */
+    B_MOST = 128 << 10             /* elements of B packed at a time */
+};
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* --- may we ----------------------------------------------------------------------------------- */
+
+static bool has_instructions(void)
+{
+    unsigned a;
+    unsigned b;
+    unsigned c;
+    unsigned d;
+
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1U) && (d >> 24 & 1U);
+}
+
+/* Linux gives a process the 8 KiB of tile registers when it asks. */
+static bool has_permission(void)
+{
+    enum {
+        ASK = 0x1023,
+        TILE_DATA = 18
+    }; /* ARCH_REQ_XCOMP_PERM, in arch/x86/include/uapi/asm/prctl.h */
+
+    return syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+}
+
+static bool is_wanted(void)
+{
+    const char *kernels = getenv("FERKD_KERNELS");
+    const char *tiles = getenv("FERKD_TILES");
+
+    return !(kernels && strcmp(kernels, "plain") == 0) && !(tiles && strcmp(tiles, "never") == 0);
+}
+
+bool fk_tiles_here(void)
+{
+    static _Atomic int8_t here = -1; /* each thread would find the same */
+
+    if (here < 0)
+        here = is_wanted() && has_instructions() && has_permission();
+    return here > 0;
+}
+
+/* In products of two numbers by f32 instructions: those on tiles take 0.55 of one each, made up to whole blocks, and an element that
+ * is packed 20. */
+bool fk_tiles_pay(size_t m, size_t n, size_t k)
+{
+    double whole =
+        (double)round_up(m, BLOCK) * (double)round_up(n, BLOCK) * (double)round_up(k, DEPTH);
+    double packed = (double)k * (double)(m + n);
+
+    return fk_tiles_here() && 0.55 * whole + 20.0 * packed < (double)m * (double)n * (double)k;
+}
+
+/* --- packing ---------------------------------------------------------------------------------- */
+
+typedef struct parts {
+    __m512i high, middle, low; /* f32 whose upper halves are the bf16 */
+} parts;
+
+/* x = high + middle + low, each the bf16 nearest to what is left. */
+static inline parts split(__m512 x)
+{
+    const __m512i half = _mm512_set1_epi32(0x8000);
+    const __m512i upper = _mm512_set1_epi32((int)0xffff0000U);
+    parts p;
+
+    p.high = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
+    x = _mm512_sub_ps(x, _mm512_castsi512_ps(p.high));
+    p.middle = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
+    p.low = _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(p.middle)));
+    return p;
+}
+
+/* Two vectors as one of bf16, one behind the other: 32 of k in a row of A. */
+static inline __m512i behind(__m512i x, __m512i y)
+{
+    static const uint16_t UPPER[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                       23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
+                                       45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+
+    return _mm512_permutex2var_epi16(x, _mm512_loadu_si512(UPPER), y);
+}
+
+/* Two vectors as one of bf16, element by element: two of k for 16 columns of B. */
+static inline __m512i beside(__m512i x, __m512i y)
+{
+    return _mm512_mask_blend_epi16(0xaaaaaaaaU, _mm512_srli_epi32(x, 16), y);
+}
+
+static inline void put(uint16_t *to, __m512 x, __m512 y, bool pairs)
+{
+    parts p = split(x);
+    parts q = split(y);
+
+    enum { NEXT = 2 * TILE };
+
+    if (pairs) {
+        _mm512_store_si512(to, beside(p.high, q.high));
+        _mm512_store_si512(to + NEXT, beside(p.middle, q.middle));
+        _mm512_store_si512(to + 2 * NEXT, beside(p.low, q.low));
+    } else {
+        _mm512_store_si512(to, behind(p.high, q.high));
+        _mm512_store_si512(to + NEXT, behind(p.middle, q.middle));
+        _mm512_store_si512(to + 2 * NEXT, behind(p.low, q.low));
+    }
+}
+
+/* 16 x 16 floats, rows to columns. */
+static inline void turn(__m512 v[SIDE])
+{
+    __m512 t[SIDE];
+
+    for (int i = 0; i < SIDE; i += 2) {
+        t[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < SIDE; i += 4) {
+        for (int j = 0; j < 2; j++) {
+            __m512d a = _mm512_castps_pd(t[i + j]);
+            __m512d b = _mm512_castps_pd(t[i + j + 2]);
+            v[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            v[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < SIDE; j += 8) {
+            t[j + i] = _mm512_shuffle_f32x4(v[j + i], v[j + i + 4], 0x88);
+            t[j + i + 4] = _mm512_shuffle_f32x4(v[j + i], v[j + i + 4], 0xdd);
+        }
+    }
+    for (int i = 0; i < 8; i++) {
+        v[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        v[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+    }
+}
+
+static inline __mmask16 first_of(size_t n)
+{
+    return n >= SIDE ? 0xffff : (__mmask16)((1U << n) - 1);
+}
+
+/* rows x columns floats of memory, at most 16 x 16; the others are 0. */
+static inline void load(__m512 v[SIDE], const float *from, size_t row, size_t rows, size_t columns)
+{
+    __mmask16 mask = first_of(columns);
+
+    for (size_t i = 0; i < SIDE; i++)
+        v[i] = i < rows ? _mm512_maskz_loadu_ps(mask, from + i * row) : _mm512_setzero_ps();
+}
+
+/* Where a matrix lies: elements between two neighbours along the side that A and B keep, and along k. One is 1. */
+typedef struct source {
+    const float *at;
+    size_t side, depth;
+} source;
+
+/* One tile's worth of all parts: up to 16 of the side by 32 of k. In `pairs` two neighbours of k lie together, which is how tiles want B;
+ * else the 32 of k do. */
+static void pack_tile(uint16_t *to, const source *s, size_t sides, size_t depths, bool pairs)
+{
+    bool by_side = s->side == 1; /* each row of memory is one of k */
+    __m512 v[2][SIDE];
+
+    for (size_t h = 0; h < 2; h++) {
+        size_t rest = depths > h * SIDE ? depths - h * SIDE : 0;
+        const float *from = s->at + (rest ? h * SIDE * s->depth : 0);
+        if (by_side)
+            load(v[h], from, s->depth, fk_min_size(rest, SIDE), sides);
+        else
+            load(v[h], from, s->side, sides, rest);
+        if (by_side != pairs)
+            turn(v[h]);
+    }
+    for (size_t i = 0; i < SIDE; i++) {
+        if (pairs)
+            put(to + i * DEPTH, v[i / 8][i % 8 * 2], v[i / 8][i % 8 * 2 + 1], true);
+        else
+            put(to + i * DEPTH, v[0][i], v[1][i], false);
+    }
+}
+
+/* 32 of the side by all of k; what is beyond the matrix is 0. */
+static void pack_block(uint16_t *to, source s, size_t sides, size_t depths, bool pairs)
+{
+    for (size_t d = 0; d < depths; d += DEPTH, to += STRIP) {
+        for (size_t half = 0; half < 2; half++) {
+            size_t first = half * SIDE;
+            source from = s;
+            size_t n = sides > first ? fk_min_size(sides - first, SIDE) : 0;
+            from.at += d * s.depth + (n ? first * s.side : 0);
+            pack_tile(to + half * TILE, &from, n, fk_min_size(depths - d, DEPTH), pairs);
+        }
+    }
+}
+
+/* --- multiplying ------------------------------------------------------------------------------ */
+
+/* What was written is in memory: the compiler does not know that tile instructions read it. */
+static inline void settle(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
+/* One tile for each register, 16 rows of 64 bytes. */
+static void configure(void)
+{
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } t = {.palette = 1};
+
+    for (int i = 0; i < 8; i++) {
+        t.bytes[i] = 64;
+        t.rows[i] = SIDE;
+    }
+    settle();
+    _tile_loadconfig(&t);
+}
+
+/* The parts of A in tiles 4 and 5 times those of B in 6 and 7. */
+#define MULTIPLY()           \
+    _tile_dpbf16ps(0, 4, 6); \
+    _tile_dpbf16ps(1, 4, 7); \
+    _tile_dpbf16ps(2, 5, 6); \
+    _tile_dpbf16ps(3, 5, 7)
+#define TAKE_A(part)                         \
+    _tile_loadd(4, a + 2 * (part)*TILE, 64); \
+    _tile_loadd(5, a + (2 * (part) + 1) * TILE, 64)
+#define TAKE_B(part)                         \
+    _tile_loadd(6, b + 2 * (part)*TILE, 64); \
+    _tile_loadd(7, b + (2 * (part) + 1) * TILE, 64)
+
+/* The small products first. */
+static void multiply_block(const uint16_t *a, const uint16_t *b, size_t depths)
+{
+    for (size_t d = 0; d < depths; d += DEPTH, a += STRIP, b += STRIP) {
+        TAKE_A(0);
+        TAKE_B(2);
+        MULTIPLY();
+        TAKE_B(1);
+        MULTIPLY();
+        TAKE_A(1);
+        MULTIPLY();
+        TAKE_B(0);
+        MULTIPLY();
+        TAKE_A(2);
+        MULTIPLY();
+        TAKE_A(0);
+        MULTIPLY();
+    }
+}
+
+/* C = alpha sums + beta C, m x n. */
+static void add_sums(const float *sums, const fk_gemm_args *g, float beta, float *c, size_t m,
+                     size_t n)
+{
+    __m512 alpha = _mm512_set1_ps(g->alpha);
+
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j += SIDE) {
+            __mmask16 mask = first_of(n - j);
+            float *to = c + i * g->ldc + j;
+            __m512 v = _mm512_mul_ps(alpha, _mm512_load_ps(sums + i * BLOCK + j));
+            if (beta != 0.0f)
+                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, to));
+            _mm512_mask_storeu_ps(to, mask, v);
+        }
+    }
+}
+
+/* 32 x 32 of C. */
+static void make_block(const fk_gemm_args *g, const uint16_t *a, const uint16_t *b, size_t depths,
+                       float beta, float *c, size_t m, size_t n)
+{
+    bool whole = m == BLOCK && n == BLOCK && g->alpha == 1.0f;
+    _Alignas(64) float sums[BLOCK * BLOCK];
+    size_t row = g->ldc * sizeof(float);
+
+    settle();
+    if (whole && beta != 0.0f) {
+        _tile_loadd(0, c, row);
+        _tile_loadd(1, c + SIDE, row);
+        _tile_loadd(2, c + SIDE * g->ldc, row);
+        _tile_loadd(3, c + SIDE * g->ldc + SIDE, row);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    multiply_block(a, b, depths);
+    float *to = whole ? c : sums;
+    size_t step = whole ? g->ldc : BLOCK;
+    _tile_stored(0, to, step * sizeof(float));
+    _tile_stored(1, to + SIDE, step * sizeof(float));
+    _tile_stored(2, to + SIDE * step, step * sizeof(float));
+    _tile_stored(3, to + SIDE * step + SIDE, step * sizeof(float));
+    if (!whole)
+        add_sums(sums, g, beta, c, m, n);
+}
+
+/* Columns of B at a time, for so much of k. */
+static size_t columns_for(size_t depths)
+{
+    return fk_max_size(B_MOST / round_up(depths, DEPTH) / BLOCK, 1) * BLOCK;
+}
+
+size_t fk_tiles_room(size_t n, size_t k)
+{
+    size_t depths = round_up(fk_min_size(k, DEPTH_MOST), DEPTH);
+    size_t columns = fk_min_size(columns_for(depths), round_up(n, BLOCK));
+
+    return (columns + BLOCK) * depths * PARTS * sizeof(uint16_t);
+}
+
+/* All rows of C, some columns, some of k. */
+static void multiply_part(const fk_gemm_args *g, source a, const uint16_t *b, uint16_t *packed,
+                          size_t depths, float beta, float *c, size_t columns)
+{
+    size_t strips = round_up(depths, DEPTH) / DEPTH;
+
+    for (size_t i = 0; i < g->m; i += BLOCK) {
+        size_t m = fk_min_size(g->m - i, BLOCK);
+        source from = a;
+        from.at += i * a.side;
+        pack_block(packed, from, m, depths, false);
+        for (size_t j = 0; j < columns; j += BLOCK)
+            make_block(g, packed, b + j / BLOCK * strips * STRIP, depths, beta, c + i * g->ldc + j,
+                       m, fk_min_size(columns - j, BLOCK));
+    }
+}
+
+void fk_tiles_gemm(const fk_gemm_args *g, void *room)
+{
+    source a = {g->a, g->turn_a ? 1 : g->lda, g->turn_a ? g->lda : 1};
+    source b = {g->b, g->turn_b ? g->ldb : 1, g->turn_b ? 1 : g->ldb};
+    uint16_t *packed_a = room;
+
+    configure();
+    for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
+        size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
+        size_t strips = round_up(depths, DEPTH) / DEPTH;
+        size_t most = columns_for(depths);
+        uint16_t *packed_b = packed_a + strips * STRIP;
+        for (size_t j = 0; j < g->n; j += most) {
+            size_t columns = fk_min_size(g->n - j, most);
+            for (size_t i = 0; i < columns; i += BLOCK) {
+                source from = {b.at + d * b.depth + (j + i) * b.side, b.side, b.depth};
+                pack_block(packed_b + i / BLOCK * strips * STRIP, from,
+                           fk_min_size(columns - i, BLOCK), depths, true);
+            }
+            source from = {a.at + d * a.depth, a.side, a.depth};
+            multiply_part(g, from, packed_b, packed_a, depths, d ? 1.0f : g->beta, g->c + j,
+                          columns);
+        }
+    }
+    _tile_release();
+}

@@ -1,0 +1,33 @@
+/* Products of f32 matrices on a processor's matrix tiles (AMX), which multiply bf16 only: each number is the sum of three
+ * bf16 numbers, exactly, and the six largest of the nine products of such parts make the product as precise as f32 is (Henry, Tang
+ * and Heinecke 2019, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations"). */
+#ifndef FK_TILES_H
+#define FK_TILES_H
+
+#include "base/compat.h"
+
+/* C = alpha A B + beta C. A is m x k, B k x n, C m x n, rows lda, ldb, ldc elements apart; turned: the transpose lies in memory. */
+typedef struct fk_gemm_args {
+    bool turn_a, turn_b;
+    size_t m, n, k;
+    float alpha;
+    const float *a;
+    size_t lda;
+    const float *b;
+    size_t ldb;
+    float beta; /* 0 or 1 */
+    float *c;
+    size_t ldc;
+} fk_gemm_args;
+
+/* Does the processor have tiles, and does the system let this process use them? Always the same answer. */
+bool fk_tiles_here(void);
+/* Is such a product faster so than by f32 instructions? Never without tiles. */
+bool fk_tiles_pay(size_t m, size_t n, size_t k);
+/* Bytes of scratch that a product of so many columns and such depth needs, a multiple of 64. */
+size_t fk_tiles_room(size_t n, size_t k);
+/* By the calling thread alone; room is its own, at 64 bytes. An infinite element of A or B makes its row or column NaN, and numbers
+ * below the normal range count as 0. Only where fk_tiles_here(). */
+void fk_tiles_gemm(const fk_gemm_args *g, void *room);
+
+#endif

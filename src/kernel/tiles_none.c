@@ -1,0 +1,24 @@
+/* Where the processor's family or the compiler knows no tiles. */
+#include "kernel/tiles.h"
+
+bool fk_tiles_here(void)
+{
+    return false;
+}
+
+bool fk_tiles_pay(size_t m, size_t n, size_t k)
+{
+    (void)m, (void)n, (void)k;
+    return false;
+}
+
+size_t fk_tiles_room(size_t n, size_t k)
+{
+    (void)n, (void)k;
+    return 0;
+}
+
+void fk_tiles_gemm(const fk_gemm_args *g, void *room)
+{
+    (void)g, (void)room;
+}
