@@ -96,7 +96,7 @@ typedef struct fk_dense_args {
 FERKD_CHECK ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a);
 
 /* A product by the calling thread alone where it is one of a team's. room: fk_tiles_room() bytes of its own at 64 bytes, with which
- * it may go by tiles, or NULL. */
+ * it goes by tiles where that pays, or NULL. */
 void fk_gemm(const fk_gemm_args *g, void *room);
 
 /* dst = a b. */
@@ -116,7 +116,8 @@ typedef struct fk_product_args {
     size_t m, n, k;
     bool turn_a, turn_b, add;
     bool half;   /* A and B are bf16 */
-    bool packed; /* bf16: B lies as fk_product_b() says */
+    bool packed; /* B lies as fk_product_b() says, in f32 as fk_product_pack() made it */
+    bool tiles;  /* f32: by tiles; only where fk_tiles_here() */
 } fk_product_args;
 
 /* For threads 0 to `threads` - 1. FERKD_UNSUPPORTED where oneDNN has nothing fast for bf16. */
@@ -125,7 +126,11 @@ FERKD_CHECK ferkd_status fk_product_new(fk_dn *dn, fk_product **out, const fk_pr
 void fk_product_free(fk_product *p);
 /* Bytes of scratch for each thread, a multiple of 64. */
 size_t fk_product_room(const fk_product *p);
+bool fk_product_half(const fk_product *p);
+bool fk_product_packed(const fk_product *p);
 const fk_md *fk_product_b(const fk_product *p);
+/* B for products by tiles, of fk_tiles_packed_bytes(). */
+void fk_product_pack(const fk_product *p, const float *b, void *to);
 /* False if oneDNN failed, which only a defect makes it do. */
 bool fk_product_run(const fk_product *p, size_t thread, const void *a, const void *b, void *c,
                     void *room);

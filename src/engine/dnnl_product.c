@@ -102,7 +102,7 @@ ferkd_status fk_product_new(fk_dn *dn, fk_product **out, const fk_product_args *
         omp_set_num_threads(team);
         TRY_DONE(st);
         TRY_DONE(make_workers(dn, p, threads));
-    } else if (fk_tiles_pay(args->m, args->n, args->k)) {
+    } else if (args->tiles) {
         p->room = fk_tiles_room(args->n, args->k);
     }
     *out = p;
@@ -137,6 +137,16 @@ size_t fk_product_room(const fk_product *p)
     return (p->room + 63) / 64 * 64;
 }
 
+bool fk_product_half(const fk_product *p)
+{
+    return p->args.half;
+}
+
+bool fk_product_packed(const fk_product *p)
+{
+    return p->args.packed;
+}
+
 const fk_md *fk_product_b(const fk_product *p)
 {
     return p->b;
@@ -156,6 +166,31 @@ static bool run_half(const fk_product *p, worker *w, void *const *operands)
     return ok && dnnl_primitive_execute(p->h, w->stream, OPERANDS, args) == dnnl_success;
 }
 
+static fk_gemm_args gemm_of(const fk_product_args *g, const void *a, const void *b, void *c)
+{
+    return (fk_gemm_args){.turn_a = g->turn_a,
+                          .turn_b = g->turn_b,
+                          .m = g->m,
+                          .n = g->n,
+                          .k = g->k,
+                          .alpha = 1.0f,
+                          .a = a,
+                          .lda = g->turn_a ? g->m : g->k,
+                          .b = b,
+                          .ldb = g->turn_b ? g->k : g->n,
+                          .beta = g->add ? 1.0f : 0.0f,
+                          .c = c,
+                          .ldc = g->n,
+                          .packed_b = g->packed ? b : NULL};
+}
+
+void fk_product_pack(const fk_product *p, const float *b, void *to)
+{
+    fk_gemm_args f = gemm_of(&p->args, NULL, b, NULL);
+
+    fk_tiles_pack(&f, to);
+}
+
 bool fk_product_run(const fk_product *p, size_t thread, const void *a, const void *b, void *c,
                     void *room)
 {
@@ -164,19 +199,10 @@ bool fk_product_run(const fk_product *p, size_t thread, const void *a, const voi
     if (g->half)
         return run_half(p, &p->workers[thread],
                         (void *[]){(void *)(uintptr_t)a, (void *)(uintptr_t)b, c, room});
-    fk_gemm(&(fk_gemm_args){.turn_a = g->turn_a,
-                            .turn_b = g->turn_b,
-                            .m = g->m,
-                            .n = g->n,
-                            .k = g->k,
-                            .alpha = 1.0f,
-                            .a = a,
-                            .lda = g->turn_a ? g->m : g->k,
-                            .b = b,
-                            .ldb = g->turn_b ? g->k : g->n,
-                            .beta = g->add ? 1.0f : 0.0f,
-                            .c = c,
-                            .ldc = g->n},
-            p->room ? room : NULL);
+    fk_gemm_args f = gemm_of(g, a, b, c);
+    if (g->tiles)
+        fk_tiles_gemm(&f, room);
+    else
+        fk_gemm(&f, NULL);
     return true;
 }

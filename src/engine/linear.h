@@ -11,7 +11,7 @@ enum {
     FK_LINEAR_PARTS,       /* each thread's sums of gradients */
     FK_LINEAR_FACTORS,     /* of stochastic depth */
     FK_LINEAR_SCALED,      /* weights and bias times the scale of their channel */
-    FK_LINEAR_PACKED,      /* weights in bf16, as the products want them */
+    FK_LINEAR_PACKED,      /* weights as the products want them */
     FK_LINEAR_PACKED_BACK, /* the same for backward */
     FK_LINEAR_ROOM,        /* scratch of the products */
     FK_LINEAR_ROOM_BACK
@@ -30,6 +30,8 @@ typedef struct fk_linear {
 } fk_linear;
 
 fk_linear fk_linear_of(const fk_plan *p, const fk_step *s);
+/* Are its weights too many for the caches? */
+bool fk_linear_is_large(const fk_linear *z);
 /* Are the products of the step in bf16? */
 bool fk_linear_is_half(const fk_step *s);
 /* Is the product's result what the step makes, its bias and the residual added to before? */

@@ -15,6 +15,11 @@ enum {
 
 /* --- slices ---------------------------------------------------------------------------------- */
 
+bool fk_linear_is_large(const fk_linear *z)
+{
+    return z->in * z->out > LARGE;
+}
+
 fk_linear fk_linear_of(const fk_plan *p, const fk_step *s)
 {
     const fk_shape *w = &p->g->params[s->node->param[0]].shape;
@@ -23,7 +28,7 @@ fk_linear fk_linear_of(const fk_plan *p, const fk_step *s)
                    .out = (size_t)w->d[0]};
 
     z.slice = SLICE_BYTES / ((z.in + z.out) * sizeof(float));
-    z.slice = fk_min_size(fk_max_size(z.slice, z.in * z.out > LARGE ? 512 : 64), 512);
+    z.slice = fk_min_size(fk_max_size(z.slice, fk_linear_is_large(&z) ? 512 : 64), 512);
     size_t turns = (z.rows + z.slice * p->threads - 1) / (z.slice * p->threads);
     z.slice = (z.rows + turns * p->threads - 1) / (turns * p->threads);
     size_t blocks = (z.slice + 31) / 32 * 32; /* products work on blocks of rows */
@@ -35,7 +40,7 @@ fk_linear fk_linear_of(const fk_plan *p, const fk_step *s)
 
 bool fk_linear_is_half(const fk_step *s)
 {
-    return s->buffers[FK_LINEAR_PACKED] >= 0;
+    return fk_product_half(s->products[FK_LINEAR_FORWARD]);
 }
 
 /* Product `kind` of m rows, by thread t. */
@@ -67,9 +72,9 @@ static const float *weights_of(const fk_plan *p, const fk_step *s)
 /* As the products want them. */
 static const void *factor_of(const fk_plan *p, const fk_step *s, bool back)
 {
-    return fk_linear_is_half(s)
-               ? fk_buffer_at(p, s->buffers[back ? FK_LINEAR_PACKED_BACK : FK_LINEAR_PACKED])
-               : (const void *)weights_of(p, s);
+    int packed = s->buffers[back ? FK_LINEAR_PACKED_BACK : FK_LINEAR_PACKED];
+
+    return packed >= 0 ? fk_buffer_at(p, packed) : (const void *)weights_of(p, s);
 }
 
 static const float *bias_of(const fk_plan *p, const fk_step *s, const fk_linear *z)

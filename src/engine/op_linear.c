@@ -124,14 +124,37 @@ static void scale_weights(fk_plan *p, fk_step *s)
     }
 }
 
+/* For products by tiles. */
+static void pack_parts(const fk_plan *p, const fk_step *s)
+{
+    const float *weights = s->scale_param >= 0 ? fk_buffer_at(p, s->buffers[FK_LINEAR_SCALED])
+                                               : fk_graph_values(p->g, s->node->param[0]);
+
+    for (int back = 0; back < 2; back++) {
+        int to = s->buffers[back ? FK_LINEAR_PACKED_BACK : FK_LINEAR_PACKED];
+        if (to >= 0)
+            fk_product_pack(s->products[back ? FK_LINEAR_DATA : FK_LINEAR_FORWARD], weights,
+                            fk_buffer_at(p, to));
+    }
+}
+
 static ferkd_status refresh(fk_plan *p, fk_step *s)
 {
     if (s->scale_param >= 0)
         scale_weights(p, s);
-    if (fk_linear_is_half(s) && !p->o.lean)
+    if (!fk_linear_is_half(s))
+        pack_parts(p, s);
+    else if (!p->o.lean)
         TRY(fk_run(p, s, FK_LINEAR_PACK));
     return s->prims[FK_LINEAR_PACK_BACK].prim && !p->o.lean ? fk_run(p, s, FK_LINEAR_PACK_BACK)
                                                             : FERKD_OK;
+}
+
+/* Are weights packed once for tiles, not by each product? Six bytes for each, twice in training: not where they are many or memory
+ * is scarce, and so large a slice makes little of it. */
+static bool packs_parts(const fk_plan *p, const fk_linear *z)
+{
+    return !p->o.lean && !fk_linear_is_large(z);
 }
 
 /* The products, for whole slices and for the last one. */
@@ -139,18 +162,34 @@ static ferkd_status make_products(fk_plan *p, fk_step *s, const fk_linear *z, bo
 {
     size_t rest = z->rows % z->slice ? z->rows % z->slice : z->slice;
 
+    bool forward = !half && fk_tiles_pay(z->slice, z->out, z->in);
+    bool weight = !half && fk_tiles_pay(z->out, z->in, z->slice);
+    bool data = !half && fk_tiles_pay(z->slice, z->in, z->out);
+    bool packed = packs_parts(p, z);
+
     for (int i = 0; i < (rest == z->slice ? 1 : 2); i++) {
         size_t m = i ? rest : z->slice;
         fk_product_args forward_args = {.m = m,
                                         .n = z->out,
                                         .k = z->in,
                                         .turn_b = !half,
-                                        .packed = half,
+                                        .packed = half || (forward && packed),
+                                        .tiles = forward,
                                         .add = fk_linear_is_direct(p, s),
                                         .half = half};
-        fk_product_args weight_args = {
-            .m = z->out, .n = z->in, .k = m, .turn_a = true, .add = true, .half = half};
-        fk_product_args data_args = {.m = m, .n = z->in, .k = z->out, .packed = half, .half = half};
+        fk_product_args weight_args = {.m = z->out,
+                                       .n = z->in,
+                                       .k = m,
+                                       .turn_a = true,
+                                       .add = true,
+                                       .half = half,
+                                       .tiles = weight};
+        fk_product_args data_args = {.m = m,
+                                     .n = z->in,
+                                     .k = z->out,
+                                     .packed = half || (data && packed),
+                                     .half = half,
+                                     .tiles = data};
         TRY(fk_product_new(p->dn, &s->products[FK_LINEAR_FORWARD + i], &forward_args, p->threads));
         if (!p->o.train)
             continue;
@@ -185,6 +224,18 @@ static ferkd_status pack_weights(fk_plan *p, fk_step *s, const fk_linear *z, boo
                         (fk_arg[]){{FK_SRC, from}, {FK_DST, {FK_REF_BUFFER, buffer}}}, 2);
 }
 
+/* Places for the weights as tiles want them. */
+static ferkd_status add_parts(fk_plan *p, fk_step *s, const fk_linear *z)
+{
+    if (fk_product_packed(s->products[FK_LINEAR_FORWARD]))
+        TRY(fk_step_buffer(p, s, FK_LINEAR_PACKED, fk_tiles_packed_bytes(z->out, z->in),
+                           FK_LIFE_ALWAYS));
+    if (s->products[FK_LINEAR_DATA] && fk_product_packed(s->products[FK_LINEAR_DATA]))
+        TRY(fk_step_buffer(p, s, FK_LINEAR_PACKED_BACK, fk_tiles_packed_bytes(z->in, z->out),
+                           FK_LIFE_ALWAYS));
+    return FERKD_OK;
+}
+
 /* In bf16 where that is how this processor multiplies, and oneDNN has such products. */
 static ferkd_status add_products(fk_plan *p, fk_step *s)
 {
@@ -205,9 +256,10 @@ static ferkd_status add_products(fk_plan *p, fk_step *s)
         TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM_BACK,
                            p->threads * fk_step_product_room(s, FK_LINEAR_WEIGHT, 4),
                            FK_LIFE_BACKWARD));
-    if (half)
-        TRY(pack_weights(p, s, &z, false));
-    return half && p->o.train ? pack_weights(p, s, &z, true) : FERKD_OK;
+    if (!half)
+        return packs_parts(p, &z) ? add_parts(p, s, &z) : FERKD_OK;
+    TRY(pack_weights(p, s, &z, false));
+    return p->o.train ? pack_weights(p, s, &z, true) : FERKD_OK;
 }
 
 static ferkd_status add_buffers(fk_plan *p, fk_step *s)

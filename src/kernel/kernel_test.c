@@ -607,7 +607,15 @@ static void check_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k
     assert_non_null(room);
     memcpy(before, c, m * g.ldc * sizeof *c);
     g.a = a, g.b = b, g.c = c, g.beta = beta;
+    void *packed = aligned_alloc(64, fk_tiles_packed_bytes(n, k));
+    assert_non_null(packed);
+    fk_tiles_pack(&g, packed);
     fk_tiles_gemm(&g, room);
+    float *same = floats(m * g.ldc, full_value);
+    memcpy(same, before, m * g.ldc * sizeof *c);
+    g.packed_b = packed, g.b = NULL, g.c = same;
+    fk_tiles_gemm(&g, room);
+    assert_memory_equal(c, same, m * g.ldc * sizeof *c);
     for (size_t i = 0; i < m; i++) {
         for (size_t j = 0; j < g.ldc; j++) {
             double sum =
@@ -626,7 +634,7 @@ static void check_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k
                          turn_a, turn_b, i, j, (double)c[i * g.ldc + j], sum);
         }
     }
-    free(a), free(b), free(c), free(before), free(room);
+    free(a), free(b), free(c), free(before), free(room), free(packed), free(same);
 }
 
 static void products_on_tiles_are_as_precise_as_f32(void **unused)

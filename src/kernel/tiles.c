@@ -163,44 +163,64 @@ static inline __mmask16 first_of(size_t n)
     return n >= SIDE ? 0xffff : (__mmask16)((1U << n) - 1);
 }
 
-/* rows x columns floats of memory, at most 16 x 16; the others are 0. */
-static inline void load(__m512 v[SIDE], const float *from, size_t row, size_t rows, size_t columns)
-{
-    __mmask16 mask = first_of(columns);
-
-    for (size_t i = 0; i < SIDE; i++)
-        v[i] = i < rows ? _mm512_maskz_loadu_ps(mask, from + i * row) : _mm512_setzero_ps();
-}
-
 /* Where a matrix lies: elements between two neighbours along the side that A and B keep, and along k. One is 1. */
 typedef struct source {
     const float *at;
     size_t side, depth;
 } source;
 
-/* One tile's worth of all parts: up to 16 of the side by 32 of k. In `pairs` two neighbours of k lie together, which is how tiles want B;
- * else the 32 of k do. */
-static void pack_tile(uint16_t *to, const source *s, size_t sides, size_t depths, bool pairs)
+/* 16 floats of memory, of which those beyond `columns` and in rows beyond `rows` are 0. */
+static inline __m512 load(const float *from, size_t row, size_t i, size_t rows, __mmask16 columns)
 {
-    bool by_side = s->side == 1; /* each row of memory is one of k */
+    return i < rows ? _mm512_maskz_loadu_ps(columns, from + i * row) : _mm512_setzero_ps();
+}
+
+/* As memory has it: rows of A, or rows of B two at a time. */
+static void pack_rows(uint16_t *to, const source *s, size_t sides, size_t depths, bool pairs)
+{
+    __mmask16 mask = first_of(sides);
+    __mmask16 left = first_of(depths);
+    __mmask16 right = first_of(depths > SIDE ? depths - SIDE : 0);
+
+    for (size_t i = 0; i < SIDE; i++, to += DEPTH) {
+        if (pairs)
+            put(to, load(s->at, s->depth, 2 * i, depths, mask),
+                load(s->at, s->depth, 2 * i + 1, depths, mask), true);
+        else
+            put(to, load(s->at, s->side, i, sides, left),
+                load(s->at + (right ? SIDE : 0), s->side, i, sides, right), false);
+    }
+}
+
+/* Turned on the way: columns of A, or of B. */
+static void pack_turned(uint16_t *to, const source *s, size_t sides, size_t depths, bool pairs)
+{
     __m512 v[2][SIDE];
 
     for (size_t h = 0; h < 2; h++) {
         size_t rest = depths > h * SIDE ? depths - h * SIDE : 0;
         const float *from = s->at + (rest ? h * SIDE * s->depth : 0);
-        if (by_side)
-            load(v[h], from, s->depth, fk_min_size(rest, SIDE), sides);
-        else
-            load(v[h], from, s->side, sides, rest);
-        if (by_side != pairs)
-            turn(v[h]);
+        __mmask16 mask = first_of(pairs ? rest : sides);
+        for (size_t i = 0; i < SIDE; i++)
+            v[h][i] = load(from, pairs ? s->side : s->depth, i, pairs ? sides : rest, mask);
+        turn(v[h]);
     }
-    for (size_t i = 0; i < SIDE; i++) {
+    for (size_t i = 0; i < SIDE; i++, to += DEPTH) {
         if (pairs)
-            put(to + i * DEPTH, v[i / 8][i % 8 * 2], v[i / 8][i % 8 * 2 + 1], true);
+            put(to, v[i / 8][i % 8 * 2], v[i / 8][i % 8 * 2 + 1], true);
         else
-            put(to + i * DEPTH, v[0][i], v[1][i], false);
+            put(to, v[0][i], v[1][i], false);
     }
+}
+
+/* One tile's worth of all parts: up to 16 of the side by 32 of k. In `pairs` two neighbours of k lie together, which is how tiles want B;
+ * else the 32 of k do. */
+static void pack_tile(uint16_t *to, const source *s, size_t sides, size_t depths, bool pairs)
+{
+    if ((s->side == 1) == pairs)
+        pack_rows(to, s, sides, depths, pairs);
+    else
+        pack_turned(to, s, sides, depths, pairs);
 }
 
 /* 32 of the side by all of k; what is beyond the matrix is 0. */
@@ -330,6 +350,11 @@ static size_t columns_for(size_t depths)
     return fk_max_size(B_MOST / round_up(depths, DEPTH) / BLOCK, 1) * BLOCK;
 }
 
+static size_t strips_of(size_t depths)
+{
+    return round_up(depths, DEPTH) / DEPTH;
+}
+
 size_t fk_tiles_room(size_t n, size_t k)
 {
     size_t depths = round_up(fk_min_size(k, DEPTH_MOST), DEPTH);
@@ -338,45 +363,71 @@ size_t fk_tiles_room(size_t n, size_t k)
     return (columns + BLOCK) * depths * PARTS * sizeof(uint16_t);
 }
 
+size_t fk_tiles_packed_bytes(size_t n, size_t k)
+{
+    return round_up(n, BLOCK) * round_up(k, DEPTH) * PARTS * sizeof(uint16_t);
+}
+
+/* Some columns of B, some of k. */
+static void pack_columns(const fk_gemm_args *g, size_t depth, size_t depths, size_t column,
+                         size_t columns, uint16_t *to)
+{
+    source b = {g->b, g->turn_b ? g->ldb : 1, g->turn_b ? 1 : g->ldb};
+
+    b.at += depth * b.depth + column * b.side;
+    for (size_t i = 0; i < columns; i += BLOCK, to += strips_of(depths) * STRIP) {
+        pack_block(to, b, fk_min_size(columns - i, BLOCK), depths, true);
+        b.at += columns - i > BLOCK ? BLOCK * b.side : 0;
+    }
+}
+
+/* One part of k after the other, as the product takes them. */
+void fk_tiles_pack(const fk_gemm_args *g, void *to)
+{
+    uint16_t *at = to;
+
+    for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
+        size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
+        pack_columns(g, d, depths, 0, g->n, at);
+        at += round_up(g->n, BLOCK) / BLOCK * strips_of(depths) * STRIP;
+    }
+}
+
 /* All rows of C, some columns, some of k. */
 static void multiply_part(const fk_gemm_args *g, source a, const uint16_t *b, uint16_t *packed,
                           size_t depths, float beta, float *c, size_t columns)
 {
-    size_t strips = round_up(depths, DEPTH) / DEPTH;
-
     for (size_t i = 0; i < g->m; i += BLOCK) {
         size_t m = fk_min_size(g->m - i, BLOCK);
         source from = a;
         from.at += i * a.side;
         pack_block(packed, from, m, depths, false);
         for (size_t j = 0; j < columns; j += BLOCK)
-            make_block(g, packed, b + j / BLOCK * strips * STRIP, depths, beta, c + i * g->ldc + j,
-                       m, fk_min_size(columns - j, BLOCK));
+            make_block(g, packed, b + j / BLOCK * strips_of(depths) * STRIP, depths, beta,
+                       c + i * g->ldc + j, m, fk_min_size(columns - j, BLOCK));
     }
 }
 
 void fk_tiles_gemm(const fk_gemm_args *g, void *room)
 {
     source a = {g->a, g->turn_a ? 1 : g->lda, g->turn_a ? g->lda : 1};
-    source b = {g->b, g->turn_b ? g->ldb : 1, g->turn_b ? 1 : g->ldb};
-    uint16_t *packed_a = room;
+    const uint16_t *ready = g->packed_b;
 
     configure();
     for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
         size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
-        size_t strips = round_up(depths, DEPTH) / DEPTH;
         size_t most = columns_for(depths);
-        uint16_t *packed_b = packed_a + strips * STRIP;
+        uint16_t *packed_a = room;
+        uint16_t *packed_b = packed_a + strips_of(depths) * STRIP;
         for (size_t j = 0; j < g->n; j += most) {
             size_t columns = fk_min_size(g->n - j, most);
-            for (size_t i = 0; i < columns; i += BLOCK) {
-                source from = {b.at + d * b.depth + (j + i) * b.side, b.side, b.depth};
-                pack_block(packed_b + i / BLOCK * strips * STRIP, from,
-                           fk_min_size(columns - i, BLOCK), depths, true);
-            }
             source from = {a.at + d * a.depth, a.side, a.depth};
-            multiply_part(g, from, packed_b, packed_a, depths, d ? 1.0f : g->beta, g->c + j,
-                          columns);
+            if (!g->packed_b)
+                pack_columns(g, d, depths, j, columns, packed_b);
+            multiply_part(g, from, ready ? ready : packed_b, packed_a, depths, d ? 1.0f : g->beta,
+                          g->c + j, columns);
+            if (ready)
+                ready += round_up(columns, BLOCK) / BLOCK * strips_of(depths) * STRIP;
         }
     }
     _tile_release();

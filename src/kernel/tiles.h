@@ -18,6 +18,7 @@ typedef struct fk_gemm_args {
     float beta; /* 0 or 1 */
     float *c;
     size_t ldc;
+    const void *packed_b; /* what fk_tiles_pack() made of B, which is not read then, or NULL */
 } fk_gemm_args;
 
 /* Does the processor have tiles, and does the system let this process use them? Always the same answer. */
@@ -26,6 +27,9 @@ bool fk_tiles_here(void);
 bool fk_tiles_pay(size_t m, size_t n, size_t k);
 /* Bytes of scratch that a product of so many columns and such depth needs, a multiple of 64. */
 size_t fk_tiles_room(size_t n, size_t k);
+/* B for many products: of fk_tiles_packed_bytes() at 64 bytes. */
+size_t fk_tiles_packed_bytes(size_t n, size_t k);
+void fk_tiles_pack(const fk_gemm_args *g, void *to);
 /* By the calling thread alone; room is its own, at 64 bytes. An infinite element of A or B makes its row or column NaN, and numbers
  * below the normal range count as 0. Only where fk_tiles_here(). */
 void fk_tiles_gemm(const fk_gemm_args *g, void *room);
