@@ -96,8 +96,8 @@ typedef struct fk_dense_args {
 FERKD_CHECK ferkd_status fk_pd_dense(fk_dn *dn, fk_pd **out, const fk_dense_args *a);
 
 /* A product by the calling thread alone where it is one of a team's. room: fk_tiles_room() bytes of its own at 64 bytes, with which
- * it goes by tiles where that pays, or NULL. */
-void fk_gemm(const fk_gemm_args *g, void *room);
+ * it goes by tiles where that pays, or NULL. False if oneDNN failed. */
+bool fk_gemm(const fk_gemm_args *g, void *room);
 
 /* dst = a b. */
 typedef struct fk_matmul_args {

@@ -385,13 +385,13 @@ ferkd_status fk_prim_run_set(fk_dn *dn, const fk_prim *p, int set)
     return fk_dn_check(dnnl_primitive_execute(p->h, dn->stream, a->n, a->args), p->what);
 }
 
-void fk_gemm(const fk_gemm_args *g, void *room)
+bool fk_gemm(const fk_gemm_args *g, void *room)
 {
     if (room && fk_tiles_pay(g->m, g->n, g->k)) {
         fk_tiles_gemm(g, room);
-        return;
+        return true;
     }
-    (void)dnnl_sgemm(g->turn_a ? 'T' : 'N', g->turn_b ? 'T' : 'N', (dnnl_dim_t)g->m,
-                     (dnnl_dim_t)g->n, (dnnl_dim_t)g->k, g->alpha, g->a, (dnnl_dim_t)g->lda, g->b,
-                     (dnnl_dim_t)g->ldb, g->beta, g->c, (dnnl_dim_t)g->ldc);
+    return dnnl_sgemm(g->turn_a ? 'T' : 'N', g->turn_b ? 'T' : 'N', (dnnl_dim_t)g->m,
+                      (dnnl_dim_t)g->n, (dnnl_dim_t)g->k, g->alpha, g->a, (dnnl_dim_t)g->lda, g->b,
+                      (dnnl_dim_t)g->ldb, g->beta, g->c, (dnnl_dim_t)g->ldc) == dnnl_success;
 }

@@ -200,9 +200,8 @@ bool fk_product_run(const fk_product *p, size_t thread, const void *a, const voi
         return run_half(p, &p->workers[thread],
                         (void *[]){(void *)(uintptr_t)a, (void *)(uintptr_t)b, c, room});
     fk_gemm_args f = gemm_of(g, a, b, c);
-    if (g->tiles)
-        fk_tiles_gemm(&f, room);
-    else
-        fk_gemm(&f, NULL);
+    if (!g->tiles)
+        return fk_gemm(&f, NULL);
+    fk_tiles_gemm(&f, room);
     return true;
 }

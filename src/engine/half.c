@@ -1,15 +1,12 @@
 /* Does bf16 pay? A convolution that is all arithmetic, in both precisions. */
 #include "base/compat.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 #include "engine/dnnl_glue.h"
 #include "engine/tune.h"
 
 #include "base/mem.h"
 #include "base/trace.h"
+#include "kernel/kernel.h"
 
 #define CHANNELS 128
 #define SIDE     16
@@ -58,21 +55,6 @@ static int said(void)
     return !word ? -1 : strcmp(word, "always") == 0 ? 1 : strcmp(word, "never") == 0 ? 0 : -1;
 }
 
-/* The rule where nothing is measured: matrix tiles (AMX) always pay. */
-static bool has_tiles(void)
-{
-#if defined(__x86_64__)
-    unsigned a;
-    unsigned b;
-    unsigned c;
-    unsigned d;
-
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1u); /* AMX-BF16 */
-#else
-    return false;
-#endif
-}
-
 static ferkd_status measure(fk_dn *dn, bool *pays)
 {
     size_t bytes = (size_t)3 * IMAGES * CHANNELS * SIDE * SIDE * sizeof(float);
@@ -105,7 +87,7 @@ ferkd_status fk_half_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
         return FERKD_OK;
     }
     if (fk_tuner_mode(tuner) == FK_TUNE_OFF) {
-        *pays = has_tiles();
+        *pays = fk_has_tiles(); /* where nothing is measured: they always pay */
         return FERKD_OK;
     }
     TRY(measure(dn, pays));

@@ -30,6 +30,8 @@ typedef struct fk_linear {
 } fk_linear;
 
 fk_linear fk_linear_of(const fk_plan *p, const fk_step *s);
+/* As the product has them, the scale of their channels included. */
+const float *fk_linear_weights(const fk_plan *p, const fk_step *s);
 /* Are its weights too many for the caches? */
 bool fk_linear_is_large(const fk_linear *z);
 /* Are the products of the step in bf16? */

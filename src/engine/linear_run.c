@@ -31,9 +31,9 @@ fk_linear fk_linear_of(const fk_plan *p, const fk_step *s)
     z.slice = fk_min_size(fk_max_size(z.slice, fk_linear_is_large(&z) ? 512 : 64), 512);
     size_t turns = (z.rows + z.slice * p->threads - 1) / (z.slice * p->threads);
     z.slice = (z.rows + turns * p->threads - 1) / (turns * p->threads);
-    size_t blocks = (z.slice + 31) / 32 * 32; /* products work on blocks of rows */
-    if ((z.rows + blocks - 1) / blocks % p->threads == 0)
-        z.slice = blocks;
+    size_t whole = (z.slice + 31) / 32 * 32; /* products work on blocks of 32 rows */
+    if (whole <= z.rows && (z.rows + whole - 1) / whole % p->threads == 0)
+        z.slice = whole;
     z.rows_each = z.rows / (size_t)s->node->shape.d[0];
     return z;
 }
@@ -63,7 +63,7 @@ static size_t share(const fk_linear *z, size_t threads, size_t t)
     return fk_min_size(slices * t / threads * z->slice, z->rows);
 }
 
-static const float *weights_of(const fk_plan *p, const fk_step *s)
+const float *fk_linear_weights(const fk_plan *p, const fk_step *s)
 {
     return s->scale_param >= 0 ? fk_buffer_at(p, s->buffers[FK_LINEAR_SCALED])
                                : fk_graph_values(p->g, s->node->param[0]);
@@ -74,14 +74,14 @@ static const void *factor_of(const fk_plan *p, const fk_step *s, bool back)
 {
     int packed = s->buffers[back ? FK_LINEAR_PACKED_BACK : FK_LINEAR_PACKED];
 
-    return packed >= 0 ? fk_buffer_at(p, packed) : (const void *)weights_of(p, s);
+    return packed >= 0 ? fk_buffer_at(p, packed) : (const void *)fk_linear_weights(p, s);
 }
 
 static const float *bias_of(const fk_plan *p, const fk_step *s, const fk_linear *z)
 {
     if (s->node->param[1] < 0)
         return NULL;
-    return s->scale_param >= 0 ? weights_of(p, s) + z->in * z->out
+    return s->scale_param >= 0 ? fk_linear_weights(p, s) + z->in * z->out
                                : fk_graph_values(p->g, s->node->param[1]);
 }
 

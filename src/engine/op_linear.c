@@ -127,8 +127,7 @@ static void scale_weights(fk_plan *p, fk_step *s)
 /* For products by tiles. */
 static void pack_parts(const fk_plan *p, const fk_step *s)
 {
-    const float *weights = s->scale_param >= 0 ? fk_buffer_at(p, s->buffers[FK_LINEAR_SCALED])
-                                               : fk_graph_values(p->g, s->node->param[0]);
+    const float *weights = fk_linear_weights(p, s);
 
     for (int back = 0; back < 2; back++) {
         int to = s->buffers[back ? FK_LINEAR_PACKED_BACK : FK_LINEAR_PACKED];
@@ -257,7 +256,7 @@ static ferkd_status add_products(fk_plan *p, fk_step *s)
                            p->threads * fk_step_product_room(s, FK_LINEAR_WEIGHT, 4),
                            FK_LIFE_BACKWARD));
     if (!half)
-        return packs_parts(p, &z) ? add_parts(p, s, &z) : FERKD_OK;
+        return add_parts(p, s, &z);
     TRY(pack_weights(p, s, &z, false));
     return p->o.train ? pack_weights(p, s, &z, true) : FERKD_OK;
 }

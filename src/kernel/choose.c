@@ -39,21 +39,33 @@ static bool wants_plain(void)
 }
 
 #ifdef __x86_64__
+#include <cpuid.h>
+
 extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
 extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
 extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_avx2;
 extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
 
-static bool has_avx512(void)
+bool fk_has_avx512(void)
 {
     return !wants_plain() && __builtin_cpu_supports("avx512f") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq");
 }
 
+bool fk_has_tiles(void)
+{
+    unsigned a;
+    unsigned b;
+    unsigned c;
+    unsigned d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1U); /* AMX-BF16 */
+}
+
 static bool has_avx512bf16(void)
 {
-    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+    return fk_has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
 
 static bool has_avx2(void)
@@ -64,38 +76,48 @@ static bool has_avx2(void)
 const fk_norm_kernels *fk_norm_for(int lanes)
 {
     if (lanes == 16)
-        return has_avx512bf16() ? &fk_norm_avx512bf16
-               : has_avx512()   ? &fk_norm_avx512
-                                : &fk_norm_plain16;
+        return has_avx512bf16()  ? &fk_norm_avx512bf16
+               : fk_has_avx512() ? &fk_norm_avx512
+                                 : &fk_norm_plain16;
     return lanes != 8 ? NULL : has_avx2() ? &fk_norm_avx2 : &fk_norm_plain8;
 }
 
 const fk_depthwise_kernels *fk_depthwise_for(int lanes)
 {
     if (lanes == 16)
-        return has_avx512bf16() ? &fk_depthwise_avx512bf16
-               : has_avx512()   ? &fk_depthwise_avx512
-                                : &fk_depthwise_plain16;
+        return has_avx512bf16()  ? &fk_depthwise_avx512bf16
+               : fk_has_avx512() ? &fk_depthwise_avx512
+                                 : &fk_depthwise_plain16;
     return lanes != 8 ? NULL : has_avx2() ? &fk_depthwise_avx2 : &fk_depthwise_plain8;
 }
 
 const fk_gather_kernel *fk_gather_for(int lanes)
 {
     if (lanes == 16)
-        return has_avx512bf16() ? &fk_gather_avx512bf16
-               : has_avx512()   ? &fk_gather_avx512
-                                : &fk_gather_plain16;
+        return has_avx512bf16()  ? &fk_gather_avx512bf16
+               : fk_has_avx512() ? &fk_gather_avx512
+                                 : &fk_gather_plain16;
     return lanes != 8 ? NULL : has_avx2() ? &fk_gather_avx2 : &fk_gather_plain8;
 }
 
 const fk_row_kernels *fk_rows_best(void)
 {
-    return has_avx512bf16() ? &fk_rows_avx512bf16
-           : has_avx512()   ? &fk_rows_avx512
-           : has_avx2()     ? &fk_rows_avx2
-                            : &fk_rows_plain8;
+    return has_avx512bf16()  ? &fk_rows_avx512bf16
+           : fk_has_avx512() ? &fk_rows_avx512
+           : has_avx2()      ? &fk_rows_avx2
+                             : &fk_rows_plain8;
 }
 #else
+bool fk_has_avx512(void)
+{
+    return false;
+}
+
+bool fk_has_tiles(void)
+{
+    return false;
+}
+
 const fk_row_kernels *fk_rows_best(void)
 {
     return &fk_rows_plain8;

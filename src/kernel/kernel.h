@@ -176,6 +176,9 @@ extern const fk_gather_kernel fk_gather_plain16, fk_gather_plain8;
 const fk_norm_kernels *fk_norm_for(int lanes);
 const fk_depthwise_kernels *fk_depthwise_for(int lanes);
 const fk_gather_kernel *fk_gather_for(int lanes);
+/* What the processor has; AVX-512 not where FERKD_KERNELS=plain says to go without. */
+bool fk_has_avx512(void);
+bool fk_has_tiles(void);                  /* matrix tiles for bf16 (AMX) */
 const fk_row_kernels *fk_rows_best(void); /* rows need no layout: the fastest there is */
 
 /* Is act(0) = 0, and does the kernel code have it? Lanes that only pad must stay 0. */

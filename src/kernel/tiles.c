@@ -2,10 +2,11 @@
  * both are packed as tiles before, A 32 rows at a time, B as much as the second-level cache holds. */
 #include "kernel/tiles.h"
 
-#include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "kernel/kernel.h"
 
 enum {
     SIDE = 16,  /* rows of a tile, and f32 in one of its rows */
@@ -25,17 +26,6 @@ static size_t round_up(size_t n, size_t to)
 
 /* --- may we ----------------------------------------------------------------------------------- */
 
-static bool has_instructions(void)
-{
-    unsigned a;
-    unsigned b;
-    unsigned c;
-    unsigned d;
-
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1U) && (d >> 24 & 1U);
-}
-
 /* Linux gives a process the 8 KiB of tile registers when it asks. */
 static bool has_permission(void)
 {
@@ -49,10 +39,9 @@ static bool has_permission(void)
 
 static bool is_wanted(void)
 {
-    const char *kernels = getenv("FERKD_KERNELS");
-    const char *tiles = getenv("FERKD_TILES");
+    const char *word = getenv("FERKD_TILES");
 
-    return !(kernels && strcmp(kernels, "plain") == 0) && !(tiles && strcmp(tiles, "never") == 0);
+    return !word || strcmp(word, "never") != 0;
 }
 
 bool fk_tiles_here(void)
@@ -60,7 +49,7 @@ bool fk_tiles_here(void)
     static _Atomic int8_t here = -1; /* each thread would find the same */
 
     if (here < 0)
-        here = is_wanted() && has_instructions() && has_permission();
+        here = is_wanted() && fk_has_avx512() && fk_has_tiles() && has_permission();
     return here > 0;
 }
 
@@ -350,22 +339,24 @@ static size_t columns_for(size_t depths)
     return fk_max_size(B_MOST / round_up(depths, DEPTH) / BLOCK, 1) * BLOCK;
 }
 
-static size_t strips_of(size_t depths)
+/* bf16 of so many columns of B, packed. */
+static size_t packed_size(size_t columns, size_t depths)
 {
-    return round_up(depths, DEPTH) / DEPTH;
+    return round_up(columns, BLOCK) * round_up(depths, DEPTH) * PARTS;
 }
 
 size_t fk_tiles_room(size_t n, size_t k)
 {
-    size_t depths = round_up(fk_min_size(k, DEPTH_MOST), DEPTH);
-    size_t columns = fk_min_size(columns_for(depths), round_up(n, BLOCK));
+    size_t depths = fk_min_size(k, DEPTH_MOST);
+    size_t columns = fk_min_size(columns_for(depths), n);
+    size_t values = packed_size(BLOCK, depths) + packed_size(columns, depths);
 
-    return (columns + BLOCK) * depths * PARTS * sizeof(uint16_t);
+    return fk_tiles_here() ? values * sizeof(uint16_t) : 0;
 }
 
 size_t fk_tiles_packed_bytes(size_t n, size_t k)
 {
-    return round_up(n, BLOCK) * round_up(k, DEPTH) * PARTS * sizeof(uint16_t);
+    return packed_size(n, k) * sizeof(uint16_t);
 }
 
 /* Some columns of B, some of k. */
@@ -375,7 +366,7 @@ static void pack_columns(const fk_gemm_args *g, size_t depth, size_t depths, siz
     source b = {g->b, g->turn_b ? g->ldb : 1, g->turn_b ? 1 : g->ldb};
 
     b.at += depth * b.depth + column * b.side;
-    for (size_t i = 0; i < columns; i += BLOCK, to += strips_of(depths) * STRIP) {
+    for (size_t i = 0; i < columns; i += BLOCK, to += packed_size(BLOCK, depths)) {
         pack_block(to, b, fk_min_size(columns - i, BLOCK), depths, true);
         b.at += columns - i > BLOCK ? BLOCK * b.side : 0;
     }
@@ -389,7 +380,7 @@ void fk_tiles_pack(const fk_gemm_args *g, void *to)
     for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
         size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
         pack_columns(g, d, depths, 0, g->n, at);
-        at += round_up(g->n, BLOCK) / BLOCK * strips_of(depths) * STRIP;
+        at += packed_size(g->n, depths);
     }
 }
 
@@ -403,8 +394,8 @@ static void multiply_part(const fk_gemm_args *g, source a, const uint16_t *b, ui
         from.at += i * a.side;
         pack_block(packed, from, m, depths, false);
         for (size_t j = 0; j < columns; j += BLOCK)
-            make_block(g, packed, b + j / BLOCK * strips_of(depths) * STRIP, depths, beta,
-                       c + i * g->ldc + j, m, fk_min_size(columns - j, BLOCK));
+            make_block(g, packed, b + packed_size(j, depths), depths, beta, c + i * g->ldc + j, m,
+                       fk_min_size(columns - j, BLOCK));
     }
 }
 
@@ -418,7 +409,7 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
         size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
         size_t most = columns_for(depths);
         uint16_t *packed_a = room;
-        uint16_t *packed_b = packed_a + strips_of(depths) * STRIP;
+        uint16_t *packed_b = packed_a + packed_size(BLOCK, depths);
         for (size_t j = 0; j < g->n; j += most) {
             size_t columns = fk_min_size(g->n - j, most);
             source from = {a.at + d * a.depth, a.side, a.depth};
@@ -427,7 +418,7 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
             multiply_part(g, from, ready ? ready : packed_b, packed_a, depths, d ? 1.0f : g->beta,
                           g->c + j, columns);
             if (ready)
-                ready += round_up(columns, BLOCK) / BLOCK * strips_of(depths) * STRIP;
+                ready += packed_size(columns, depths);
         }
     }
     _tile_release();
