@@ -103,7 +103,7 @@ ferkd_status fk_product_new(fk_dn *dn, fk_product **out, const fk_product_args *
         TRY_DONE(st);
         TRY_DONE(make_workers(dn, p, threads));
     } else if (args->tiles) {
-        p->room = fk_tiles_room(args->n, args->k);
+        p->room = fk_tiles_room(args->m, args->n, args->k);
     }
     *out = p;
     p = NULL;

@@ -40,7 +40,7 @@ static size_t scratch_bytes(const fk_attention *z)
 {
     size_t longest = fk_max_size(z->tokens, z->width);
 
-    return scratch_floats(z) * sizeof(float) + fk_tiles_room(longest, longest);
+    return scratch_floats(z) * sizeof(float) + fk_tiles_room(longest, longest, longest);
 }
 
 /* One head of one image. Pointers into tensors if these are f32, else into the thread's scratch. */

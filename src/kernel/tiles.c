@@ -17,7 +17,8 @@ enum {
     STRIP = BLOCK * DEPTH * PARTS, /* bf16 of a block of A or B and DEPTH of k */
     DEPTH_MOST = 512,              /* of k at a time */
     AWAKE = 3 * DEPTH,             /* of k from one store of a tile to the next */
-    B_MOST = 128 << 10             /* elements of B packed at a time */
+    B_MOST = 128 << 10,            /* elements of B packed at a time */
+    A_MOST = 128 << 10             /* elements of A that are packed once for all columns of B */
 };
 
 static size_t round_up(size_t n, size_t to)
@@ -350,11 +351,18 @@ static size_t packed_size(size_t columns, size_t depths)
     return round_up(columns, BLOCK) * round_up(depths, DEPTH) * PARTS;
 }
 
-size_t fk_tiles_room(size_t n, size_t k)
+/* Rows of A that are packed for all columns of B, where these take turns; else a block is for each. */
+static size_t rows_most(size_t n, size_t depths)
+{
+    return n > columns_for(depths) ? A_MOST / round_up(depths, DEPTH) / BLOCK * BLOCK : BLOCK;
+}
+
+size_t fk_tiles_room(size_t m, size_t n, size_t k)
 {
     size_t depths = fk_min_size(k, DEPTH_MOST);
     size_t columns = fk_min_size(columns_for(depths), n);
-    size_t values = packed_size(BLOCK, depths) + packed_size(columns, depths);
+    size_t rows = fk_min_size(m, rows_most(n, depths));
+    size_t values = packed_size(rows, depths) + packed_size(columns, depths);
 
     return fk_tiles_here() ? values * sizeof(uint16_t) : 0;
 }
@@ -389,18 +397,36 @@ void fk_tiles_pack(const fk_gemm_args *g, void *to)
     }
 }
 
-/* All rows of C, some columns, some of k. */
-static void multiply_part(const fk_gemm_args *g, source a, const uint16_t *b, uint16_t *packed,
-                          size_t depths, float beta, float *c, size_t columns)
+static void pack_some_rows(source a, size_t first, size_t m, size_t depths, uint16_t *to)
+{
+    for (size_t i = first; i < first + m; i += BLOCK, to += packed_size(BLOCK, depths)) {
+        source from = a;
+        from.at += i * a.side;
+        pack_block(to, from, fk_min_size(first + m - i, BLOCK), depths, false);
+    }
+}
+
+/* A part of k: all rows of C, some columns. */
+typedef struct part {
+    source a;
+    uint16_t *packed; /* rows of A: all of them already, or room for a block */
+    bool ready;
+    size_t depths, columns;
+    const uint16_t *b;
+    float beta;
+    float *c;
+} part;
+
+static void multiply_part(const fk_gemm_args *g, const part *p)
 {
     for (size_t i = 0; i < g->m; i += BLOCK) {
         size_t m = fk_min_size(g->m - i, BLOCK);
-        source from = a;
-        from.at += i * a.side;
-        pack_block(packed, from, m, depths, false);
-        for (size_t j = 0; j < columns; j += BLOCK)
-            make_block(g, packed, b + packed_size(j, depths), depths, beta, c + i * g->ldc + j, m,
-                       fk_min_size(columns - j, BLOCK));
+        const uint16_t *a = p->packed + (p->ready ? packed_size(i, p->depths) : 0);
+        if (!p->ready)
+            pack_some_rows(p->a, i, m, p->depths, p->packed);
+        for (size_t j = 0; j < p->columns; j += BLOCK)
+            make_block(g, a, p->b + packed_size(j, p->depths), p->depths, p->beta,
+                       p->c + i * g->ldc + j, m, fk_min_size(p->columns - j, BLOCK));
     }
 }
 
@@ -413,17 +439,25 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
     for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
         size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
         size_t most = columns_for(depths);
-        uint16_t *packed_a = room;
-        uint16_t *packed_b = packed_a + packed_size(BLOCK, depths);
+        bool once = g->m <= rows_most(g->n, depths);
+        size_t rows = once ? g->m : fk_min_size(g->m, BLOCK);
+        uint16_t *packed_b = (uint16_t *)room + packed_size(rows, depths);
+        part p = {.a = {a.at + d * a.depth, a.side, a.depth},
+                  .packed = room,
+                  .ready = once,
+                  .depths = depths,
+                  .beta = d ? 1.0f : g->beta};
+        if (once)
+            pack_some_rows(p.a, 0, rows, depths, room);
         for (size_t j = 0; j < g->n; j += most) {
-            size_t columns = fk_min_size(g->n - j, most);
-            source from = {a.at + d * a.depth, a.side, a.depth};
-            if (!g->packed_b)
-                pack_columns(g, d, depths, j, columns, packed_b);
-            multiply_part(g, from, ready ? ready : packed_b, packed_a, depths, d ? 1.0f : g->beta,
-                          g->c + j, columns);
+            p.columns = fk_min_size(g->n - j, most);
+            p.b = ready ? ready : packed_b;
+            p.c = g->c + j;
+            if (!ready)
+                pack_columns(g, d, depths, j, p.columns, packed_b);
+            multiply_part(g, &p);
             if (ready)
-                ready += packed_size(columns, depths);
+                ready += packed_size(p.columns, depths);
         }
     }
     _tile_release();

@@ -25,8 +25,8 @@ typedef struct fk_gemm_args {
 bool fk_tiles_here(void);
 /* Is such a product faster so than by f32 instructions? Never without tiles. */
 bool fk_tiles_pay(size_t m, size_t n, size_t k);
-/* Bytes of scratch that a product of so many columns and such depth needs, a multiple of 64; 0 without tiles. */
-size_t fk_tiles_room(size_t n, size_t k);
+/* Bytes of scratch that such a product, or one of fewer rows, needs, a multiple of 64; 0 without tiles. */
+size_t fk_tiles_room(size_t m, size_t n, size_t k);
 /* B for many products: of fk_tiles_packed_bytes() at 64 bytes. */
 size_t fk_tiles_packed_bytes(size_t n, size_t k);
 void fk_tiles_pack(const fk_gemm_args *g, void *to);

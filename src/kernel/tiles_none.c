@@ -12,9 +12,9 @@ bool fk_tiles_pay(size_t m, size_t n, size_t k)
     return false;
 }
 
-size_t fk_tiles_room(size_t n, size_t k)
+size_t fk_tiles_room(size_t m, size_t n, size_t k)
 {
-    (void)n, (void)k;
+    (void)m, (void)n, (void)k;
     return 0;
 }
 

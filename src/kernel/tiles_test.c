@@ -47,7 +47,7 @@ static void check_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k
     float *b = floats((turn_b ? n : k) * g.ldb);
     float *c = floats(m * g.ldc);
     float *before = floats(m * g.ldc);
-    void *room = aligned_alloc(64, fk_tiles_room(n, k));
+    void *room = aligned_alloc(64, fk_tiles_room(m, n, k));
     assert_non_null(room);
     memcpy(before, c, m * g.ldc * sizeof *c);
     g.a = a, g.b = b, g.c = c, g.beta = beta;
@@ -83,9 +83,9 @@ static void check_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k
 
 static void products_on_tiles_are_as_precise_as_f32(void **unused)
 {
-    static const size_t SHAPES[][3] = {{1, 1, 1},     {7, 5, 3},      {32, 32, 32},
-                                       {33, 70, 45},  {64, 96, 64},   {197, 64, 197},
-                                       {49, 49, 520}, {40, 300, 1030}};
+    static const size_t SHAPES[][3] = {{1, 1, 1},     {7, 5, 3},       {32, 32, 32},
+                                       {33, 70, 45},  {64, 96, 64},    {197, 64, 197},
+                                       {49, 49, 520}, {40, 300, 1030}, {300, 280, 600}};
 
     (void)unused;
     if (!fk_tiles_here())
@@ -110,7 +110,7 @@ static void tiles_keep_all_bits(void **unused)
     float *one = floats((size_t)N * N);
     float *x = floats((size_t)N * N);
     float *c = floats((size_t)N * N);
-    void *room = aligned_alloc(64, fk_tiles_room(N, N));
+    void *room = aligned_alloc(64, fk_tiles_room(N, N, N));
     assert_non_null(room);
     for (size_t i = 0; i < (size_t)N * N; i++)
         one[i] = i % (N + 1) == 0 ? 1.0f : 0.0f;
