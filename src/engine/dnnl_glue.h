@@ -62,6 +62,8 @@ FERKD_CHECK ferkd_status fk_md_lanes(fk_md **out, const fk_shape *shape, int lan
 FERKD_CHECK ferkd_status fk_md_last(fk_md **out, const fk_shape *shape, bool half);
 /* Channels a vector in the layouts that convolutions like here. */
 int fk_dn_lanes(void);
+/* Channels a vector where all channels of a pixel lie side by side: as many, or 8 where only these divide them; 0: neither does. */
+int64_t fk_last_lanes(int64_t channels);
 fk_lay fk_md_lay(const fk_md *md);
 bool fk_md_half(const fk_md *md);
 void fk_md_free(fk_md *md);

@@ -165,6 +165,13 @@ int fk_dn_lanes(void)
     return (isa & wide) == wide ? 16 : 8;
 }
 
+int64_t fk_last_lanes(int64_t channels)
+{
+    int64_t lanes = fk_dn_lanes();
+
+    return channels % lanes == 0 ? lanes : channels % 8 == 0 ? 8 : 0;
+}
+
 bool fk_md_equal(const fk_md *a, const fk_md *b)
 {
     return dnnl_memory_desc_equal(fk_md_raw(a), fk_md_raw(b));

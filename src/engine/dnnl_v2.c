@@ -65,14 +65,14 @@ fk_lay fk_md_lay(const fk_md *md)
     const dnnl_memory_desc_t *d = &md->d;
     const dnnl_blocking_desc_t *b = &d->format_desc.blocking;
     const int64_t *s = b->strides;
-    int64_t lanes = fk_dn_lanes();
+    int64_t lanes = fk_last_lanes(d->dims[1]);
     fk_lay lay = {0};
 
     if (d->ndims != 4 || d->format_kind != dnnl_blocked || d->offset0 != 0)
         return lay;
     bool blocked = b->inner_nblks == 1 && b->inner_idxs[0] == 1 &&
                    (b->inner_blks[0] == 8 || b->inner_blks[0] == 16);
-    bool last = b->inner_nblks == 0 && s[1] == 1 && d->dims[1] % lanes == 0;
+    bool last = b->inner_nblks == 0 && s[1] == 1 && lanes > 0;
     if (blocked)
         lanes = b->inner_blks[0];
     int64_t pixel = blocked ? lanes : d->dims[1];

@@ -101,15 +101,14 @@ static facts facts_of(fk_raw_md d)
 fk_lay fk_md_lay(const fk_md *md)
 {
     facts f = facts_of(md->d);
-    int64_t lanes = fk_dn_lanes();
-
     if (f.n != 4 || f.kind != dnnl_blocked || f.offset != 0)
         return (fk_lay){0};
     const int64_t *s = *f.strides;
     const int64_t *dims = *f.dims;
+    int64_t lanes = fk_last_lanes(dims[1]);
     bool blocked =
         f.blocks == 1 && (*f.index)[0] == 1 && ((*f.block)[0] == 8 || (*f.block)[0] == 16);
-    bool last = f.blocks == 0 && s[1] == 1 && dims[1] % lanes == 0;
+    bool last = f.blocks == 0 && s[1] == 1 && lanes > 0;
     if (blocked)
         lanes = (*f.block)[0];
     int64_t pixel = blocked ? lanes : dims[1];

@@ -86,8 +86,8 @@ ferkd_status fk_compile_global_pool(fk_plan *p, const fk_node *n, int id)
         a.window.stride[i] = a.window.dilation[i] = 1;
         a.dst.d[2 + i] = 1;
     }
-    if (n->u.reduce.keep)
-        return pool_step(p, n, in, a, id, &pooled);
-    TRY(pool_step(p, n, in, a, -1, &pooled));
-    return fk_view_step(p, n, pooled, id);
+    int made = n->u.reduce.keep ? id : -1;
+    TRY(p->tensors[in].lay.lanes ? fk_compile_means(p, n, in, made, &pooled)
+                                 : pool_step(p, n, in, a, made, &pooled));
+    return n->u.reduce.keep ? FERKD_OK : fk_view_step(p, n, pooled, id);
 }

@@ -237,6 +237,9 @@ fk_compile_fn fk_compile_conv, fk_compile_norm, fk_compile_act, fk_compile_binar
 
 /* The mean of each channel of a feature map (op_pool.c). */
 ferkd_status fk_compile_global_pool(fk_plan *p, const fk_node *n, int id);
+/* The same from tensor `in`, which has vectors of channels, in its layout as the output of node id; -1: row-major, of no node
+ * (op_means.c). */
+FERKD_CHECK ferkd_status fk_compile_means(fk_plan *p, const fk_node *n, int in, int id, int *out);
 /* The elements of tensor `in`, row-major, under the node's shape (op_shape.c). */
 FERKD_CHECK ferkd_status fk_view_step(fk_plan *p, const fk_node *n, int in, int id);
 
