@@ -9,7 +9,8 @@
 
 enum { SCRATCH, SCRATCH_BACK };
 
-#define QUERIES 256 /* rows of scores at a time */
+#define QUERIES    256  /* rows of scores at a time */
+#define LEAST_HALF 2048 /* numbers a head from which on products in bf16 are faster */
 
 static fk_attention sizes_of(const fk_plan *p, const fk_step *s)
 {
@@ -311,10 +312,12 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     return checked(s, ok);
 }
 
-/* In bf16 where that is how this processor multiplies, and oneDNN has such products. */
+/* In bf16 where that is how this processor multiplies, oneDNN has such products, and they are not so small (windows of 7 x 7) that
+ * calling them takes longer than f32. */
 static ferkd_status add_products(fk_plan *p, fk_step *s, const fk_attention *z)
 {
-    ferkd_status st = p->half_conv ? fk_attention_half_new(p, s, z) : FERKD_OK;
+    bool half = p->half_conv && z->tokens * z->width >= LEAST_HALF;
+    ferkd_status st = half ? fk_attention_half_new(p, s, z) : FERKD_OK;
 
     if (st != FERKD_UNSUPPORTED)
         return st;

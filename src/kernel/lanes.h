@@ -113,7 +113,7 @@ FK_INLINE fk_v fk_v_exp(fk_v x)
 {
     const fk_v magic = fk_v_of(12582912.0f); /* 1.5 2^23: adding it rounds to a whole number */
 
-    x = fk_v_min(fk_v_max(x, fk_v_of(-87.0f)), fk_v_of(88.0f));
+    x = fk_v_min(fk_v_of(88.0f), fk_v_max(fk_v_of(-87.0f), x)); /* so, NaN stays */
     fk_v shifted = x * 1.44269504f + magic;
     fk_v n = shifted - magic;
     fk_v r = x - n * 0.693359375f + n * 2.12194440e-4f;
