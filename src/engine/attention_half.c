@@ -127,7 +127,7 @@ static head find_head(const fk_plan *p, const fk_step *s, const fk_attention *z,
 static bool multiply(const fk_step *s, const fk_attention *z, const head *h, int kind, size_t m,
                      size_t t, const void *a, const void *b, float *c)
 {
-    return fk_product_run(s->products[kind + (m == z->queries ? 0 : 1)], t, a, b, c, h->room);
+    return fk_product_run(s->products[kind + (m == z->queries ? 0 : 1)], t, a, b, c, NULL, h->room);
 }
 
 /* Rows first .. first + m of softmax(scale Q K' + bias), in f32 and in bf16. */

@@ -130,12 +130,14 @@ void fk_product_free(fk_product *p);
 size_t fk_product_room(const fk_product *p);
 bool fk_product_half(const fk_product *p);
 bool fk_product_packed(const fk_product *p);
+bool fk_product_adds(const fk_product *p);
 const fk_md *fk_product_b(const fk_product *p);
 /* B for products by tiles, of fk_tiles_packed_bytes(). */
 void fk_product_pack(const fk_product *p, const float *b, void *to);
-/* False if oneDNN failed, which only a defect makes it do. */
+/* False if oneDNN failed, which only a defect makes it do. row: of products by tiles that do not add, n numbers with which each row
+ * of C begins, or NULL. */
 bool fk_product_run(const fk_product *p, size_t thread, const void *a, const void *b, void *c,
-                    void *room);
+                    const float *row, void *room);
 
 /* Version 2 counts the shift among the inputs of BatchNorm's gradient, version 3 refuses it. */
 bool fk_norm_gradient_wants_shift(void);

@@ -191,8 +191,13 @@ void fk_product_pack(const fk_product *p, const float *b, void *to)
     fk_tiles_pack(&f, to);
 }
 
+bool fk_product_adds(const fk_product *p)
+{
+    return p->args.add;
+}
+
 bool fk_product_run(const fk_product *p, size_t thread, const void *a, const void *b, void *c,
-                    void *room)
+                    const float *row, void *room)
 {
     const fk_product_args *g = &p->args;
 
@@ -200,6 +205,7 @@ bool fk_product_run(const fk_product *p, size_t thread, const void *a, const voi
         return run_half(p, &p->workers[thread],
                         (void *[]){(void *)(uintptr_t)a, (void *)(uintptr_t)b, c, room});
     fk_gemm_args f = gemm_of(g, a, b, c);
+    f.row = row;
     if (!g->tiles)
         return fk_gemm(&f, NULL);
     fk_tiles_gemm(&f, room);

@@ -43,16 +43,16 @@ bool fk_linear_is_half(const fk_step *s)
     return fk_product_half(s->products[FK_LINEAR_FORWARD]);
 }
 
-/* Product `kind` of m rows, by thread t. */
+/* Product `kind` of m rows, by thread t. row: fk_product_run()'s. */
 static bool multiply(const fk_plan *p, const fk_step *s, const fk_linear *z, int kind, size_t m,
-                     size_t t, const void *a, const void *b, void *c)
+                     size_t t, const void *a, const void *b, void *c, const float *row)
 {
     const fk_product *product = s->products[kind + (m == z->slice ? 0 : 1)];
     int buffer = s->buffers[kind == FK_LINEAR_FORWARD ? FK_LINEAR_ROOM : FK_LINEAR_ROOM_BACK];
     char *room = buffer >= 0 ? fk_buffer_at(p, buffer) : NULL;
     size_t each = room ? p->buffers[buffer].bytes / p->threads : 0;
 
-    return fk_product_run(product, t, a, b, c, room ? room + t * each : NULL);
+    return fk_product_run(product, t, a, b, c, row, room ? room + t * each : NULL);
 }
 
 /* The rows of thread t. */
@@ -188,18 +188,20 @@ static bool forward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z,
     fk_operand out = fk_operand_at(fk_data_operand(p, s->out), first * z->out);
     fk_operand residual = {0};
     bool direct = fk_linear_is_direct(p, s);
+    bool adds = fk_product_adds(s->products[FK_LINEAR_FORWARD]);
     fk_operand sum = {direct ? out.data : room + m * z->in, false};
     fk_row_sum k = {.rows = m, .n = z->out, .y = sum, .row = bias};
 
     if (s->residual >= 0)
         residual = fk_operand_at(fk_data_operand(p, s->residual), first * z->out);
-    if (direct) {
+    if (direct && adds) {
         k.b = residual;
         fk_rows_best()->combine(&k);
     }
     const void *x =
         input_rows(p, s, z, first, m, room, room + m * (z->in + z->out), (fk_operand){0});
-    if (!multiply(p, s, z, FK_LINEAR_FORWARD, m, t, x, factor_of(p, s, false), sum.data))
+    if (!multiply(p, s, z, FK_LINEAR_FORWARD, m, t, x, factor_of(p, s, false), sum.data,
+                  direct && !adds ? bias : NULL))
         return false;
     if (direct)
         return true;
@@ -357,7 +359,7 @@ static bool backward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z
     fk_operand dy = output_gradient(p, s, z, first, m, room + 2 * m * z->in);
     const void *x = input_rows(p, s, z, first, m, room, dh, slope);
 
-    if (!multiply(p, s, z, FK_LINEAR_WEIGHT, m, t, dy.data, x, sums->weight))
+    if (!multiply(p, s, z, FK_LINEAR_WEIGHT, m, t, dy.data, x, sums->weight, NULL))
         return false;
     if (s->node->param[1] >= 0)
         fk_rows_best()->column_sums(dy, m, z->out, sums->bias);
@@ -366,7 +368,7 @@ static bool backward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z
         return true;
     if (wants && !s->before && s->node->op == FK_DENSE && !fk_data_type_half(p, s->in[0]))
         dh = (float *)fk_buffer_at(p, s->din[0]) + first * z->in;
-    if (!multiply(p, s, z, FK_LINEAR_DATA, m, t, dy.data, factor_of(p, s, true), dh))
+    if (!multiply(p, s, z, FK_LINEAR_DATA, m, t, dy.data, factor_of(p, s, true), dh, NULL))
         return false;
     input_gradient(p, s, z, first, m, dh, slope, sums);
     return true;

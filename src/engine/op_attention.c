@@ -224,19 +224,19 @@ static void head_backward(const fk_step *s, const fk_attention *z, const head *h
         const float *go = h->o + first * h->o_row;
         scores_of(s, z, h, first, m);
         fk_gemm(&(fk_gemm_args){true, false, t, w, m, 1.0f, h->scores, z->stride, go, h->o_row,
-                                beta, h->dv, h->row, NULL},
+                                beta, h->dv, h->row, NULL, NULL},
                 h->room);
         fk_gemm(&(fk_gemm_args){false, true, m, t, w, 1.0f, go, h->o_row, h->v, h->row, 0.0f,
-                                h->dscores, z->stride, NULL},
+                                h->dscores, z->stride, NULL, NULL},
                 h->room);
         fk_row_softmax soft = {
             .rows = m, .n = t, .stride = z->stride, .x = h->scores, .dy = h->dscores};
         fk_rows_best()->softmax_back(&soft);
         fk_gemm(&(fk_gemm_args){false, false, m, w, t, scale, h->dscores, z->stride, h->k, h->row,
-                                0.0f, h->dq + first * h->row, h->row, NULL},
+                                0.0f, h->dq + first * h->row, h->row, NULL, NULL},
                 h->room);
         fk_gemm(&(fk_gemm_args){true, false, t, w, m, scale, h->dscores, z->stride,
-                                h->q + first * h->row, h->row, beta, h->dk, h->row, NULL},
+                                h->q + first * h->row, h->row, beta, h->dk, h->row, NULL, NULL},
                 h->room);
         for (size_t r = 0; dbias && r < m; r++) {
             for (size_t i = 0; i < t; i++)

@@ -165,6 +165,8 @@ static ferkd_status make_products(fk_plan *p, fk_step *s, const fk_linear *z, bo
     bool weight = !half && fk_tiles_pay(z->out, z->in, z->slice);
     bool data = !half && fk_tiles_pay(z->slice, z->in, z->out);
     bool packed = packs_parts(p, z);
+    bool begins =
+        forward && s->residual < 0; /* with the bias; else what is added has to be there */
 
     for (int i = 0; i < (rest == z->slice ? 1 : 2); i++) {
         size_t m = i ? rest : z->slice;
@@ -174,7 +176,7 @@ static ferkd_status make_products(fk_plan *p, fk_step *s, const fk_linear *z, bo
                                         .turn_b = !half,
                                         .packed = half || (forward && packed),
                                         .tiles = forward,
-                                        .add = fk_linear_is_direct(p, s),
+                                        .add = fk_linear_is_direct(p, s) && !begins,
                                         .half = half};
         fk_product_args weight_args = {.m = z->out,
                                        .n = z->in,

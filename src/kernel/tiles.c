@@ -290,9 +290,9 @@ static void multiply_block(const uint16_t *a, const uint16_t *b, size_t depths, 
     }
 }
 
-/* C = alpha sums + beta C, m x n. */
-static void add_sums(const float *sums, const fk_gemm_args *g, float beta, float *c, size_t m,
-                     size_t n)
+/* C = alpha sums + row + beta C, m x n. */
+static void add_sums(const float *sums, const fk_gemm_args *g, const float *row, float beta,
+                     float *c, size_t m, size_t n)
 {
     __m512 alpha = _mm512_set1_ps(g->alpha);
 
@@ -301,6 +301,8 @@ static void add_sums(const float *sums, const fk_gemm_args *g, float beta, float
             __mmask16 mask = first_of(n - j);
             float *to = c + i * g->ldc + j;
             __m512 v = _mm512_mul_ps(alpha, _mm512_load_ps(sums + i * BLOCK + j));
+            if (row)
+                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, row + j));
             if (beta != 0.0f)
                 v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, to));
             _mm512_mask_storeu_ps(to, mask, v);
@@ -308,20 +310,23 @@ static void add_sums(const float *sums, const fk_gemm_args *g, float beta, float
     }
 }
 
-/* 32 x 32 of C. */
+/* 32 x 32 of C. The sums begin as zeros, as C or, so many times the same, as a row. */
 static void make_block(const fk_gemm_args *g, const uint16_t *a, const uint16_t *b, size_t depths,
-                       float beta, float *c, size_t m, size_t n)
+                       const float *row, float beta, float *c, size_t m, size_t n)
 {
     bool whole = m == BLOCK && n == BLOCK && g->alpha == 1.0f;
     _Alignas(64) float sums[BLOCK * BLOCK];
-    size_t row = g->ldc * sizeof(float);
+    size_t step = whole ? g->ldc : BLOCK; /* from a row of sums to the next */
+    float *to = whole ? c : sums;
+    const float *from = beta != 0.0f ? c : row;
+    size_t from_step = beta != 0.0f ? g->ldc : 0;
 
     settle();
-    if (whole && beta != 0.0f) {
-        _tile_loadd(0, c, row);
-        _tile_loadd(1, c + SIDE, row);
-        _tile_loadd(2, c + SIDE * g->ldc, row);
-        _tile_loadd(3, c + SIDE * g->ldc + SIDE, row);
+    if (whole && from) {
+        _tile_loadd(0, from, from_step * sizeof(float));
+        _tile_loadd(1, from + SIDE, from_step * sizeof(float));
+        _tile_loadd(2, from + SIDE * from_step, from_step * sizeof(float));
+        _tile_loadd(3, from + SIDE * from_step + SIDE, from_step * sizeof(float));
     } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -329,14 +334,12 @@ static void make_block(const fk_gemm_args *g, const uint16_t *a, const uint16_t 
         _tile_zero(3);
     }
     multiply_block(a, b, depths, sums);
-    float *to = whole ? c : sums;
-    size_t step = whole ? g->ldc : BLOCK;
     _tile_stored(0, to, step * sizeof(float));
     _tile_stored(1, to + SIDE, step * sizeof(float));
     _tile_stored(2, to + SIDE * step, step * sizeof(float));
     _tile_stored(3, to + SIDE * step + SIDE, step * sizeof(float));
     if (!whole)
-        add_sums(sums, g, beta, c, m, n);
+        add_sums(sums, g, row, beta, c, m, n);
 }
 
 /* Columns of B at a time, for so much of k. */
@@ -413,6 +416,7 @@ typedef struct part {
     bool ready;
     size_t depths, columns;
     const uint16_t *b;
+    const float *row;
     float beta;
     float *c;
 } part;
@@ -425,8 +429,9 @@ static void multiply_part(const fk_gemm_args *g, const part *p)
         if (!p->ready)
             pack_some_rows(p->a, i, m, p->depths, p->packed);
         for (size_t j = 0; j < p->columns; j += BLOCK)
-            make_block(g, a, p->b + packed_size(j, p->depths), p->depths, p->beta,
-                       p->c + i * g->ldc + j, m, fk_min_size(p->columns - j, BLOCK));
+            make_block(g, a, p->b + packed_size(j, p->depths), p->depths,
+                       p->row ? p->row + j : NULL, p->beta, p->c + i * g->ldc + j, m,
+                       fk_min_size(p->columns - j, BLOCK));
     }
 }
 
@@ -453,6 +458,7 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
             p.columns = fk_min_size(g->n - j, most);
             p.b = ready ? ready : packed_b;
             p.c = g->c + j;
+            p.row = g->row && !d ? g->row + j : NULL;
             if (!ready)
                 pack_columns(g, d, depths, j, p.columns, packed_b);
             multiply_part(g, &p);

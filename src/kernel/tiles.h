@@ -19,6 +19,7 @@ typedef struct fk_gemm_args {
     float *c;
     size_t ldc;
     const void *packed_b; /* what fk_tiles_pack() made of B, which is not read then, or NULL */
+    const float *row;     /* fk_tiles_gemm(), with beta 0: n numbers added to each row of C, or NULL */
 } fk_gemm_args;
 
 /* Does the processor have tiles, and does the system let this process use them? Always the same answer. */

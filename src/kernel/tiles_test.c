@@ -39,6 +39,7 @@ static void check_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k
                           float beta)
 {
     fk_gemm_args g = {.turn_a = turn_a, .turn_b = turn_b, .m = m, .n = n, .k = k, .alpha = alpha};
+    float *row = beta == 0.0f ? floats(n) : NULL;
 
     g.lda = (turn_a ? m : k) + 3;
     g.ldb = (turn_b ? k : n) + 5;
@@ -50,7 +51,7 @@ static void check_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k
     void *room = aligned_alloc(64, fk_tiles_room(m, n, k));
     assert_non_null(room);
     memcpy(before, c, m * g.ldc * sizeof *c);
-    g.a = a, g.b = b, g.c = c, g.beta = beta;
+    g.a = a, g.b = b, g.c = c, g.beta = beta, g.row = row;
     void *packed = aligned_alloc(64, fk_tiles_packed_bytes(n, k));
     assert_non_null(packed);
     fk_tiles_pack(&g, packed);
@@ -64,6 +65,7 @@ static void check_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k
         for (size_t j = 0; j < g.ldc; j++) {
             double sum =
                 j < n ? (double)beta * (double)before[i * g.ldc + j] : (double)c[i * g.ldc + j];
+            sum += j < n && row ? (double)row[j] : 0.0;
             double sizes = fabs(sum);
             for (size_t d = 0; j < n && d < k; d++) {
                 double t = (double)alpha * (double)a[at(turn_a, g.lda, i, d)] *
@@ -78,7 +80,7 @@ static void check_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k
                          turn_a, turn_b, i, j, (double)c[i * g.ldc + j], sum);
         }
     }
-    free(a), free(b), free(c), free(before), free(room), free(packed), free(same);
+    free(a), free(b), free(c), free(before), free(room), free(packed), free(same), free(row);
 }
 
 static void products_on_tiles_are_as_precise_as_f32(void **unused)
