@@ -6,6 +6,9 @@
 
 #include "engine/step.h"
 
+/* Weights so few that oneDNN's product of them, which threads share by its rows and columns, has work for one. */
+#define FEW (64 << 10)
+
 typedef struct patches {
     size_t pixels, row; /* of the output, in all images; elements that each saw */
 } patches;
@@ -41,6 +44,14 @@ bool fk_is_weights_product(const fk_conv_args *a)
     return is_1x1(a) || patches_of(a).pixels <= 4 * (size_t)a->weights.d[0];
 }
 
+size_t fk_weights_parts(const fk_conv_args *a, size_t threads)
+{
+    patches p = patches_of(a);
+    size_t count = (size_t)a->weights.d[0] * p.row;
+
+    return is_1x1(a) && count <= FEW && p.pixels % threads == 0 ? threads : 1;
+}
+
 size_t fk_patches_bytes(const fk_conv_args *a)
 {
     patches p = patches_of(a);
@@ -58,10 +69,10 @@ static ferkd_status gradient_layout(const fk_shape *w, fk_md **out)
     return w->d[2] * w->d[3] == 1 ? fk_md_weights(out, w, 1) : fk_md_strided(out, 4, w->d, strides);
 }
 
-/* A matrix of bf16, rows x columns; turned: its transpose. */
-static ferkd_status matrix(fk_md **out, size_t rows, size_t columns, bool turned)
+/* Matrices of bf16, rows x columns, one behind the other; turned: their transposes. */
+static ferkd_status matrix(fk_md **out, size_t parts, size_t rows, size_t columns, bool turned)
 {
-    fk_shape shape = fk_shape_of(2, (int64_t)rows, (int64_t)columns);
+    fk_shape shape = fk_shape_of(3, (int64_t)parts, (int64_t)rows, (int64_t)columns);
     fk_md *md = NULL;
 
     TRY(turned ? fk_md_transposed(&md, &shape) : fk_md_plain(&md, &shape));
@@ -70,18 +81,19 @@ static ferkd_status matrix(fk_md **out, size_t rows, size_t columns, bool turned
     return st;
 }
 
-ferkd_status fk_pd_weights_product(fk_dn *dn, const fk_conv_args *a, fk_pd **pd, fk_md **gradient)
+ferkd_status fk_pd_weights_product(fk_dn *dn, const fk_conv_args *a, size_t parts, fk_pd **pd,
+                                   fk_md **gradient)
 {
     patches p = patches_of(a);
     size_t out = (size_t)a->weights.d[0];
-    fk_shape result = fk_shape_of(2, (int64_t)out, (int64_t)p.row);
+    fk_shape result = fk_shape_of(3, (int64_t)parts, (int64_t)out, (int64_t)p.row);
     fk_md *dy = NULL;
     fk_md *x = NULL;
     fk_md *dw = NULL;
     ferkd_status st = FERKD_OK;
 
-    TRY_DONE(matrix(&dy, p.pixels, out, true));
-    TRY_DONE(matrix(&x, p.pixels, p.row, false));
+    TRY_DONE(matrix(&dy, parts, p.pixels / parts, out, true));
+    TRY_DONE(matrix(&x, parts, p.pixels / parts, p.row, false));
     TRY_DONE(fk_md_plain(&dw, &result));
     TRY_DONE(fk_pd_matmul(dn, pd, &(fk_matmul_args){.a = dy, .b = x, .dst = dw}));
     st = gradient_layout(&a->weights, gradient);

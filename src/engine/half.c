@@ -76,7 +76,8 @@ static ferkd_status measure(fk_dn *dn, bool *pays)
 
 ferkd_status fk_half_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
 {
-    const char *choice = fk_tuner_mode(tuner) == FK_TUNE_OFF ? NULL : fk_tuner_find(tuner, KEY);
+    bool off = fk_tuner_mode(tuner) == FK_TUNE_OFF;
+    const char *choice = off ? NULL : fk_tuner_find(tuner, KEY);
 
     if (said() >= 0) {
         *pays = said() > 0;
@@ -86,10 +87,8 @@ ferkd_status fk_half_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
         *pays = strcmp(choice, "yes") == 0;
         return FERKD_OK;
     }
-    if (fk_tuner_mode(tuner) == FK_TUNE_OFF) {
-        *pays = fk_has_tiles(); /* where nothing is measured: they always pay */
-        return FERKD_OK;
-    }
-    TRY(measure(dn, pays));
-    return fk_tuner_note(tuner, KEY, *pays ? "yes" : "no", 0.0);
+    *pays = fk_has_tiles(); /* they always pay, which a measurement on a busy machine need not see */
+    if (!*pays && !off)
+        TRY(measure(dn, pays));
+    return off ? FERKD_OK : fk_tuner_note(tuner, KEY, *pays ? "yes" : "no", 0.0);
 }

@@ -6,7 +6,7 @@
 
 enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
 
-enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS, PATCHES, WIDE };
+enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS, PATCHES, WIDE, PARTS };
 
 /* --- groups of few channels ------------------------------------------------------------------ */
 
@@ -69,6 +69,9 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     if (s->buffers[PATCHES] >= 0)
         fk_take_patches(p, s, fk_buffer_at(p, s->buffers[PATCHES]));
     TRY(fk_run(p, s, RUN_WEIGHTS));
+    if (s->buffers[PARTS] >= 0)
+        fk_add_parts(p, s->node->param[0], fk_buffer_at(p, s->buffers[PARTS]),
+                     p->g->params[s->node->param[0]].count, p->threads);
     if (s->prims[STORE_WEIGHTS].prim)
         TRY(fk_run(p, s, STORE_WEIGHTS));
     if (s->buffers[WIDE] >= 0)
@@ -185,7 +188,14 @@ static ferkd_status choose_weights(fk_plan *p, fk_step *s, fk_conv_args *a, fk_p
     args[0] = (fk_arg){FK_SRC, {FK_REF_GRAD, s->out}};
     args[1] = (fk_arg){FK_WEIGHTS, x};
     args[2].slot = FK_DST;
-    return fk_pd_weights_product(p->dn, a, pd, md);
+    size_t parts = fk_weights_parts(a, p->threads);
+    if (parts > 1) {
+        TRY(fk_step_buffer(p, s, PARTS,
+                           parts * p->g->params[s->node->param[0]].count * sizeof(float),
+                           FK_LIFE_BACKWARD));
+        args[2].ref = (fk_ref){FK_REF_BUFFER, PARTS};
+    }
+    return fk_pd_weights_product(p->dn, a, parts, pd, md);
 }
 
 static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_conv_args a)

@@ -295,9 +295,12 @@ size_t fk_conv_scratch(const fk_plan *p, const fk_node *n);
  * primitive (FK_SRC: the output's gradient; FK_WEIGHTS: the patches; FK_DST) and the layout of what it writes. The patches are
  * the input itself where fk_patches_bytes() is 0, else they are taken from it. */
 bool fk_is_weights_product(const fk_conv_args *a);
+/* Such a product in so many parts, each of some pixels, whose sum is the gradient: 1, or one for each thread where the weights are
+ * few. */
+size_t fk_weights_parts(const fk_conv_args *a, size_t threads);
 size_t fk_patches_bytes(const fk_conv_args *a);
-FERKD_CHECK ferkd_status fk_pd_weights_product(fk_dn *dn, const fk_conv_args *a, fk_pd **pd,
-                                               fk_md **gradient);
+FERKD_CHECK ferkd_status fk_pd_weights_product(fk_dn *dn, const fk_conv_args *a, size_t parts,
+                                               fk_pd **pd, fk_md **gradient);
 void fk_take_patches(const fk_plan *p, const fk_step *s, void *to);
 
 /* Concatenations and slices of channels where the input is in vectors of them (op_channels.c). */
