@@ -107,12 +107,7 @@ FK_INLINE void convert_row(fk_operand from, size_t at, size_t pixel, int64_t wid
         fk_v_put(to, fk_v_load(from, at));
 }
 
-/* The row below will be read next: where channels are last, the processor does not see that coming. */
-FK_INLINE void ahead(fk_operand o, size_t i)
-{
-    __builtin_prefetch((const char *)o.data + i * (o.half ? sizeof(uint16_t) : sizeof(float)));
-}
-
+/* The row below, which comes next, is fetched meanwhile. */
 FK_INLINE void normalise_row(const fk_norm_args *args, size_t at, size_t pixel, int64_t width,
                              float *to, fk_post act)
 {
@@ -123,7 +118,7 @@ FK_INLINE void normalise_row(const fk_norm_args *args, size_t at, size_t pixel, 
 
     size_t below = (size_t)width * pixel;
     for (int64_t x = 0; x < width; x++, at += pixel, to += FK_LANES) {
-        ahead(k.y, at + below);
+        fk_v_fetch(k.y, at + below);
         fk_v_put(to, fk_v_act(act, (fk_v_load(k.y, at) - mean) * scale + shift));
     }
 }
@@ -142,8 +137,8 @@ FK_INLINE void gradient_of_row(const fk_norm_args *args, size_t at, size_t pixel
     size_t below = (size_t)width * pixel;
 
     for (int64_t x = 0; x < width; x++, at += pixel, to += FK_LANES) {
-        ahead(k.y, at + below);
-        ahead(k.g, at + below);
+        fk_v_fetch(k.y, at + below);
+        fk_v_fetch(k.g, at + below);
         fk_v d = fk_v_load(k.y, at) - mean;
         fk_v dz = fk_v_dz(&k, at, act, two, false, d, scale, shift);
         fk_v_put(to, dz * to_dz + (d * to_y + to_1));
@@ -263,7 +258,7 @@ FK_INLINE void forward_row(const fk_depthwise_args *args, const tap *taps, int n
                 sum += d;
                 squares += d * d;
             }
-            ahead(k.y, at + (x + i + width) * k.out.pixel);
+            fk_v_fetch(k.y, at + (x + i + width) * k.out.pixel);
             fk_v_store(k.y, at + (x + i) * k.out.pixel, fk_v_act(k.post, v));
         }
         x += count;
@@ -332,7 +327,7 @@ FK_INLINE void gradient_phase(const fk_depthwise_args *k, const tap *taps, int n
                 sum += v;
                 product += v * d;
             }
-            ahead(dx, at + (i + t) * stride + below);
+            fk_v_fetch(dx, at + (i + t) * stride + below);
             fk_v_store(dx, at + (i + t) * stride, v);
         }
         i += done;

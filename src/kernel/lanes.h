@@ -55,6 +55,12 @@ FK_INLINE fk_v fk_v_load(fk_operand o, size_t i)
     return (fk_v)(__builtin_convertvector(h, fk_vu) << 16);
 }
 
+/* Element i will be read or written soon. Several streams at once, or rows with gaps, are more than the processor sees coming. */
+FK_INLINE void fk_v_fetch(fk_operand o, size_t i)
+{
+    __builtin_prefetch((const char *)o.data + i * (o.half ? sizeof(uint16_t) : sizeof(float)));
+}
+
 /* a > b ? yes : no */
 FK_INLINE fk_v fk_v_if(fk_v a, fk_v b, fk_v yes, fk_v no)
 {

@@ -5,6 +5,7 @@
 #define BLOCK   32  /* channel vectors whose sums are kept at hand */
 #define CHUNK   256 /* pixels between two additions in double */
 #define AT_ONCE 4   /* pixels a vector's constants are loaded for */
+#define AHEAD   16  /* pixels from what is read to what is fetched */
 
 typedef struct partial {
     fk_v first[BLOCK], second[BLOCK];
@@ -62,6 +63,8 @@ FK_INLINE void forward_of(const fk_norm_args *k, fk_post act, bool adds, size_t 
         fk_v shift = fk_v_at(k->shift + v * FK_LANES);
         for (size_t i = 0; i < n; i++) {
             size_t here = at + i * k->at.pixel + v * FK_LANES;
+            fk_v_fetch(k->y, here + AHEAD * k->at.pixel);
+            fk_v_fetch(k->a, here + AHEAD * k->at.pixel);
             fk_v z = (fk_v_load(k->y, here) - mean) * scale + shift;
             if (adds)
                 z += fk_v_load(k->residual, here);
@@ -123,6 +126,8 @@ FK_INLINE void sums_of(const fk_norm_args *k, way w, size_t at, size_t n, size_t
         fk_v second = s->second[v];
         for (size_t i = 0; i < n; i++) {
             size_t here = at + i * k->at.pixel + (v0 + v) * FK_LANES;
+            fk_v_fetch(k->y, here + AHEAD * k->at.pixel);
+            fk_v_fetch(k->g, here + AHEAD * k->at.pixel);
             fk_v d = fk_v_load(k->y, here) - mean;
             fk_v dz = dz_at(k, w, here, d, scale, shift);
             if (w.stores)
@@ -144,6 +149,7 @@ FK_INLINE void moments_of(const fk_norm_args *k, size_t at, size_t n, size_t v0,
         fk_v first = s->first[v];
         fk_v second = s->second[v];
         for (size_t i = 0; i < n; i++) {
+            fk_v_fetch(k->y, at + (i + AHEAD) * k->at.pixel + (v0 + v) * FK_LANES);
             fk_v d = fk_v_load(k->y, at + i * k->at.pixel + (v0 + v) * FK_LANES) - mean;
             first += d;
             second += d * d;
@@ -224,8 +230,11 @@ FK_INLINE void backward_of(const fk_norm_args *k, way w, size_t at, size_t n)
         fk_v to_1 = fk_v_at(k->to_1 + v * FK_LANES);
         for (size_t i = 0; i < n; i++) {
             size_t here = at + i * k->at.pixel + v * FK_LANES;
+            fk_v_fetch(k->y, here + AHEAD * k->at.pixel);
+            fk_v_fetch(k->g, here + AHEAD * k->at.pixel);
             fk_v d = fk_v_load(k->y, here) - mean;
             fk_v dz = dz_at(k, w, here, d, scale, shift);
+            fk_v_fetch(k->dy, here + AHEAD * k->at.pixel);
             fk_v_store(k->dy, here, dz * to_dz + (d * to_y + to_1));
         }
     }
