@@ -4,29 +4,53 @@
 
 #include "engine/step.h"
 
-/* Vector v of image n: its planes, and its numbers with zeros behind the last channel. */
+#define MOST 1024 /* channels of a job */
+
+/* Some vectors of an image: those that lie side by side, at most MOST channels of them, or one; and their numbers, with zeros behind
+ * the last channel. */
 typedef struct job {
     fk_planes at;
-    float scale[FK_MAX_LANES];
+    float scale[MOST];
     size_t first, count; /* channels */
 } job;
 
-static const float ZEROS[FK_MAX_LANES];
+static const float ZEROS[MOST];
+
+static size_t vectors_a_job(const fk_lay *lay)
+{
+    bool side_by_side = lay->pixel > (size_t)lay->lanes;
+
+    return side_by_side ? fk_min_size(MOST / (size_t)lay->lanes, lay->vectors) : 1;
+}
+
+static size_t jobs_an_image(const fk_lay *lay)
+{
+    return (lay->vectors + vectors_a_job(lay) - 1) / vectors_a_job(lay);
+}
 
 static job job_of(const fk_plan *p, const fk_step *s, size_t j)
 {
     const fk_tensor *x = &p->tensors[s->in[0]];
     const fk_lay *lay = &x->lay;
-    size_t n = j / lay->vectors;
-    size_t v = j % lay->vectors;
+    size_t n = j / jobs_an_image(lay);
+    size_t v = j % jobs_an_image(lay) * vectors_a_job(lay);
+    size_t vectors = fk_min_size(vectors_a_job(lay), lay->vectors - v);
     size_t lanes = (size_t)lay->lanes;
     size_t channels = (size_t)x->shape.d[1];
-    job b = {.at = {n * lay->image + v * lay->vector, 1, lay->image, lay->pixels, lay->pixel}};
+    job b = {
+        .at = {n * lay->image + v * lay->vector, 1, lay->image, lay->pixels, lay->pixel, vectors}};
 
     b.first = n * channels + v * lanes;
-    b.count = fk_min_size(lanes, channels - v * lanes);
+    b.count = fk_min_size(vectors * lanes, channels - v * lanes);
     memcpy(b.scale, fk_data(p, s->in[1]) + b.first, b.count * sizeof *b.scale);
     return b;
+}
+
+static const fk_norm_kernels *kernels_for(const fk_lay *lay)
+{
+    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
+
+    return lay->pixel > (size_t)lay->lanes ? k->rows : k;
 }
 
 /* to = from scale */
@@ -42,12 +66,12 @@ static size_t jobs(const fk_plan *p, const fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
 
-    return lay->images * lay->vectors;
+    return lay->images * jobs_an_image(lay);
 }
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
-    const fk_norm_kernels *k = fk_norm_for(p->tensors[s->in[0]].lay.lanes);
+    const fk_norm_kernels *k = kernels_for(&p->tensors[s->in[0]].lay);
     fk_operand x = fk_data_operand(p, s->in[0]);
     fk_operand y = fk_data_operand(p, s->out);
 
@@ -63,7 +87,7 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
     const fk_tensor *out = &p->tensors[s->out];
-    const fk_norm_kernels *k = fk_norm_for(out->lay.lanes);
+    const fk_norm_kernels *k = kernels_for(&out->lay);
     fk_operand x = fk_data_operand(p, s->in[0]);
     fk_operand dy = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
     fk_operand dx = fk_buffer_operand(p, s->din[0], fk_md_half(p->tensors[s->in[0]].md));
@@ -72,9 +96,14 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < jobs(p, s); j++) {
         job b = job_of(p, s, j);
-        double sum[2][FK_MAX_LANES] = {{0}};
-        fk_norm_args a = {
-            .at = b.at, .y = x, .g = dy, .mean = ZEROS, .scale = b.scale, .shift = ZEROS};
+        double sum[2][MOST] = {{0}};
+        fk_norm_args a = {.at = b.at,
+                          .y = x,
+                          .g = dy,
+                          .mean = ZEROS,
+                          .scale = b.scale,
+                          .shift = ZEROS,
+                          .sums_step = (size_t)k->lanes};
         if (dscale) {
             k->sums(&a, sum[0], sum[1]);
             for (size_t l = 0; l < b.count; l++)

@@ -55,10 +55,14 @@ FK_INLINE fk_v fk_v_load(fk_operand o, size_t i)
     return (fk_v)(__builtin_convertvector(h, fk_vu) << 16);
 }
 
-/* Element i will be read or written soon. Several streams at once, or rows with gaps, are more than the processor sees coming. */
+/* Element i, if there is such a one, will be read or written soon. Several streams at once, or rows with gaps, are more than the
+ * processor sees coming. */
 FK_INLINE void fk_v_fetch(fk_operand o, size_t i)
 {
-    __builtin_prefetch((const char *)o.data + i * (o.half ? sizeof(uint16_t) : sizeof(float)));
+    size_t by = i * (o.half ? sizeof(uint16_t) : sizeof(float));
+
+    __builtin_prefetch(
+        (const void *)((uintptr_t)o.data + by)); /* no pointer: it may be beyond its array */
 }
 
 /* a > b ? yes : no */
