@@ -339,7 +339,7 @@ ferkd_status fk_compile_attention(fk_plan *p, const fk_node *n, int id)
     s->kind = FK_KIND_ATTENTION;
     s->forward = forward;
     s->backward = backward;
-    TRY(fk_rows_md(p, &n->shape, &md));
+    TRY(fk_rows_md(p, &n->shape, id, &md));
     TRY(fk_step_output(p, s, md, &n->shape, id));
     for (int i = 0; i < n->n_in; i++)
         fk_step_keep(p, in[i], s);

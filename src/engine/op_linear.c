@@ -339,7 +339,7 @@ ferkd_status fk_compile_linear(fk_plan *p, const fk_node *n, int id)
     s->drop = t.drop;
     s->scale_param = t.scale;
     s->post = t.post;
-    TRY(fk_rows_md(p, &n->shape, &md));
+    TRY(fk_rows_md(p, &n->shape, t.residual < 0 ? t.id : -1, &md));
     TRY(fk_step_output(p, s, md, &n->shape, t.id));
     begin_step(p, s);
     return add_buffers(p, s);

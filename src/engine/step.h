@@ -353,9 +353,9 @@ ferkd_status fk_compile_patches(fk_plan *p, const fk_node *n, int id);
 /* The sum of all threads' parts, `stride` floats apart, becomes the parameter's gradient; param -1: nothing. */
 void fk_add_parts(fk_plan *p, int param, const float *from, size_t stride, size_t threads);
 
-/* The tensor row-major, f32 or bf16; and the layout of what the steps of tokens make. */
+/* The tensor row-major, f32 or bf16; and the layout of what the steps of tokens make: node `id`, or (-1) one that is added to others. */
 FERKD_CHECK ferkd_status fk_want_rows(fk_plan *p, int tensor, int *out);
-FERKD_CHECK ferkd_status fk_rows_md(const fk_plan *p, const fk_shape *shape, fk_md **out);
+FERKD_CHECK ferkd_status fk_rows_md(const fk_plan *p, const fk_shape *shape, int id, fk_md **out);
 
 /* Does oneDNN have this activation? */
 bool fk_act_is_dnnl(fk_act kind);

@@ -309,11 +309,20 @@ ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out)
     return st;
 }
 
-ferkd_status fk_rows_md(const fk_plan *p, const fk_shape *shape, fk_md **out)
+/* Do only products in bf16 read node `id` (-1: none), which would round it all the same? */
+static bool feeds_product(const fk_plan *p, int id)
+{
+    int user = -1;
+    const fk_node *next = id >= 0 ? fk_only_user(p, id, &user) : NULL;
+
+    return p->half_conv && next && (next->op == FK_ATTENTION || fk_is_linear(next));
+}
+
+ferkd_status fk_rows_md(const fk_plan *p, const fk_shape *shape, int id, fk_md **out)
 {
     fk_md *plain = NULL;
 
-    if (!p->o.train || !p->o.half)
+    if (!p->o.half || (!p->o.train && !feeds_product(p, id)))
         return fk_md_plain(out, shape);
     TRY(fk_md_plain(&plain, shape));
     ferkd_status st = fk_md_as(out, plain, true);

@@ -66,8 +66,10 @@ FK_INLINE void forward_of(const fk_norm_args *k, fk_post act, bool adds, size_t 
             fk_v_fetch(k->y, here + AHEAD * k->at.pixel);
             fk_v_fetch(k->a, here + AHEAD * k->at.pixel);
             fk_v z = (fk_v_load(k->y, here) - mean) * scale + shift;
-            if (adds)
+            if (adds) {
+                fk_v_fetch(k->residual, here + AHEAD * k->at.pixel);
                 z += fk_v_load(k->residual, here);
+            }
             fk_v_store(k->a, here, fk_v_act(act, z));
         }
     }

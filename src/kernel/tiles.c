@@ -214,10 +214,25 @@ static void pack_tile(uint16_t *to, const source *s, size_t sides, size_t depths
         pack_turned(to, s, sides, depths, pairs);
 }
 
+/* 32 of the side by DEPTH of k will be packed next: rows with gaps, which the processor does not see coming. */
+static void fetch(const source *s, size_t sides)
+{
+    size_t rows = s->depth == 1 ? sides : DEPTH;
+    size_t row = s->depth == 1 ? s->side : s->depth;
+
+    for (size_t i = 0; i < rows; i++) {
+        __builtin_prefetch(s->at + i * row);
+        __builtin_prefetch(s->at + i * row + SIDE);
+    }
+}
+
 /* 32 of the side by all of k; what is beyond the matrix is 0. */
 static void pack_block(uint16_t *to, source s, size_t sides, size_t depths, bool pairs)
 {
     for (size_t d = 0; d < depths; d += DEPTH, to += STRIP) {
+        if (d + 2 * DEPTH <= depths)
+            fetch(&(source){s.at + (d + DEPTH) * s.depth, s.side, s.depth},
+                  fk_min_size(sides, BLOCK));
         for (size_t half = 0; half < 2; half++) {
             size_t first = half * SIDE;
             source from = s;
