@@ -100,14 +100,17 @@ static float *ring_row(const ring *r, int64_t y)
     return r->rows + (size_t)slot * r->padded;
 }
 
-/* A row of the plane, converted; and normalised and activated on the way. */
+/* A row of the plane, converted; and normalised and activated on the way. The row below, which comes next, is fetched meanwhile. */
 FK_INLINE void convert_row(fk_operand from, size_t at, size_t pixel, int64_t width, float *to)
 {
-    for (int64_t x = 0; x < width; x++, at += pixel, to += FK_LANES)
+    size_t below = (size_t)width * pixel;
+
+    for (int64_t x = 0; x < width; x++, at += pixel, to += FK_LANES) {
+        fk_v_fetch(from, at + below);
         fk_v_put(to, fk_v_load(from, at));
+    }
 }
 
-/* The row below, which comes next, is fetched meanwhile. */
 FK_INLINE void normalise_row(const fk_norm_args *args, size_t at, size_t pixel, int64_t width,
                              float *to, fk_post act)
 {
@@ -115,8 +118,8 @@ FK_INLINE void normalise_row(const fk_norm_args *args, size_t at, size_t pixel, 
     fk_v mean = fk_v_at(k.mean);
     fk_v scale = fk_v_at(k.scale);
     fk_v shift = fk_v_at(k.shift);
-
     size_t below = (size_t)width * pixel;
+
     for (int64_t x = 0; x < width; x++, at += pixel, to += FK_LANES) {
         fk_v_fetch(k.y, at + below);
         fk_v_put(to, fk_v_act(act, (fk_v_load(k.y, at) - mean) * scale + shift));

@@ -2,6 +2,8 @@
  * sums of columns, additions; each with its gradient. Rows need not be whole vectors long. */
 #include "kernel/lanes.h"
 
+#define AHEAD (16 * FK_LANES) /* elements from what is read to what is fetched */
+
 /* --- parts of vectors ------------------------------------------------------------------------ */
 
 /* The first `count` lanes; the others are 0. */
@@ -85,8 +87,10 @@ FK_INLINE moments moments_of(fk_operand x, size_t at, size_t n, float eps)
     fk_v sum = {0};
     fk_v squares = {0};
 
-    for (size_t i = 0; i < n; i += FK_LANES)
+    for (size_t i = 0; i < n; i += FK_LANES) {
+        fk_v_fetch(x, at + n + i);
         sum += load_part(x, at + i, n - i);
+    }
     float mean = total(sum) / (float)n;
     size_t i = 0;
     for (; i + FK_LANES <= n; i += FK_LANES) {
@@ -130,6 +134,7 @@ static void norm_back(const fk_row_norm *k)
         fk_v product = {0};
         for (size_t i = 0; i < k->n; i += FK_LANES) {
             size_t part = k->n - i;
+            fk_v_fetch(k->dx, at + i);
             fk_v dy = load_part(k->dy, at + i, part);
             fk_v xhat = (load_part(k->x, at + i, part) - m.mean) * m.rstd;
             fk_v g = k->weight ? dy * row_at(k->weight, i, part) : dy;
@@ -161,8 +166,10 @@ FK_INLINE void act_as(fk_post act, fk_operand x, fk_operand y, size_t n)
 {
     size_t i = 0;
 
-    for (; i + FK_LANES <= n; i += FK_LANES)
+    for (; i + FK_LANES <= n; i += FK_LANES) {
+        fk_v_fetch(x, i + AHEAD);
         fk_v_store(y, i, fk_v_act(act, fk_v_load(x, i)));
+    }
     if (i < n)
         store_part(y, i, fk_v_act(act, load_part(x, i, n - i)), n - i);
 }
@@ -186,6 +193,7 @@ FK_INLINE void act_slope_as(fk_post act, fk_operand x, fk_operand y, fk_operand 
     size_t i = 0;
 
     for (; i + FK_LANES <= n; i += FK_LANES) {
+        fk_v_fetch(x, i + AHEAD);
         fk_v_store(y, i, act_and_slope(act, fk_v_load(x, i), &steep));
         fk_v_store(slope, i, steep);
     }
@@ -349,8 +357,12 @@ FK_INLINE void combine_as(fk_row_sum k, parts has)
     for (size_t r = 0; r < k.rows; r++) {
         float factor = k.factors ? k.factors[(k.first + r) / k.rows_each] : 1.0f;
         size_t i = 0;
-        for (; i + FK_LANES <= k.n; i += FK_LANES)
+        for (; i + FK_LANES <= k.n; i += FK_LANES) {
+            if (has.b)
+                fk_v_fetch(k.b, r * to + i + AHEAD);
+            fk_v_fetch(k.y, r * to + i + AHEAD);
             fk_v_store(k.y, r * to + i, sum_at(&k, has, r * from, r * to, i, factor, FK_LANES));
+        }
         if (i < k.n)
             store_part(k.y, r * to + i, sum_at(&k, has, r * from, r * to, i, factor, k.n - i),
                        k.n - i);
