@@ -91,7 +91,8 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     return FERKD_OK;
 }
 
-/* [N, C, 1, 1] in the layout of tensor `in`, or row-major. */
+/* [N, C, 1, 1] in the layout of tensor `in`, or row-major; in f32 always, for oneDNN has fast convolutions of such small maps, whatever
+ * their channels, in that alone. */
 static ferkd_status means_md(const fk_plan *p, int in, const fk_shape *shape, bool plain,
                              fk_md **md)
 {
@@ -99,7 +100,7 @@ static ferkd_status means_md(const fk_plan *p, int in, const fk_shape *shape, bo
     bool half = fk_md_half(x->md);
     fk_md *rows = NULL;
 
-    if (!plain)
+    if (!plain && half)
         return x->lay.pixel > (size_t)x->lay.lanes ? fk_md_last(md, shape, half)
                                                    : fk_md_lanes(md, shape, x->lay.lanes, half);
     TRY(fk_md_plain(&rows, shape));
