@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""flips.py FERKD DATA TEACHER [SHARE]: does "ferkd inspect --suspects" find labels that were changed on purpose?
+"""flips.py FERKD DATA TEACHER [SHARE [FOLDER]]: does "ferkd inspect --suspects" find labels that were changed on purpose?
 
-Links the images of DATA (a folder of class folders) into a temporary folder with SHARE (0.05) of them under a class drawn at
+Links the images of DATA (a folder of class folders) into FOLDER/d (default: a temporary folder, removed behind it) with SHARE (0.05) of them under a class drawn at
 random, labels 4 regions of each with TEACHER, and says which part of the first N suspects, N the number of changed labels, are
 changed ones."""
+import contextlib
 import json
 import os
 import random
@@ -15,11 +16,12 @@ import tempfile
 def main():
     ferkd, data, teacher = sys.argv[1:4]
     share = float(sys.argv[4]) if len(sys.argv) > 4 else 0.05
+    keep = sys.argv[5] if len(sys.argv) > 5 else None
     rng = random.Random(1)
     classes = sorted(c for c in os.listdir(data) if os.path.isdir(f"{data}/{c}"))
     images = [(c, f) for c in classes for f in sorted(os.listdir(f"{data}/{c}"))]
     changed = set(rng.sample(range(len(images)), round(share * len(images))))
-    with tempfile.TemporaryDirectory() as work:
+    with contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory() as work:
         names = set()
         for c in classes:
             os.makedirs(f"{work}/d/{c}")
