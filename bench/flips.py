@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """flips.py FERKD DATA TEACHER [SHARE [FOLDER]]: does "ferkd inspect --suspects" find labels that were changed on purpose?
 
-Links the images of DATA (a folder of class folders) into FOLDER/d (default: a temporary folder, removed behind it) with SHARE (0.05) of them under a class drawn at
-random, labels 4 regions of each with TEACHER, and says which part of the first N suspects, N the number of changed labels, are
-changed ones."""
+Links the images of DATA (a folder of class folders) into FOLDER/d (default: a temporary folder, removed behind it) with SHARE
+(0.05) of them under a class drawn at random, labels 4 regions of each with TEACHER, and says which part of the first N suspects, N
+the number of changed labels, are changed ones."""
 import contextlib
 import json
 import os
@@ -17,6 +17,8 @@ def main():
     ferkd, data, teacher = sys.argv[1:4]
     share = float(sys.argv[4]) if len(sys.argv) > 4 else 0.05
     keep = sys.argv[5] if len(sys.argv) > 5 else None
+    if keep and os.path.exists(f"{keep}/d"):
+        sys.exit(f"flips.py: {keep}/d is there already; remove it or name another folder")
     rng = random.Random(1)
     classes = sorted(c for c in os.listdir(data) if os.path.isdir(f"{data}/{c}"))
     images = [(c, f) for c in classes for f in sorted(os.listdir(f"{data}/{c}"))]

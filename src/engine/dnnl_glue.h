@@ -19,6 +19,12 @@ typedef struct fk_lay {
     size_t image, vector, pixel;
 } fk_lay;
 
+/* Do the vectors of a pixel lie side by side (channels last)? */
+static inline bool fk_lay_is_last(const fk_lay *lay)
+{
+    return lay->pixel > (size_t)lay->lanes;
+}
+
 /* What an argument is to a primitive. */
 typedef enum fk_slot {
     FK_SRC,

@@ -282,7 +282,7 @@ ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id)
     s->forward = forward;
     s->backward = backward;
     s->refresh = refresh;
-    bool last = p->tensors[in].lay.pixel > (size_t)lanes; /* then both: the parts have to agree */
+    bool last = fk_lay_is_last(&p->tensors[in].lay); /* then both: the parts have to agree */
     TRY(last ? fk_md_last(&md, &n->shape, p->o.half)
              : fk_md_lanes(&md, &n->shape, lanes, p->o.half));
     TRY(fk_step_output(p, s, md, &n->shape, tail.id));

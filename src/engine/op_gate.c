@@ -18,9 +18,7 @@ static const float ZEROS[MOST];
 
 static size_t vectors_a_job(const fk_lay *lay)
 {
-    bool side_by_side = lay->pixel > (size_t)lay->lanes;
-
-    return side_by_side ? fk_min_size(MOST / (size_t)lay->lanes, lay->vectors) : 1;
+    return fk_lay_is_last(lay) ? fk_min_size(MOST / (size_t)lay->lanes, lay->vectors) : 1;
 }
 
 static size_t jobs_an_image(const fk_lay *lay)
@@ -50,7 +48,7 @@ static const fk_norm_kernels *kernels_for(const fk_lay *lay)
 {
     const fk_norm_kernels *k = fk_norm_for(lay->lanes);
 
-    return lay->pixel > (size_t)lay->lanes ? k->rows : k;
+    return fk_lay_is_last(lay) ? k->rows : k;
 }
 
 /* to = from scale */

@@ -101,8 +101,8 @@ static ferkd_status means_md(const fk_plan *p, int in, const fk_shape *shape, bo
     fk_md *rows = NULL;
 
     if (!plain && half)
-        return x->lay.pixel > (size_t)x->lay.lanes ? fk_md_last(md, shape, half)
-                                                   : fk_md_lanes(md, shape, x->lay.lanes, half);
+        return fk_lay_is_last(&x->lay) ? fk_md_last(md, shape, half)
+                                       : fk_md_lanes(md, shape, x->lay.lanes, half);
     TRY(fk_md_plain(&rows, shape));
     ferkd_status st = fk_md_as(md, rows, half);
     fk_md_free(rows);

@@ -14,19 +14,14 @@ enum { VECTORS, PARTS };
 
 /* --- vectors of channels and the threads ----------------------------------------------------- */
 
-/* Channels last: all vectors of a part are one job, done pixel by pixel; else each is one. */
-static bool by_rows(const fk_lay *lay)
-{
-    return lay->pixel > (size_t)lay->lanes;
-}
-
 fk_split fk_split_of(const fk_lay *lay)
 {
-    size_t parts = by_rows(lay) ? lay->images : (size_t)omp_get_max_threads();
+    size_t parts = fk_lay_is_last(lay) ? lay->images : (size_t)omp_get_max_threads();
 
     return (fk_split){fk_min_size(parts, lay->images), lay->vectors, lay->images};
 }
 
+/* Channels last: all vectors of a part are one job, done pixel by pixel; else each is one. */
 typedef struct jobs {
     const fk_norm_kernels *k;
     size_t n, vectors; /* vectors a job */
@@ -35,7 +30,7 @@ typedef struct jobs {
 
 static jobs jobs_of(const fk_lay *lay)
 {
-    bool rows = by_rows(lay);
+    bool rows = fk_lay_is_last(lay);
     const fk_norm_kernels *k = fk_norm_for(lay->lanes);
     fk_split split = fk_split_of(lay);
 

@@ -129,7 +129,7 @@ FK_INLINE void sums_of(const fk_norm_args *k, way w, size_t at, size_t n, size_t
         for (size_t i = 0; i < n; i++) {
             size_t here = at + i * k->at.pixel + (v0 + v) * FK_LANES;
             fk_v_fetch(k->y, here + AHEAD * k->at.pixel);
-            fk_v_fetch(k->g, here + AHEAD * k->at.pixel);
+            fk_v_fetch(w.reads ? k->dz : k->g, here + AHEAD * k->at.pixel);
             fk_v d = fk_v_load(k->y, here) - mean;
             fk_v dz = dz_at(k, w, here, d, scale, shift);
             if (w.stores)
@@ -233,7 +233,7 @@ FK_INLINE void backward_of(const fk_norm_args *k, way w, size_t at, size_t n)
         for (size_t i = 0; i < n; i++) {
             size_t here = at + i * k->at.pixel + v * FK_LANES;
             fk_v_fetch(k->y, here + AHEAD * k->at.pixel);
-            fk_v_fetch(k->g, here + AHEAD * k->at.pixel);
+            fk_v_fetch(w.reads ? k->dz : k->g, here + AHEAD * k->at.pixel);
             fk_v d = fk_v_load(k->y, here) - mean;
             fk_v dz = dz_at(k, w, here, d, scale, shift);
             fk_v_fetch(k->dy, here + AHEAD * k->at.pixel);

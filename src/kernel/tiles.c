@@ -390,17 +390,30 @@ size_t fk_tiles_packed_bytes(size_t n, size_t k)
     return packed_size(n, k) * sizeof(uint16_t);
 }
 
-/* Some columns of B, some of k. */
-static void pack_columns(const fk_gemm_args *g, size_t depth, size_t depths, size_t column,
-                         size_t columns, uint16_t *to)
+/* Blocks of a side one behind the other: rows of A or (pairs) columns of B. */
+static void pack_side(uint16_t *to, source s, size_t sides, size_t depths, bool pairs)
 {
-    source b = {g->b, g->turn_b ? g->ldb : 1, g->turn_b ? 1 : g->ldb};
-
-    b.at += depth * b.depth + column * b.side;
-    for (size_t i = 0; i < columns; i += BLOCK, to += packed_size(BLOCK, depths)) {
-        pack_block(to, b, fk_min_size(columns - i, BLOCK), depths, true);
-        b.at += columns - i > BLOCK ? BLOCK * b.side : 0;
+    for (size_t i = 0; i < sides; i += BLOCK, to += packed_size(BLOCK, depths)) {
+        source from = s;
+        from.at += i * s.side;
+        pack_block(to, from, fk_min_size(sides - i, BLOCK), depths, pairs);
     }
+}
+
+static source a_of(const fk_gemm_args *g, size_t row, size_t depth)
+{
+    source s = {g->a, g->turn_a ? 1 : g->lda, g->turn_a ? g->lda : 1};
+
+    s.at += row * s.side + depth * s.depth;
+    return s;
+}
+
+static source b_of(const fk_gemm_args *g, size_t column, size_t depth)
+{
+    source s = {g->b, g->turn_b ? g->ldb : 1, g->turn_b ? 1 : g->ldb};
+
+    s.at += column * s.side + depth * s.depth;
+    return s;
 }
 
 /* One part of k after the other, as the product takes them. */
@@ -410,26 +423,16 @@ void fk_tiles_pack(const fk_gemm_args *g, void *to)
 
     for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
         size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
-        pack_columns(g, d, depths, 0, g->n, at);
+        pack_side(at, b_of(g, 0, d), g->n, depths, true);
         at += packed_size(g->n, depths);
-    }
-}
-
-static void pack_some_rows(source a, size_t first, size_t m, size_t depths, uint16_t *to)
-{
-    for (size_t i = first; i < first + m; i += BLOCK, to += packed_size(BLOCK, depths)) {
-        source from = a;
-        from.at += i * a.side;
-        pack_block(to, from, fk_min_size(first + m - i, BLOCK), depths, false);
     }
 }
 
 /* A part of k: all rows of C, some columns. */
 typedef struct part {
-    source a;
-    uint16_t *packed; /* rows of A: all of them already, or room for a block */
-    bool ready;
-    size_t depths, columns;
+    size_t depth, depths, columns;
+    uint16_t *a; /* packed: all rows, or (once unset) room for a block of them */
+    bool once;
     const uint16_t *b;
     const float *row;
     float beta;
@@ -440,9 +443,9 @@ static void multiply_part(const fk_gemm_args *g, const part *p)
 {
     for (size_t i = 0; i < g->m; i += BLOCK) {
         size_t m = fk_min_size(g->m - i, BLOCK);
-        const uint16_t *a = p->packed + (p->ready ? packed_size(i, p->depths) : 0);
-        if (!p->ready)
-            pack_some_rows(p->a, i, m, p->depths, p->packed);
+        uint16_t *a = p->a + (p->once ? packed_size(i, p->depths) : 0);
+        if (!p->once)
+            pack_block(a, a_of(g, i, p->depth), m, p->depths, false);
         for (size_t j = 0; j < p->columns; j += BLOCK)
             make_block(g, a, p->b + packed_size(j, p->depths), p->depths,
                        p->row ? p->row + j : NULL, p->beta, p->c + i * g->ldc + j, m,
@@ -452,7 +455,6 @@ static void multiply_part(const fk_gemm_args *g, const part *p)
 
 void fk_tiles_gemm(const fk_gemm_args *g, void *room)
 {
-    source a = {g->a, g->turn_a ? 1 : g->lda, g->turn_a ? g->lda : 1};
     const uint16_t *ready = g->packed_b;
 
     configure();
@@ -460,25 +462,21 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
         size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
         size_t most = columns_for(depths);
         bool once = g->m <= rows_most(g->n, depths);
-        size_t rows = once ? g->m : fk_min_size(g->m, BLOCK);
-        uint16_t *packed_b = (uint16_t *)room + packed_size(rows, depths);
-        part p = {.a = {a.at + d * a.depth, a.side, a.depth},
-                  .packed = room,
-                  .ready = once,
-                  .depths = depths,
-                  .beta = d ? 1.0f : g->beta};
+        uint16_t *room_b = (uint16_t *)room + packed_size(once ? g->m : BLOCK, depths);
+        part p = {
+            .depth = d, .depths = depths, .a = room, .once = once, .beta = d ? 1.0f : g->beta};
         if (once)
-            pack_some_rows(p.a, 0, rows, depths, room);
+            pack_side(p.a, a_of(g, 0, d), g->m, depths, false);
         for (size_t j = 0; j < g->n; j += most) {
             p.columns = fk_min_size(g->n - j, most);
-            p.b = ready ? ready : packed_b;
+            p.b = ready ? ready : room_b;
             p.c = g->c + j;
             p.row = g->row && !d ? g->row + j : NULL;
-            if (!ready)
-                pack_columns(g, d, depths, j, p.columns, packed_b);
-            multiply_part(g, &p);
             if (ready)
                 ready += packed_size(p.columns, depths);
+            else
+                pack_side(room_b, b_of(g, j, d), p.columns, depths, true);
+            multiply_part(g, &p);
         }
     }
     _tile_release();
