@@ -6,7 +6,7 @@
 
 typedef struct options {
     char *output, *data, *type, *class_names;
-    int64_t topk, prob_bits, images_per_file;
+    int64_t regions, topk, prob_bits, images_per_file;
     bool with_images, json;
 } options;
 
@@ -22,6 +22,8 @@ static const fk_option TABLE[] = {
      "marginal_renorm"},
     {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",
      "import, export: names for IDX data, one a line"},
+    {"regions", 'r', FK_OPT_INT, AT(regions), "0", 0, 1 << 20, NULL, "N",
+     "convert: keep the first N regions of each image; 0: all"},
     {"topk", 'k', FK_OPT_INT, AT(topk), "0", 0, 1024, NULL, "K",
      "convert: keep so many probabilities a region; 0: all"},
     {"prob-bits", 0, FK_OPT_INT, AT(prob_bits), "0", 0, 16, NULL, "N",
@@ -127,8 +129,10 @@ static ferkd_status convert(const options *o, int n, char **argv)
     if (n != 1)
         return fk_fail(FERKD_USAGE, "ferkd store convert: one STORE is needed");
     TRY(ferkd_store_open(&s, argv[0]));
-    ferkd_status st =
-        ferkd_store_convert(s, o->output, (uint32_t)o->topk, (uint32_t)o->prob_bits, &watch);
+    ferkd_store_pack as = {.regions = (uint32_t)o->regions,
+                           .topk = (uint32_t)o->topk,
+                           .prob_bits = (uint32_t)o->prob_bits};
+    ferkd_status st = ferkd_store_convert(s, o->output, &as, &watch);
     ferkd_store_close(&s);
     return st == FERKD_OK ? done(o->output) : st;
 }
@@ -280,7 +284,8 @@ const cli_command cli_store = {
     "  merge -o STORE PART ...    put together what \"ferkd label --part\" made, in any order; "
     "the\n"
     "                             bytes are those of a store labelled at once\n"
-    "  convert -o STORE STORE     pack anew with fewer probabilities (--topk) or other bits\n"
+    "  convert -o STORE STORE     pack anew with fewer regions (--regions), probabilities\n"
+    "                             (--topk) or other bits\n"
     "  diff STORE STORE           settings and labels that differ\n"
     "  head STORE [N]             the labels of the first images\n"
     "  import -o STORE FOLDER     FKD's label archives of --data, with their own boxes; train "

@@ -111,9 +111,17 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_store_match(const ferkd_store *store,
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_merge(const char *const *parts, uint32_t n,
                                                      const char *path, const ferkd_watch *watch);
 
-/** Pack a store anew with fewer probabilities a region (topk 0: as many) or other bits (0: the default's). */
+/** What a store is packed anew with; 0: as it is, of bits: the default's. */
+typedef struct ferkd_store_pack {
+    uint32_t
+        regions; /**< the first of each image; the store is then as if so many had been labelled */
+    uint32_t topk; /**< probabilities a region */
+    uint32_t prob_bits;
+} ferkd_store_pack;
+
+/** Pack a store anew, into path. FERKD_USAGE: it holds fewer regions or probabilities than asked for. */
 FERKD_API FERKD_CHECK ferkd_status ferkd_store_convert(const ferkd_store *store, const char *path,
-                                                       uint32_t topk, uint32_t prob_bits,
+                                                       const ferkd_store_pack *as,
                                                        const ferkd_watch *watch);
 
 /** What two stores differ in. */

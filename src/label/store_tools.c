@@ -127,16 +127,16 @@ static void pad(const ferkd_soft_label *l, uint32_t topk, uint16_t *class, float
 }
 
 static ferkd_status convert_image(const ferkd_store *from, uint32_t image, fk_labels *l,
-                                  fk_packer *p, uint16_t *class, float *prob, uint32_t topk,
-                                  fk_store_writer *w)
+                                  fk_packer *p, uint16_t *class, float *prob,
+                                  const ferkd_store_info *as, fk_store_writer *w)
 {
     const uint8_t *block;
     uint32_t n;
     bool has;
 
     TRY(fk_labels_find(l, from, image, &has));
-    for (uint32_t r = 0; has && r < l->n; r++) {
-        pad(&l->told[r], topk, class, prob);
+    for (uint32_t r = 0; has && r < l->n && r < as->regions; r++) {
+        pad(&l->told[r], as->topk, class, prob);
         fk_packer_region(p, &l->told[r].region);
         fk_packer_add_top(p, class, prob, l->told[r].inside, l->told[r].teacher_max);
     }
@@ -145,10 +145,27 @@ static ferkd_status convert_image(const ferkd_store *from, uint32_t image, fk_la
     return fk_store_writer_append(w, block, n);
 }
 
-ferkd_status ferkd_store_convert(const ferkd_store *store, const char *path, uint32_t topk,
-                                 uint32_t prob_bits, const ferkd_watch *watch)
+/* What the header of a store says that is packed anew. */
+static ferkd_status packed_info(const ferkd_store *store, const ferkd_store_pack *as,
+                                ferkd_store_info *info)
 {
-    ferkd_store_info info = *ferkd_store_about(store);
+    *info = *ferkd_store_about(store);
+    if (as->topk > info->topk)
+        return fk_fail(FERKD_USAGE, "%s holds %u probabilities a region, not %u",
+                       ferkd_store_path(store), info->topk, as->topk);
+    if (as->regions > info->regions)
+        return fk_fail(FERKD_USAGE, "%s holds %u regions an image, not %u", ferkd_store_path(store),
+                       info->regions, as->regions);
+    info->topk = as->topk ? as->topk : info->topk;
+    info->regions = as->regions ? as->regions : info->regions;
+    info->prob_bits = as->prob_bits;
+    return FERKD_OK;
+}
+
+ferkd_status ferkd_store_convert(const ferkd_store *store, const char *path,
+                                 const ferkd_store_pack *as, const ferkd_watch *watch)
+{
+    ferkd_store_info info;
     fk_store_writer *w = NULL;
     fk_packer *p = NULL;
     fk_labels l = {0};
@@ -156,11 +173,7 @@ ferkd_status ferkd_store_convert(const ferkd_store *store, const char *path, uin
     float *prob = NULL;
     ferkd_status st = FERKD_OK;
 
-    if (topk > info.topk)
-        return fk_fail(FERKD_USAGE, "%s holds %u probabilities a region, not %u",
-                       ferkd_store_path(store), info.topk, topk);
-    info.topk = topk ? topk : info.topk;
-    info.prob_bits = prob_bits;
+    TRY(packed_info(store, as, &info));
     TRY_DONE(fk_store_writer_open(&w, path, &info, 1, false));
     if (!w)
         goto done;
@@ -169,7 +182,7 @@ ferkd_status ferkd_store_convert(const ferkd_store *store, const char *path, uin
     TRY_DONE(fk_calloc(&class, info.topk, sizeof *class, "a label"));
     TRY_DONE(fk_calloc(&prob, info.topk, sizeof *prob, "a label"));
     while (fk_store_writer_next(w) < info.images) {
-        TRY_DONE(convert_image(store, fk_store_writer_next(w), &l, p, class, prob, info.topk, w));
+        TRY_DONE(convert_image(store, fk_store_writer_next(w), &l, p, class, prob, &info, w));
         if (fk_store_writer_next(w) % 4096 == 0)
             TRY_DONE(tell(watch, "convert", fk_store_writer_next(w), info.images));
     }

@@ -286,6 +286,13 @@ EOF
     cmp "$WORK/at-once.ferkd" "$WORK/parts.ferkd"
     run many --repair -o "$WORK/parts.ferkd"
     [[ "$output" == *"complete already"* ]]
+    # Fewer regions: as if so many had been labelled.
+    "$FERKD" store convert "$WORK/at-once.ferkd" --regions 5 -o "$WORK/five.ferkd"
+    run many --regions 5 -o "$WORK/five-labelled.ferkd"
+    cmp "$WORK/five-labelled.ferkd" "$WORK/five.ferkd"
+    run "$FERKD" store convert "$WORK/at-once.ferkd" --regions 1000 -o "$WORK/thousand.ferkd"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"holds 128 regions an image, not 1000"* ]]
     # Fewer probabilities, fewer bits.
     "$FERKD" store convert "$WORK/at-once.ferkd" --topk 1 --prob-bits 8 -o "$WORK/small.ferkd"
     [ "$(stat -c %s "$WORK/small.ferkd")" -lt "$(stat -c %s "$WORK/at-once.ferkd")" ]
