@@ -97,9 +97,7 @@ static ferkd_label_options label_options(const options *o)
     l.overwrite = o->overwrite;
     l.repair = o->repair;
     l.map = o->map;
-    l.width = strcmp(o->label_classes, "teacher") == 0 ? FERKD_WIDTH_TEACHER
-              : strcmp(o->label_classes, "data") == 0  ? FERKD_WIDTH_DATA
-                                                       : FERKD_WIDTH_AUTO;
+    l.width = ferkd_label_width_of(o->label_classes);
     l.average = strcmp(o->average, "probs") == 0 ? FERKD_AVERAGE_PROBS : FERKD_AVERAGE_LOGITS;
     l.flips = o->flips;
     return l;

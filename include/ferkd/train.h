@@ -143,6 +143,9 @@ typedef enum ferkd_label_width {
     FERKD_WIDTH_TEACHER
 } ferkd_label_width;
 
+/** "teacher", "data"; any other word is FERKD_WIDTH_AUTO. */
+FERKD_API ferkd_label_width ferkd_label_width_of(const char *word);
+
 typedef struct ferkd_label_options {
     uint32_t regions; /**< an image; 8 */
     uint32_t

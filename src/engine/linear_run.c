@@ -9,7 +9,7 @@
 #include "base/rng.h"
 
 enum {
-    SLICE_BYTES = 5 << 18, /* of the input and the output of some rows */
+    SLICE_BYTES = 8 << 18, /* of the input and the output of some rows */
     LARGE = 1 << 20 /* weights that no cache holds: then many rows for each time they are read */
 };
 

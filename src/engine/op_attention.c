@@ -111,21 +111,75 @@ static head find_head(const fk_plan *p, const fk_step *s, const fk_attention *z,
     return h;
 }
 
+/* Rows of one head of a tensor, from a token on. */
+typedef struct rows {
+    const float *at;
+    size_t row;
+} rows;
+
+static rows rows_at(const float *tensor, size_t row, size_t token)
+{
+    return (rows){tensor + token * row, row};
+}
+
+/* Each of m rows with each token's: scores, [m][stride], = alpha A B'. */
+static void compare(const fk_attention *z, const head *h, size_t m, float alpha, rows a, rows b,
+                    float *scores)
+{
+    fk_gemm(&(fk_gemm_args){.turn_b = true,
+                            .m = m,
+                            .n = z->tokens,
+                            .k = z->width,
+                            .alpha = alpha,
+                            .a = a.at,
+                            .lda = a.row,
+                            .b = b.at,
+                            .ldb = b.row,
+                            .c = scores,
+                            .ldc = z->stride},
+            h->room);
+}
+
+/* m rows that are sums of all tokens': C = alpha scores B. */
+static void sum_up(const fk_attention *z, const head *h, size_t m, float alpha, const float *scores,
+                   rows b, float *c, size_t c_row)
+{
+    fk_gemm(&(fk_gemm_args){.m = m,
+                            .n = z->width,
+                            .k = z->tokens,
+                            .alpha = alpha,
+                            .a = scores,
+                            .lda = z->stride,
+                            .b = b.at,
+                            .ldb = b.row,
+                            .c = c,
+                            .ldc = c_row},
+            h->room);
+}
+
+/* What m rows are to each token: C = alpha scores' B, added to what earlier rows were unless these are the first. */
+static void hand_back(const fk_attention *z, const head *h, size_t m, float alpha,
+                      const float *scores, rows b, bool first, float *c)
+{
+    fk_gemm(&(fk_gemm_args){.turn_a = true,
+                            .m = z->tokens,
+                            .n = z->width,
+                            .k = m,
+                            .alpha = alpha,
+                            .a = scores,
+                            .lda = z->stride,
+                            .b = b.at,
+                            .ldb = b.row,
+                            .beta = first ? 0.0f : 1.0f,
+                            .c = c,
+                            .ldc = h->row},
+            h->room);
+}
+
 /* Rows first .. first + m of softmax(scale Q K' + bias). */
 static void scores_of(const fk_step *s, const fk_attention *z, const head *h, size_t first,
                       size_t m)
 {
-    fk_gemm_args g = {.turn_b = true,
-                      .m = m,
-                      .n = z->tokens,
-                      .k = z->width,
-                      .alpha = (float)s->node->u.attention.scale,
-                      .a = h->q + first * h->row,
-                      .lda = h->row,
-                      .b = h->k,
-                      .ldb = h->row,
-                      .c = h->scores,
-                      .ldc = z->stride};
     fk_row_softmax soft = {.rows = m,
                            .n = z->tokens,
                            .stride = z->stride,
@@ -134,7 +188,8 @@ static void scores_of(const fk_step *s, const fk_attention *z, const head *h, si
                            .bias = h->bias ? h->bias + first * z->tokens : NULL,
                            .bias_stride = z->tokens};
 
-    fk_gemm(&g, h->room);
+    compare(z, h, m, (float)s->node->u.attention.scale, rows_at(h->q, h->row, first),
+            rows_at(h->k, h->row, 0), h->scores);
     fk_rows_best()->softmax(&soft);
 }
 
@@ -143,17 +198,8 @@ static void head_forward(const fk_step *s, const fk_attention *z, const head *h)
     for (size_t first = 0; first < z->tokens; first += z->queries) {
         size_t m = fk_min_size(z->queries, z->tokens - first);
         scores_of(s, z, h, first, m);
-        fk_gemm_args g = {.m = m,
-                          .n = z->width,
-                          .k = z->tokens,
-                          .alpha = 1.0f,
-                          .a = h->scores,
-                          .lda = z->stride,
-                          .b = h->v,
-                          .ldb = h->row,
-                          .c = h->o + first * h->o_row,
-                          .ldc = h->o_row};
-        fk_gemm(&g, h->room);
+        sum_up(z, h, m, 1.0f, h->scores, rows_at(h->v, h->row, 0), h->o + first * h->o_row,
+               h->o_row);
     }
 }
 
@@ -215,32 +261,23 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 static void head_backward(const fk_step *s, const fk_attention *z, const head *h, float *dbias)
 {
     float scale = (float)s->node->u.attention.scale;
-    size_t t = z->tokens;
-    size_t w = z->width;
 
-    for (size_t first = 0; first < t; first += z->queries) {
-        size_t m = fk_min_size(z->queries, t - first);
-        float beta = first ? 1.0f : 0.0f;
-        const float *go = h->o + first * h->o_row;
-        scores_of(s, z, h, first, m);
-        fk_gemm(&(fk_gemm_args){true, false, t, w, m, 1.0f, h->scores, z->stride, go, h->o_row,
-                                beta, h->dv, h->row, NULL, NULL},
-                h->room);
-        fk_gemm(&(fk_gemm_args){false, true, m, t, w, 1.0f, go, h->o_row, h->v, h->row, 0.0f,
-                                h->dscores, z->stride, NULL, NULL},
-                h->room);
+    for (size_t first = 0; first < z->tokens; first += z->queries) {
+        size_t m = fk_min_size(z->queries, z->tokens - first);
+        rows go = rows_at(h->o, h->o_row, first);
         fk_row_softmax soft = {
-            .rows = m, .n = t, .stride = z->stride, .x = h->scores, .dy = h->dscores};
+            .rows = m, .n = z->tokens, .stride = z->stride, .x = h->scores, .dy = h->dscores};
+
+        scores_of(s, z, h, first, m);
+        hand_back(z, h, m, 1.0f, h->scores, go, !first, h->dv);
+        compare(z, h, m, 1.0f, go, rows_at(h->v, h->row, 0), h->dscores);
         fk_rows_best()->softmax_back(&soft);
-        fk_gemm(&(fk_gemm_args){false, false, m, w, t, scale, h->dscores, z->stride, h->k, h->row,
-                                0.0f, h->dq + first * h->row, h->row, NULL, NULL},
-                h->room);
-        fk_gemm(&(fk_gemm_args){true, false, t, w, m, scale, h->dscores, z->stride,
-                                h->q + first * h->row, h->row, beta, h->dk, h->row, NULL, NULL},
-                h->room);
+        sum_up(z, h, m, scale, h->dscores, rows_at(h->k, h->row, 0), h->dq + first * h->row,
+               h->row);
+        hand_back(z, h, m, scale, h->dscores, rows_at(h->q, h->row, first), !first, h->dk);
         for (size_t r = 0; dbias && r < m; r++) {
-            for (size_t i = 0; i < t; i++)
-                dbias[(first + r) * t + i] += h->dscores[r * z->stride + i];
+            for (size_t i = 0; i < z->tokens; i++)
+                dbias[(first + r) * z->tokens + i] += h->dscores[r * z->stride + i];
         }
     }
 }

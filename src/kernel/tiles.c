@@ -1,5 +1,6 @@
 /* See tiles.h. A block of 32 x 32 sums stays in four tiles while the other four take parts of 32 rows of A and 32 columns of B;
- * both are packed as tiles before, A 32 rows at a time, B as much as the second-level cache holds. */
+ * both are packed as tiles before: A once for all columns of B where both are large, which then pass by a few at a time; else a
+ * block of A at a time for as much of B as the second-level cache holds. */
 #include "kernel/tiles.h"
 
 #include <immintrin.h>
@@ -15,10 +16,11 @@ enum {
     BLOCK = 2 * SIDE, /* rows of A, columns of B that meet */
     PARTS = 3,
     STRIP = BLOCK * DEPTH * PARTS, /* bf16 of a block of A or B and DEPTH of k */
-    DEPTH_MOST = 512,              /* of k at a time */
+    DEPTH_MOST = 384,              /* of k at a time */
     AWAKE = 3 * DEPTH,             /* of k from one store of a tile to the next */
-    B_MOST = 128 << 10,            /* elements of B packed at a time */
-    A_MOST = 128 << 10             /* elements of A that are packed once for all columns of B */
+    B_MOST = 128 << 10,            /* elements of B that take turns with blocks of A */
+    A_MOST = 200 << 10,            /* elements of A that are packed once for all columns of B */
+    B_FEW = 24 << 10 /* elements of B beside these: together in the second-level cache */
 };
 
 static size_t round_up(size_t n, size_t to)
@@ -357,10 +359,10 @@ static void make_block(const fk_gemm_args *g, const uint16_t *a, const uint16_t 
         add_sums(sums, g, row, beta, c, m, n);
 }
 
-/* Columns of B at a time, for so much of k. */
-static size_t columns_for(size_t depths)
+/* Columns of B at a time that are so many elements, for so much of k. */
+static size_t columns_for(size_t elements, size_t depths)
 {
-    return fk_max_size(B_MOST / round_up(depths, DEPTH) / BLOCK, 1) * BLOCK;
+    return fk_max_size(elements / round_up(depths, DEPTH) / BLOCK, 1) * BLOCK;
 }
 
 /* bf16 of so many columns of B, packed. */
@@ -372,13 +374,14 @@ static size_t packed_size(size_t columns, size_t depths)
 /* Rows of A that are packed for all columns of B, where these take turns; else a block is for each. */
 static size_t rows_most(size_t n, size_t depths)
 {
-    return n > columns_for(depths) ? A_MOST / round_up(depths, DEPTH) / BLOCK * BLOCK : BLOCK;
+    return n > columns_for(B_MOST, depths) ? A_MOST / round_up(depths, DEPTH) / BLOCK * BLOCK
+                                           : BLOCK;
 }
 
 size_t fk_tiles_room(size_t m, size_t n, size_t k)
 {
     size_t depths = fk_min_size(k, DEPTH_MOST);
-    size_t columns = fk_min_size(columns_for(depths), n);
+    size_t columns = fk_min_size(columns_for(B_MOST, depths), n);
     size_t rows = fk_min_size(m, rows_most(n, depths));
     size_t values = packed_size(rows, depths) + packed_size(columns, depths);
 
@@ -460,8 +463,8 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
     configure();
     for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
         size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
-        size_t most = columns_for(depths);
         bool once = g->m <= rows_most(g->n, depths);
+        size_t most = columns_for(once ? B_FEW : B_MOST, depths);
         uint16_t *room_b = (uint16_t *)room + packed_size(once ? g->m : BLOCK, depths);
         part p = {
             .depth = d, .depths = depths, .a = room, .once = once, .beta = d ? 1.0f : g->beta};

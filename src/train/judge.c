@@ -8,6 +8,13 @@
 
 #define WIDE_AT_MOST 2048 /* classes that a student is given without being asked */
 
+ferkd_label_width ferkd_label_width_of(const char *word)
+{
+    return strcmp(word, "teacher") == 0 ? FERKD_WIDTH_TEACHER
+           : strcmp(word, "data") == 0  ? FERKD_WIDTH_DATA
+                                        : FERKD_WIDTH_AUTO;
+}
+
 ferkd_status fk_judge_width(ferkd_label_width width, uint32_t all, uint32_t classes,
                             const uint32_t *map, uint32_t *over)
 {

@@ -138,18 +138,15 @@ static ferkd_status open_labels(fk_run *run)
 static ferkd_status map_teacher(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
-    bool all = strcmp(r->label_classes, "teacher") == 0;
-    bool data = strcmp(r->label_classes, "data") == 0 ||
-                (!all && strcmp(r->method, "deit") == 0); /* its choice is to be one of them */
+    ferkd_label_width width = ferkd_label_width_of(r->label_classes);
     uint32_t most = run->teacher->classes;
     uint32_t others = 0;
 
     TRY(fk_calloc(&run->teacher_map, run->classes + most, sizeof *run->teacher_map, "the teacher"));
     TRY(ferkd_model_map(run->teacher, run->data, r->class_map, run->teacher_map));
-    TRY(fk_judge_width(all    ? FERKD_WIDTH_TEACHER
-                       : data ? FERKD_WIDTH_DATA
-                              : FERKD_WIDTH_AUTO,
-                       most, run->classes, run->teacher_map, &run->outputs));
+    if (width == FERKD_WIDTH_AUTO && strcmp(r->method, "deit") == 0)
+        width = FERKD_WIDTH_DATA; /* the teacher's choice is to be one of them */
+    TRY(fk_judge_width(width, most, run->classes, run->teacher_map, &run->outputs));
     if (run->outputs > run->classes)
         TRY(fk_map_others(run->teacher_map, run->classes, most, run->teacher_map + run->classes,
                           &others));
