@@ -327,6 +327,7 @@ typedef struct ferkd_recipe {
     int64_t mix_off_epoch;
     char *init;
     int64_t probe_epochs;
+    bool freeze;
     char *precision, *tune;
     int64_t max_memory;
     bool lean;

@@ -61,6 +61,18 @@ static int written_by(const fk_plan *p, const fk_step *s, int *params)
     return n;
 }
 
+bool fk_writes_head(const fk_plan *p, const fk_step *s)
+{
+    int params[MAX_WRITTEN];
+    int n = written_by(p, s, params);
+
+    while (n-- > 0) {
+        if (p->g->params[params[n]].head)
+            return true;
+    }
+    return false;
+}
+
 /* Count the writers of each, and make room for what the others of a step's parameters have written. */
 ferkd_status fk_plan_sharing(fk_plan *p)
 {

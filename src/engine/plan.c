@@ -216,6 +216,15 @@ static ferkd_status run_again(fk_plan *p, int begin, int end)
     return st;
 }
 
+void fk_plan_backward_of_head(fk_plan *p, bool head)
+{
+    size_t first = 0;
+
+    while (head && first < p->n_steps && !fk_writes_head(p, p->steps[first]))
+        first++;
+    p->backward_from = first < p->n_steps ? first : 0;
+}
+
 ferkd_status fk_plan_backward(fk_plan *p)
 {
     return fk_plan_backward_each(p, NULL, NULL);
@@ -224,7 +233,7 @@ ferkd_status fk_plan_backward(fk_plan *p)
 ferkd_status fk_plan_backward_each(fk_plan *p, fk_gradient_fn *take, void *ctx)
 {
     memset(p->written, 0, p->g->n_params * sizeof *p->written);
-    for (size_t i = p->n_steps; i-- > 0;) {
+    for (size_t i = p->n_steps; i-- > p->backward_from;) {
         fk_step *s = p->steps[i];
         if (p->redo && p->redo[i] >= 0)
             TRY(run_again(p, p->redo[i], (int)i));

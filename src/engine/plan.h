@@ -57,6 +57,9 @@ FERKD_CHECK ferkd_status fk_plan_backward(fk_plan *p);
 typedef void fk_gradient_fn(void *ctx, size_t param, const float *grad);
 FERKD_CHECK ferkd_status fk_plan_backward_each(fk_plan *p, fk_gradient_fn *take, void *ctx);
 
+/* head: backward goes no further than the parameters of the head (fk_param.head); the other gradients stay as they are. */
+void fk_plan_backward_of_head(fk_plan *p, bool head);
+
 /* What steps spend their time on. */
 typedef enum fk_kind {
     FK_KIND_OTHER,

@@ -122,11 +122,12 @@ struct fk_plan {
     size_t n_buffers, cap_buffers;
     fk_step **steps;
     size_t n_steps, cap_steps;
-    int *tensor_of; /* [nodes]: the first tensor of each node's output, -1: none yet */
-    int *uses;      /* [nodes] */
-    int8_t *sliced; /* [nodes]: can a convolution be done in slices? 0: not known yet */
-    bool *absorbed; /* [nodes]: done by another node's step */
-    int output;     /* tensor, plain */
+    size_t backward_from; /* the last step that backward does */
+    int *tensor_of;       /* [nodes]: the first tensor of each node's output, -1: none yet */
+    int *uses;            /* [nodes] */
+    int8_t *sliced;       /* [nodes]: can a convolution be done in slices? 0: not known yet */
+    bool *absorbed;       /* [nodes]: done by another node's step */
+    int output;           /* tensor, plain */
     float *grads;
     int *writers;   /* [params], in training: steps that write its gradient */
     int *written;   /* [params]: how many of them have in the backward pass at hand */
@@ -224,6 +225,8 @@ FERKD_CHECK ferkd_status fk_new_gradients(fk_plan *p);
 void fk_free_gradients(fk_plan *p);
 FERKD_CHECK ferkd_status fk_plan_sharing(fk_plan *p);
 FERKD_CHECK ferkd_status fk_run_backward(fk_plan *p, fk_step *s);
+/* Does its backward write a gradient of the head's? */
+bool fk_writes_head(const fk_plan *p, const fk_step *s);
 void fk_hand_over(fk_plan *p, const fk_step *s, fk_gradient_fn *take, void *ctx);
 
 /* --- the ops: each makes the steps of one node ---------------------------------------------- */

@@ -89,6 +89,12 @@ static double loss_of(fk_run *run, fk_feed_batch *b)
     return fk_soft_cross_entropy(z, b->targets, run->batch, run->outputs, r->temperature, dz);
 }
 
+/* Does the head alone learn in this batch? */
+static bool is_probing(const fk_run *run, uint64_t number)
+{
+    return run->r->freeze || number / run->batches_per_epoch < (uint64_t)run->r->probe_epochs;
+}
+
 /* Gradients of several batches are summed; the last of them steps. */
 static ferkd_status optimise(fk_run *run, uint64_t number)
 {
@@ -103,7 +109,6 @@ static ferkd_status optimise(fk_run *run, uint64_t number)
             return FERKD_OK;
         grads = run->accumulated;
     }
-    run->optim.head_only = number / run->batches_per_epoch < (uint64_t)run->r->probe_epochs;
     double lr = fk_learning_rate(run->r, run->optim.step, run->batches_per_epoch / many);
     (void)fk_optim_step(&run->optim, run->graph, grads, lr, 1.0 / (double)many);
     if (run->accumulated)
@@ -119,9 +124,8 @@ static void step_param(void *ctx, size_t param, const float *grad)
 }
 
 /* Lean: each parameter moves as soon as backward has its gradient. */
-static ferkd_status step_within(fk_run *run, uint64_t number)
+static ferkd_status step_within(fk_run *run)
 {
-    run->optim.head_only = number / run->batches_per_epoch < (uint64_t)run->r->probe_epochs;
     fk_optim_begin(&run->optim, fk_learning_rate(run->r, run->optim.step, run->batches_per_epoch),
                    1.0);
     TRY(fk_plan_backward_each(run->plan, step_param, run));
@@ -144,8 +148,10 @@ static ferkd_status train_batch(fk_run *run, fk_feed_batch *b)
                        "the loss is %f at batch %" PRIu64 ": training diverged; try a lower --lr, "
                        "or --clip 1",
                        loss, number);
+    run->optim.head_only = is_probing(run, number);
+    fk_plan_backward_of_head(run->plan, run->optim.head_only);
     if (run->r->lean) {
-        TRY(step_within(run, number));
+        TRY(step_within(run));
     } else {
         TRY(fk_plan_backward(run->plan));
         TRY(optimise(run, number));

@@ -59,6 +59,10 @@ static ferkd_status check_recipe(const ferkd_recipe *r)
                        r->batch, r->regions_per_image);
     if (r->scale_min > r->scale_max || r->ratio_min > r->ratio_max)
         return fk_fail(FERKD_USAGE, "scale or ratio: the smallest is larger than the largest");
+    if (r->freeze && !r->init)
+        return fk_fail(
+            FERKD_USAGE,
+            "--freeze trains the head of a pretrained network: name that with --init MODEL");
     if (r->lean && (r->clip > 0 || r->ema > 0 || r->accumulate > 1))
         return fk_fail(
             FERKD_USAGE,

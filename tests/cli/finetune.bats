@@ -31,6 +31,15 @@ losses() { python3 -c 'import csv,sys; print(*["%.4f" % float(r["train_loss"]) f
     run tune --epochs 2 --probe-epochs 2 -o "$WORK/probe"
     [ "$status" -eq 0 ]
     [[ "$output" == *"head starts anew, for 3 classes"* ]]
+    tune --epochs 2 --freeze -o "$WORK/frozen"
+    python3 - "$WORK/probe/last.safetensors" "$WORK/frozen/last.safetensors" <<'EOF'
+import struct, sys
+tensors = [b[8 + struct.unpack("<Q", b[:8])[0]:] for b in (open(p, "rb").read() for p in sys.argv[1:])]
+assert tensors[0] == tensors[1]
+EOF
+    run "$FERKD" train "$WORK/three" --method ce --model small28 --size 28 --batch 8 --epochs 1 --freeze -o "$WORK/no"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"--freeze"*"--init"* ]]
     tune --epochs 2 --probe-epochs 1 -o "$WORK/all"
     python3 - "$WORK/four/best.safetensors" "$WORK/probe/last.safetensors" "$WORK/all/last.safetensors" <<'EOF'
 import json, struct, sys
