@@ -2,6 +2,7 @@
 #include "cli.h"
 
 typedef struct options {
+    char *model;
     int64_t size, classes, batch;
     bool params, json;
 } options;
@@ -9,6 +10,8 @@ typedef struct options {
 #define AT(field) offsetof(options, field)
 
 static const fk_option TABLE[] = {
+    {"model", 'm', FK_OPT_TEXT, AT(model), NULL, 0, 0, NULL, "NAME",
+     "the model, as an option: what other commands call it"},
     {"size", 0, FK_OPT_INT, AT(size), "0", 0, 4096, NULL, "PX", "side of the input; 0: the usual"},
     {"classes", 0, FK_OPT_INT, AT(classes), "0", 0, 65535, NULL, "N", "0: the usual"},
     {"batch", 'b', FK_OPT_INT, AT(batch), "0", 0, 65536, NULL, "N",
@@ -104,9 +107,11 @@ static ferkd_status info(const options *o, const char *what)
 
 static ferkd_status work(void *base, int n, char **argv)
 {
-    if (n == 1)
-        return info(base, argv[1]);
-    if (n > 1)
+    options *o = base;
+
+    if (n + (o->model != NULL) == 1)
+        return info(o, o->model ? o->model : argv[1]);
+    if (n > 0)
         return fk_fail(FERKD_USAGE, "ferkd info: one MODEL is needed");
     for (uint32_t i = 0; ferkd_zoo_name(i); i++)
         (void)printf("%-32s %s\n", ferkd_zoo_name(i), ferkd_zoo_about(i));

@@ -139,6 +139,7 @@ EOF
     b=$("$FERKD" eval "$WORK/text.onnx" "$WORK/val" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["top1"], round(d["loss"],4))')
     [ "$a" = "$b" ]
     "$FERKD" info "$net" | grep -q "0.033 M parameters"
+    [ "$("$FERKD" info --model "$net")" = "$("$FERKD" info "$net")" ]
     "$FERKD" bench train "$net" --batch 4 --size 32
     wrong() { # a change to the file, and what is said of it
         sed "$1" "$net" > "$WORK/wrong.json"
