@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include "base/file.h"
+#include "base/limits.h"
 
 typedef struct options {
     char *val, *teacher, *output, *map, *class_names, *adapt, *model, *file;
@@ -30,7 +31,8 @@ static const fk_option TABLE[] = {
      "fine-tune the teacher on the data first; auto: where it lacks one of the classes"},
     {"adapt-epochs", 0, FK_OPT_INT, AT(adapt_epochs), "5", 1, 10000, NULL, "N",
      "of fine-tuning; in the first two fifths only the head moves"},
-    {"regions", 'r', FK_OPT_INT, AT(regions), "8", 1, 65536, NULL, "N", "random regions an image"},
+    {"regions", 'r', FK_OPT_INT, AT(regions), "8", 1, FK_MAX_REGIONS, NULL, "N",
+     "random regions an image"},
     {"seed", 's', FK_OPT_INT, AT(seed), "0", 0, 9007199254740991.0, NULL, "N",
      "of everything random"},
     CLI_TEACHER(options, input, "auto", "quick"),

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/mem.h"
 
 typedef struct options {
@@ -22,7 +23,7 @@ static const fk_option TABLE[] = {
      "marginal_renorm"},
     {"class-names", 0, FK_OPT_TEXT, AT(class_names), NULL, 0, 0, NULL, "FILE",
      "import, export: names for IDX data, one a line"},
-    {"regions", 'r', FK_OPT_INT, AT(regions), "0", 0, 1 << 20, NULL, "N",
+    {"regions", 'r', FK_OPT_INT, AT(regions), "0", 0, FK_MAX_REGIONS, NULL, "N",
      "convert: keep the first N regions of each image; 0: all"},
     {"topk", 'k', FK_OPT_INT, AT(topk), "0", 0, 1024, NULL, "K",
      "convert: keep so many probabilities a region; 0: all"},

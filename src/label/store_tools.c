@@ -151,11 +151,14 @@ static ferkd_status packed_info(const ferkd_store *store, const ferkd_store_pack
 {
     *info = *ferkd_store_about(store);
     if (as->topk > info->topk)
-        return fk_fail(FERKD_USAGE, "%s holds %u probabilities a region, not %u",
-                       ferkd_store_path(store), info->topk, as->topk);
+        return fk_fail(
+            FERKD_USAGE,
+            "%s holds %u probabilities a region, not %u; label again with --topk for more",
+            ferkd_store_path(store), info->topk, as->topk);
     if (as->regions > info->regions)
-        return fk_fail(FERKD_USAGE, "%s holds %u regions an image, not %u", ferkd_store_path(store),
-                       info->regions, as->regions);
+        return fk_fail(FERKD_USAGE,
+                       "%s holds %u regions an image, not %u; label again with --regions for more",
+                       ferkd_store_path(store), info->regions, as->regions);
     info->topk = as->topk ? as->topk : info->topk;
     info->regions = as->regions ? as->regions : info->regions;
     info->prob_bits = as->prob_bits;

@@ -139,8 +139,9 @@ static const fk_option KEYS[] = {
          "other classes starts anew"),
     WHOLE("probe-epochs", probe_epochs, "0", 0, 1000000,
           "epochs at the start in which only the head is trained"),
-    FLAG("freeze", freeze, "false",
-         "train the head alone in all epochs (BatchNorm's statistics follow the data)"),
+    FLAG(
+        "freeze", freeze, "false",
+        "train the head alone in all epochs (BatchNorm's statistics follow the data); with --init"),
 };
 
 const fk_option *ferkd_recipe_keys(size_t *n)
