@@ -211,6 +211,8 @@ dnnl_alg_kind_t fk_dn_act(const fk_post *act, float *a, float *b)
         return dnnl_eltwise_gelu_tanh;
     case FK_TANH:
         return dnnl_eltwise_tanh;
+    case FK_MISH:
+        return dnnl_eltwise_mish;
     default: /* ours (op_act.c) */
         break;
     }

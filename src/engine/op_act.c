@@ -49,8 +49,6 @@ static float own(const fk_node *n, float x)
         return softplus(x);
     case FK_SOFTSIGN:
         return x / (1.0f + fabsf(x));
-    case FK_MISH:
-        return x * tanhf(softplus(x));
     case FK_ROUND:
         return nearbyintf(x);
     case FK_FLOOR:
@@ -109,10 +107,6 @@ static float own_slope(const fk_node *n, float x, float y)
         return 1.0f / ((1.0f + fabsf(x)) * (1.0f + fabsf(x)));
     case FK_LEVELS: /* as if it did not round (Bengio, Leonard, Courville 2013: straight through) */
         return x >= n->u.act.a * n->u.act.b && x <= n->u.act.a * (n->u.act.b + 255.0f);
-    case FK_MISH: {
-        float t = tanhf(softplus(x));
-        return t + x * (1.0f - t * t) / (1.0f + expf(-x));
-    }
     default: /* steps: 0 wherever there is a slope */
         break;
     }
@@ -151,7 +145,7 @@ static ferkd_status own_backward(fk_plan *p, fk_step *s)
 
 bool fk_act_is_dnnl(fk_act kind)
 {
-    return kind != FK_HARDSIGMOID && kind < FK_ERF;
+    return kind != FK_HARDSIGMOID && (kind < FK_ERF || kind == FK_MISH);
 }
 
 /* A step with one input, its output in the same layout. */

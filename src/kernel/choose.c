@@ -13,7 +13,7 @@ size_t fk_depthwise_room(const fk_depthwise_args *k)
 bool fk_kernel_has_act(fk_act kind)
 {
     return kind == FK_RELU || kind == FK_CLIP || kind == FK_LEAKY || kind == FK_HARDSWISH ||
-           kind == FK_SILU;
+           kind == FK_SILU || kind == FK_MISH;
 }
 
 bool fk_rows_have_act(fk_act kind)

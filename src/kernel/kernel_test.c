@@ -85,12 +85,14 @@ static double act_of(fk_post act, double z)
            : act.kind == FK_CLIP  ? fmin(fmax(z, (double)act.a), (double)act.b)
            : act.kind == FK_LEAKY ? (z > 0 ? z : (double)act.a * z)
            : act.kind == FK_SILU  ? z / (1 + exp(-z))
+           : act.kind == FK_MISH  ? z * tanh(log1p(exp(z)))
                                   : z * fmin(fmax(z + 3, 0), 6) / 6;
 }
 
 static double slope_of(fk_post act, double z)
 {
     double s = 1 / (1 + exp(-z));
+    double t = tanh(log1p(exp(z)));
 
     if (!act.n)
         return 1;
@@ -98,6 +100,7 @@ static double slope_of(fk_post act, double z)
            : act.kind == FK_CLIP  ? z > (double)act.a && z < (double)act.b
            : act.kind == FK_LEAKY ? (z > 0 ? 1 : (double)act.a)
            : act.kind == FK_SILU  ? s * (1 + z * (1 - s))
+           : act.kind == FK_MISH  ? t + z * (1 - t * t) * s
            : z <= -3              ? 0
            : z >= 3               ? 1
                                   : z / 3 + 0.5;
@@ -118,7 +121,8 @@ static const fk_post ACTS[] = {{0},
                                {1, FK_CLIP, 0, 0.5f},
                                {1, FK_LEAKY, 0.1f, 0},
                                {1, FK_HARDSWISH, 0, 0},
-                               {1, FK_SILU, 0, 0}};
+                               {1, FK_SILU, 0, 0},
+                               {1, FK_MISH, 0, 0}};
 
 typedef struct norm_case {
     fk_norm_args k;

@@ -182,6 +182,13 @@ FK_INLINE fk_v fk_v_gelu_inner(fk_v x)
     return x * (0.79788456f + 0.035677408f * x * x);
 }
 
+/* Mish (Misra 2019) is x tanh(ln(1 + e^x)) = x n / (n + 2) with w = e^x, n = w (w + 2); from 20 on it is x in all digits. */
+FK_INLINE fk_v fk_v_mish_gate(fk_v x, fk_v *w)
+{
+    *w = fk_v_exp(fk_v_min(fk_v_of(20.0f), x));
+    return 1.0f - 2.0f * fk_v_reciprocal(*w * (*w + 2.0f) + 2.0f);
+}
+
 FK_INLINE fk_v fk_v_act(fk_post act, fk_v z)
 {
     if (!act.n)
@@ -197,6 +204,10 @@ FK_INLINE fk_v fk_v_act(fk_post act, fk_v z)
         return z * fk_v_min(fk_v_max(z + 3.0f, fk_v_of(0.0f)), fk_v_of(6.0f)) * (1.0f / 6.0f);
     case FK_SILU:
         return z * fk_v_sigmoid(z);
+    case FK_MISH: {
+        fk_v w;
+        return z * fk_v_mish_gate(z, &w);
+    }
     case FK_SIGMOID:
         return fk_v_sigmoid(z);
     case FK_TANH:
@@ -234,6 +245,11 @@ FK_INLINE fk_v fk_v_slope(fk_post act, fk_v z, fk_v g)
     case FK_SILU: {
         fk_v s = fk_v_sigmoid(z);
         return g * s * (1.0f + z * (1.0f - s));
+    }
+    case FK_MISH: {
+        fk_v w;
+        fk_v t = fk_v_mish_gate(z, &w);
+        return g * (t + z * (1.0f - t * t) * w * fk_v_reciprocal(1.0f + w));
     }
     case FK_SIGMOID: {
         fk_v s = fk_v_sigmoid(z);
