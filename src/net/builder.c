@@ -135,7 +135,7 @@ int fk_build_add(fk_builder *b, int x, int y)
     return add(b, &n);
 }
 
-int fk_build_pool(fk_builder *b, int x, bool max, int64_t k, int64_t s, int64_t p)
+static int pool(fk_builder *b, int x, const fk_window *w, bool max, bool include_pad)
 {
     char text[256];
     fk_node n = {.op = FK_POOL,
@@ -143,15 +143,25 @@ int fk_build_pool(fk_builder *b, int x, bool max, int64_t k, int64_t s, int64_t 
                  .in = &x,
                  .n_in = 1,
                  .param = {-1, -1, -1, -1},
-                 .u.pool = {.window = {.kernel = {k, k},
-                                       .stride = {s, s},
-                                       .dilation = {1, 1},
-                                       .begin = {p, p},
-                                       .end = {p, p}},
-                            .max = max,
-                            .include_pad = true}};
+                 .u.pool = {.window = *w, .max = max, .include_pad = include_pad}};
 
     return add(b, &n);
+}
+
+int fk_build_pool(fk_builder *b, int x, bool max, int64_t k, int64_t s, int64_t p)
+{
+    const fk_window w = {{k, k}, {s, s}, {1, 1}, {p, p}, {p, p}};
+
+    return pool(b, x, &w, max, true);
+}
+
+int fk_build_mean_pool(fk_builder *b, int x, int64_t k)
+{
+    fk_shape in = fk_build_shape(b, x);
+    const fk_window w = {
+        {k, k}, {k, k}, {1, 1}, {0, 0}, {(k - in.d[2] % k) % k, (k - in.d[3] % k) % k}};
+
+    return pool(b, x, &w, false, false);
 }
 
 int fk_build_global_pool(fk_builder *b, int x)

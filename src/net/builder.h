@@ -21,6 +21,8 @@ int fk_build_norm(fk_builder *b, int x, const char *name);
 int fk_build_act(fk_builder *b, int x, fk_act kind, float a, float c);
 int fk_build_add(fk_builder *b, int x, int y);
 int fk_build_pool(fk_builder *b, int x, bool max, int64_t k, int64_t s, int64_t p);
+/* Means of k x k pixels; of those that are left at the end, too (torch's ceil_mode without count_include_pad). */
+int fk_build_mean_pool(fk_builder *b, int x, int64_t k);
 int fk_build_global_pool(fk_builder *b, int x); /* to [N, C] */
 int fk_build_dropout(fk_builder *b, int x, double ratio);
 /* As torch.nn.Linear starts: uniform within 1/sqrt(in); std > 0: normal, bias 0. */

@@ -263,6 +263,8 @@ def peer(name, classes=1000, **how):
         return SReT(name, classes, how.get("img_size", 224))
     if name.startswith("convnext"):
         how["conv_mlp"] = False  # as Linear, whose values are the same
+    if name.endswith("d") and name.startswith("resnet"):
+        return timm.create_model(name, num_classes=classes, **how)
     if name.startswith(("vit", "deit", "convnext", "swin", "efficientnet", "tf_", "mobilenetv", "fbnet")):
         return timm.create_model(name, num_classes=classes, **how)
     base, _, width = name.partition("_x") if name.startswith("mobilenet_v2") else (name, "", "")
@@ -284,7 +286,7 @@ SMALL = {"img_size": 64}
 # In bf16 PyTorch's autocast itself is 3 to 30% from its f32 on average in those marked 0.
 TRAINED = {"resnet18": (1e-3, 64, 1, {}), "mobilenet_v2": (2e-4, 128, 1, {}), "deit_tiny_patch16_224": (2e-3, 64, 1, SMALL),
            "convnext_atto": (2e-3, 64, 1, {}), "swin_tiny_patch4_window7_224": (2e-3, 64, 1, SMALL),
-           "resnext50_32x4d": (2e-5, 128, 0, {}), "regnet_y_400mf": (2e-5, 128, 0, {}), "shufflenet_v2_x0_5": (2e-4, 128, 0, {}),
+           "resnext50_32x4d": (2e-5, 128, 0, {}), "resnet18d": (2e-4, 112, 0, {}), "regnet_y_400mf": (2e-5, 128, 0, {}), "shufflenet_v2_x0_5": (2e-4, 128, 0, {}),
            "efficientnet_b0": (2e-3, 64, 0, {}), "tf_efficientnetv2_b0": (2e-3, 64, 0, {}), "mobilenetv3_small_100": (2e-3, 64, 0, {}),
            "mobilenetv4_conv_small": (5e-5, 64, 0, {}), "vit_small_patch14_reg4_dinov2": (2e-3, 56, 0, {"img_size": 56}),
            "vit_base_patch32_clip_quickgelu_224": (5e-4, 64, 0, SMALL), "sret_lt": (1e-3, 128, 0, {"img_size": 128})}

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from PIL import Image
 
-SMALL = ("resnet18 resnext50_32x4d regnet_y_400mf mobilenet_v2_x0_5 mobilenetv3_small_100 mobilenetv4_conv_small efficientnet_b0 "
+SMALL = ("resnet18 resnet18d resnext50_32x4d regnet_y_400mf mobilenet_v2_x0_5 mobilenetv3_small_100 mobilenetv4_conv_small efficientnet_b0 "
          "tf_efficientnetv2_b0 shufflenet_v2_x0_5 deit_tiny_distilled_patch16_224 convnext_atto swin_tiny_patch4_window7_224 vit_small_patch14_reg4_dinov2 sret_lt").split()
 HUGE = ("vit_large", "huge", "giant", "gigantic", "152", "101", "16gf", "8gf", "base")
 CV2 = """

@@ -29,7 +29,7 @@ int64_t fk_zoo_size(const char *name);
 /* name: of the zoo, or a network file (net/netfile.h). FERKD_ABSENT, with the nearest name, if there is none. Parameters are zero. */
 FERKD_CHECK ferkd_status fk_zoo_build(fk_graph **out, const char *name, const fk_zoo_options *o);
 
-enum { FK_RESNEXT50_32X4D = 1000, FK_RESNEXT101_32X8D };
+enum { FK_RESNEXT50_32X4D = 1000, FK_RESNEXT101_32X8D, FK_RESNET_D = 2000 /* and the layers */ };
 
 int fk_build_resnet(fk_builder *b, int x, const fk_zoo_options *o, int variant);
 int fk_build_resnet_cifar(fk_builder *b, int x, const fk_zoo_options *o, int variant);
