@@ -14,7 +14,9 @@ enum {
     FK_CONV_Y,
     FK_CONV_X_BACK,
     FK_CONV_DY,
-    FK_CONV_DX
+    FK_CONV_DX,
+    FK_CONV_ROOM, /* of products on tiles, for each thread */
+    FK_CONV_ROOM_BACK
 };
 
 /* How many slices there are. */
@@ -34,5 +36,15 @@ void fk_slice_load_input(const fk_plan *p, const fk_step *s, int scratch, uint32
 void fk_slice_store_output(const fk_plan *p, const fk_step *s, uint32_t k);
 void fk_slice_load_gradient(const fk_plan *p, const fk_step *s, uint32_t k);
 void fk_slice_store_din(const fk_plan *p, const fk_step *s, uint32_t k);
+
+/* By products on matrix tiles (conv_tiles.c) in all directions: does that suit and pay; is it how this step works? */
+bool fk_conv_suits_tiles(const fk_plan *p, const fk_conv_args *a);
+bool fk_conv_on_tiles(const fk_step *s);
+FERKD_CHECK ferkd_status fk_compile_conv_tiles(fk_plan *p, fk_step *s, const fk_conv_args *a);
+void fk_conv_tiles_refresh(const fk_plan *p, const fk_step *s);
+/* Of slice k. The gradient of the weights is added up over slices where the parameter's is. */
+void fk_conv_tiles_forward(const fk_plan *p, const fk_step *s, uint32_t k);
+void fk_conv_tiles_weights(const fk_plan *p, const fk_step *s, uint32_t k);
+void fk_conv_tiles_data(const fk_plan *p, const fk_step *s, uint32_t k);
 
 #endif

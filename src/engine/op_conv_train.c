@@ -134,7 +134,7 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
     bool can = slice_layouts(&a, picture, &src, &dst) == FERKD_OK;
     a.src_md = src;
     a.dst_md = dst;
-    can = can && choose_all(p, &a, !picture, pds);
+    can = can && (fk_conv_suits_tiles(p, &a) || choose_all(p, &a, !picture, pds));
     p->sliced[id] = can ? 1 : -1;
     for (int i = 0; i < 3; i++)
         fk_pd_free(pds[i]);
@@ -147,15 +147,32 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
 
 static ferkd_status refresh(fk_plan *p, fk_step *s)
 {
+    if (fk_conv_on_tiles(s)) {
+        fk_conv_tiles_refresh(p, s);
+        return FERKD_OK;
+    }
     TRY(fk_run(p, s, LOAD_WEIGHTS));
     return s->prims[LOAD_DATA_WEIGHTS].prim ? fk_run(p, s, LOAD_DATA_WEIGHTS) : FERKD_OK;
+}
+
+static void run_on_tiles(const fk_plan *p, const fk_step *s, int role, uint32_t k)
+{
+    if (role == RUN)
+        fk_conv_tiles_forward(p, s, k);
+    else if (role == RUN_DATA)
+        fk_conv_tiles_data(p, s, k);
+    else
+        fk_conv_tiles_weights(p, s, k);
 }
 
 static ferkd_status run_slice(fk_plan *p, fk_step *s, int role, uint32_t k)
 {
     double start = p->o.profile ? fk_now_s() : 0.0;
 
-    TRY(fk_prim_run_set(p->dn, s->prims[role].prim, (int)k));
+    if (fk_conv_on_tiles(s))
+        run_on_tiles(p, s, role, k);
+    else
+        TRY(fk_prim_run_set(p->dn, s->prims[role].prim, (int)k));
     if (p->o.profile)
         s->inner_s += fk_now_s() - start;
     return FERKD_OK;
@@ -179,7 +196,7 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 static ferkd_status weight_gradient(fk_plan *p, fk_step *s, uint32_t k)
 {
     TRY(run_slice(p, s, RUN_WEIGHTS, k));
-    if (k > 0) {
+    if (k > 0 && !fk_conv_on_tiles(s)) {
         fk_operand sum = fk_buffer_operand(p, s->buffers[FK_CONV_DIFF_WEIGHTS], false);
         fk_operand more = fk_buffer_operand(p, s->buffers[FK_CONV_DIFF_SLICE], false);
         fk_add(sum, sum, more, p->buffers[s->buffers[FK_CONV_DIFF_SLICE]].bytes / sizeof(float));
@@ -203,12 +220,14 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
             fk_slice_store_din(p, s, k);
         }
     }
-    return fk_run(p, s, STORE_WEIGHTS);
+    return fk_conv_on_tiles(s) ? FERKD_OK : fk_run(p, s, STORE_WEIGHTS);
 }
 
 /* Every slice binds its own memory, once. */
 static ferkd_status bind(fk_plan *p, fk_step *s)
 {
+    if (fk_conv_on_tiles(s))
+        return FERKD_OK;
     int bias = s->node->param[1];
     float *values = bias >= 0 ? fk_graph_values(p->g, bias) : NULL;
     float *grads = bias >= 0 ? p->grads + p->g->params[bias].offset : NULL;
@@ -341,13 +360,14 @@ static ferkd_status compile_step(fk_plan *p, fk_step *s, const fk_node *n, int i
     static const int ROLES[] = {RUN, RUN_WEIGHTS, RUN_DATA};
     ferkd_status st = FERKD_OK;
 
-    if (!choose_all(p, a, p->tensors[s->in[0]].needs_grad, pds)) {
+    bool tiles = fk_conv_suits_tiles(p, a);
+    if (!tiles && !choose_all(p, a, p->tensors[s->in[0]].needs_grad, pds)) {
         st = fk_fail(FERKD_BUG, "node %s: a convolution that was there is gone", n->name);
         goto done;
     }
     TRY_DONE(fk_md_lanes(&md, &n->shape, fk_dn_lanes(), p->o.half));
     TRY_DONE(fk_step_output(p, s, md, &n->shape, id));
-    TRY_DONE(compile_weights(p, s, pds));
+    TRY_DONE(tiles ? fk_compile_conv_tiles(p, s, a) : compile_weights(p, s, pds));
     TRY_DONE(compile_scratch(p, s, a));
     for (int i = 0; i < 3; i++) {
         fk_pd *pd = pds[i];

@@ -95,7 +95,7 @@ struct fk_step {
     fk_step_fn *forward, *backward, *refresh;
     fk_step_fn *bind;                  /* in place of binding by reference */
     fk_bound_prim prims[FK_MAX_PRIMS]; /* their roles are each op's own */
-    int buffers[9];                    /* the op's own: statistics, masks, weights */
+    int buffers[11];                   /* the op's own: statistics, masks, weights */
     const fk_node *folded;             /* inference: the BatchNorm inside this convolution */
     int residual;                      /* tensor that is added inside this step, -1: none */
     int norm_behind;       /* training: the BatchNorm step whose moments, and whose gradient, this

@@ -1,7 +1,7 @@
 /* See tiles.h. A block of 32 x 32 sums stays in four tiles while the other four take parts of 32 rows of A and 32 columns of B;
  * both are packed as tiles before: A once for all columns of B where both are large, which then pass by a few at a time; else a
  * block of A at a time for as much of B as the second-level cache holds. */
-#include "kernel/tiles.h"
+#include "kernel/tiles_inside.h"
 
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -10,17 +10,16 @@
 #include "kernel/kernel.h"
 
 enum {
-    SIDE = 16,  /* rows of a tile, and f32 in one of its rows */
-    DEPTH = 32, /* bf16 in a row of a tile: of k */
-    TILE = SIDE * DEPTH,
-    BLOCK = 2 * SIDE, /* rows of A, columns of B that meet */
-    PARTS = 3,
-    STRIP = BLOCK * DEPTH * PARTS, /* bf16 of a block of A or B and DEPTH of k */
-    DEPTH_MOST = 384,              /* of k at a time */
-    AWAKE = 3 * DEPTH,             /* of k from one store of a tile to the next */
-    B_MOST = 128 << 10,            /* elements of B that take turns with blocks of A */
-    A_MOST = 200 << 10,            /* elements of A that are packed once for all columns of B */
-    B_FEW = 24 << 10 /* elements of B beside these: together in the second-level cache */
+    SIDE = FK_SIDE,
+    DEPTH = FK_DEPTH,
+    TILE = FK_TILE,
+    BLOCK = FK_BLOCK,
+    STRIP = FK_STRIP,
+    DEPTH_MOST = 384,   /* of k at a time */
+    AWAKE = 3 * DEPTH,  /* of k from one store of a tile to the next */
+    B_MOST = 128 << 10, /* elements of B that take turns with blocks of A */
+    A_MOST = 200 << 10, /* elements of A that are packed once for all columns of B */
+    B_FEW = 24 << 10    /* elements of B beside these: together in the second-level cache */
 };
 
 static size_t round_up(size_t n, size_t to)
@@ -66,183 +65,6 @@ bool fk_tiles_pay(size_t m, size_t n, size_t k)
     double packed = (double)k * (double)(m + n);
 
     return fk_tiles_here() && 0.55 * whole + 20.0 * packed < (double)m * (double)n * (double)k;
-}
-
-/* --- packing ---------------------------------------------------------------------------------- */
-
-typedef struct parts {
-    __m512i high, middle, low; /* f32 whose upper halves are the bf16 */
-} parts;
-
-/* x = high + middle + low, each the bf16 nearest to what is left. */
-static inline parts split(__m512 x)
-{
-    const __m512i half = _mm512_set1_epi32(0x8000);
-    const __m512i upper = _mm512_set1_epi32((int)0xffff0000U);
-    parts p;
-
-    p.high = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
-    x = _mm512_sub_ps(x, _mm512_castsi512_ps(p.high));
-    p.middle = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
-    p.low = _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(p.middle)));
-    return p;
-}
-
-/* Two vectors as one of bf16, one behind the other: 32 of k in a row of A. */
-static inline __m512i behind(__m512i x, __m512i y)
-{
-    static const uint16_t UPPER[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
-                                       23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
-                                       45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-
-    return _mm512_permutex2var_epi16(x, _mm512_loadu_si512(UPPER), y);
-}
-
-/* Two vectors as one of bf16, element by element: two of k for 16 columns of B. */
-static inline __m512i beside(__m512i x, __m512i y)
-{
-    return _mm512_mask_blend_epi16(0xaaaaaaaaU, _mm512_srli_epi32(x, 16), y);
-}
-
-static inline void put(uint16_t *to, __m512 x, __m512 y, bool pairs)
-{
-    parts p = split(x);
-    parts q = split(y);
-
-    enum { NEXT = 2 * TILE };
-
-    if (pairs) {
-        _mm512_store_si512(to, beside(p.high, q.high));
-        _mm512_store_si512(to + NEXT, beside(p.middle, q.middle));
-        _mm512_store_si512(to + 2 * NEXT, beside(p.low, q.low));
-    } else {
-        _mm512_store_si512(to, behind(p.high, q.high));
-        _mm512_store_si512(to + NEXT, behind(p.middle, q.middle));
-        _mm512_store_si512(to + 2 * NEXT, behind(p.low, q.low));
-    }
-}
-
-/* 16 x 16 floats, rows to columns. */
-static inline void turn(__m512 v[SIDE])
-{
-    __m512 t[SIDE];
-
-    for (int i = 0; i < SIDE; i += 2) {
-        t[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
-    }
-    for (int i = 0; i < SIDE; i += 4) {
-        for (int j = 0; j < 2; j++) {
-            __m512d a = _mm512_castps_pd(t[i + j]);
-            __m512d b = _mm512_castps_pd(t[i + j + 2]);
-            v[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            v[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-        }
-    }
-    for (int i = 0; i < 4; i++) {
-        for (int j = 0; j < SIDE; j += 8) {
-            t[j + i] = _mm512_shuffle_f32x4(v[j + i], v[j + i + 4], 0x88);
-            t[j + i + 4] = _mm512_shuffle_f32x4(v[j + i], v[j + i + 4], 0xdd);
-        }
-    }
-    for (int i = 0; i < 8; i++) {
-        v[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
-        v[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
-    }
-}
-
-static inline __mmask16 first_of(size_t n)
-{
-    return n >= SIDE ? 0xffff : (__mmask16)((1U << n) - 1);
-}
-
-/* Where a matrix lies: elements between two neighbours along the side that A and B keep, and along k. One is 1. */
-typedef struct source {
-    const float *at;
-    size_t side, depth;
-} source;
-
-/* 16 floats of memory, of which those beyond `columns` and in rows beyond `rows` are 0. */
-static inline __m512 load(const float *from, size_t row, size_t i, size_t rows, __mmask16 columns)
-{
-    return i < rows ? _mm512_maskz_loadu_ps(columns, from + i * row) : _mm512_setzero_ps();
-}
-
-/* As memory has it: rows of A, or rows of B two at a time. */
-static void pack_rows(uint16_t *to, const source *s, size_t sides, size_t depths, bool pairs)
-{
-    __mmask16 mask = first_of(sides);
-    __mmask16 left = first_of(depths);
-    __mmask16 right = first_of(depths > SIDE ? depths - SIDE : 0);
-
-    for (size_t i = 0; i < SIDE; i++, to += DEPTH) {
-        if (pairs)
-            put(to, load(s->at, s->depth, 2 * i, depths, mask),
-                load(s->at, s->depth, 2 * i + 1, depths, mask), true);
-        else
-            put(to, load(s->at, s->side, i, sides, left),
-                load(s->at + (right ? SIDE : 0), s->side, i, sides, right), false);
-    }
-}
-
-/* Turned on the way: columns of A, or of B. */
-static void pack_turned(uint16_t *to, const source *s, size_t sides, size_t depths, bool pairs)
-{
-    __m512 v[2][SIDE];
-
-    for (size_t h = 0; h < 2; h++) {
-        size_t rest = depths > h * SIDE ? depths - h * SIDE : 0;
-        const float *from = s->at + (rest ? h * SIDE * s->depth : 0);
-        __mmask16 mask = first_of(pairs ? rest : sides);
-        for (size_t i = 0; i < SIDE; i++)
-            v[h][i] = load(from, pairs ? s->side : s->depth, i, pairs ? sides : rest, mask);
-        turn(v[h]);
-    }
-    for (size_t i = 0; i < SIDE; i++, to += DEPTH) {
-        if (pairs)
-            put(to, v[i / 8][i % 8 * 2], v[i / 8][i % 8 * 2 + 1], true);
-        else
-            put(to, v[0][i], v[1][i], false);
-    }
-}
-
-/* One tile's worth of all parts: up to 16 of the side by 32 of k. In `pairs` two neighbours of k lie together, which is how tiles want B;
- * else the 32 of k do. */
-static void pack_tile(uint16_t *to, const source *s, size_t sides, size_t depths, bool pairs)
-{
-    if ((s->side == 1) == pairs)
-        pack_rows(to, s, sides, depths, pairs);
-    else
-        pack_turned(to, s, sides, depths, pairs);
-}
-
-/* 32 of the side by DEPTH of k will be packed next: rows with gaps, which the processor does not see coming. */
-static void fetch(const source *s, size_t sides)
-{
-    size_t rows = s->depth == 1 ? sides : DEPTH;
-    size_t row = s->depth == 1 ? s->side : s->depth;
-
-    for (size_t i = 0; i < rows; i++) {
-        __builtin_prefetch(s->at + i * row);
-        __builtin_prefetch(s->at + i * row + SIDE);
-    }
-}
-
-/* 32 of the side by all of k; what is beyond the matrix is 0. */
-static void pack_block(uint16_t *to, source s, size_t sides, size_t depths, bool pairs)
-{
-    for (size_t d = 0; d < depths; d += DEPTH, to += STRIP) {
-        if (d + 2 * DEPTH <= depths)
-            fetch(&(source){s.at + (d + DEPTH) * s.depth, s.side, s.depth},
-                  fk_min_size(sides, BLOCK));
-        for (size_t half = 0; half < 2; half++) {
-            size_t first = half * SIDE;
-            source from = s;
-            size_t n = sides > first ? fk_min_size(sides - first, SIDE) : 0;
-            from.at += d * s.depth + (n ? first * s.side : 0);
-            pack_tile(to + half * TILE, &from, n, fk_min_size(depths - d, DEPTH), pairs);
-        }
-    }
 }
 
 /* --- multiplying ------------------------------------------------------------------------------ */
@@ -307,19 +129,53 @@ static void multiply_block(const uint16_t *a, const uint16_t *b, size_t depths, 
     }
 }
 
-/* C = alpha sums + row + beta C, m x n. */
-static void add_sums(const float *sums, const fk_gemm_args *g, const float *row, float beta,
-                     float *c, size_t m, size_t n)
+/* A product as the blocks of it see it: C = alpha A B + beta C, or + row. A's first rows are C's. */
+typedef struct product {
+    size_t m, n, k;
+    float alpha, beta;
+    fk_source a, b;
+    const uint16_t *packed_b; /* or NULL */
+    const float *row;         /* or NULL */
+    float *c;
+    fk_axis c_row, c_column;
+    size_t c_first; /* the first row: 16s before it */
+} product;
+
+static inline float *place(const product *g, size_t i, size_t j)
+{
+    return g->c + fk_axis_at(&g->c_row, g->c_first + i) + fk_axis_at(&g->c_column, j);
+}
+
+/* A part of k: all rows of C, some columns of it, from 16 first_column on. */
+typedef struct part {
+    size_t depths, first_column, columns;
+    fk_source a;
+    uint16_t *room; /* A packed: all rows, or (once unset) room for a block of them */
+    bool once;
+    const uint16_t *b;
+    const float *row; /* of these columns */
+    float beta;
+} part;
+
+static __mmask16 first_of(size_t n)
+{
+    return n >= SIDE ? 0xffff : (__mmask16)((1U << n) - 1);
+}
+
+/* C = alpha sums + row + beta C, m x n from (16 i, 16 j) on, of a C that is a matrix. */
+static void add_sums(const product *g, const float *sums, const float *row, float beta, size_t i,
+                     size_t j, size_t m, size_t n)
 {
     __m512 alpha = _mm512_set1_ps(g->alpha);
+    float *c = place(g, i, j);
 
-    for (size_t i = 0; i < m; i++) {
-        for (size_t j = 0; j < n; j += SIDE) {
-            __mmask16 mask = first_of(n - j);
-            float *to = c + i * g->ldc + j;
-            __m512 v = _mm512_mul_ps(alpha, _mm512_load_ps(sums + i * BLOCK + j));
+    for (size_t y = 0; y < m; y++) {
+        for (size_t x = 0; x < n; x += SIDE) {
+            __mmask16 mask = first_of(n - x);
+            float *to = c + y * g->c_row.step + x;
+            __m512 v = _mm512_mul_ps(alpha, _mm512_load_ps(sums + y * BLOCK + x));
             if (row)
-                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, row + j));
+                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, row + x));
             if (beta != 0.0f)
                 v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, to));
             _mm512_mask_storeu_ps(to, mask, v);
@@ -327,48 +183,86 @@ static void add_sums(const float *sums, const fk_gemm_args *g, const float *row,
     }
 }
 
-/* 32 x 32 of C. The sums begin as zeros, as C or, so many times the same, as a row. */
-static void make_block(const fk_gemm_args *g, const uint16_t *a, const uint16_t *b, size_t depths,
-                       const float *row, float beta, float *c, size_t m, size_t n)
-{
-    bool whole = m == BLOCK && n == BLOCK && g->alpha == 1.0f;
-    _Alignas(64) float sums[BLOCK * BLOCK];
-    size_t step = whole ? g->ldc : BLOCK; /* from a row of sums to the next */
-    float *to = whole ? c : sums;
-    const float *from = beta != 0.0f ? c : row;
-    size_t from_step = beta != 0.0f ? g->ldc : 0;
+/* What the four tiles of a block of sums begin as (NULL: zeros) and where they go (NULL: nowhere), with elements from one of their
+ * rows to the next. */
+typedef struct corners {
+    const float *from[4];
+    float *to[4];
+    size_t from_step, to_step;
+} corners;
 
+#define START(tile)       \
+    if (!k->from[tile])   \
+        _tile_zero(tile); \
+    else                  \
+        _tile_loadd(tile, k->from[tile], k->from_step * sizeof(float))
+#define STORE(tile)  \
+    if (k->to[tile]) \
+    _tile_stored(tile, k->to[tile], k->to_step * sizeof(float))
+
+static inline void sum_up(const corners *k, const uint16_t *a, const uint16_t *b, size_t depths,
+                          float *nowhere)
+{
     settle();
-    if (whole && from) {
-        _tile_loadd(0, from, from_step * sizeof(float));
-        _tile_loadd(1, from + SIDE, from_step * sizeof(float));
-        _tile_loadd(2, from + SIDE * from_step, from_step * sizeof(float));
-        _tile_loadd(3, from + SIDE * from_step + SIDE, from_step * sizeof(float));
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    multiply_block(a, b, depths, sums);
-    _tile_stored(0, to, step * sizeof(float));
-    _tile_stored(1, to + SIDE, step * sizeof(float));
-    _tile_stored(2, to + SIDE * step, step * sizeof(float));
-    _tile_stored(3, to + SIDE * step + SIDE, step * sizeof(float));
-    if (!whole)
-        add_sums(sums, g, row, beta, c, m, n);
+    START(0);
+    START(1);
+    START(2);
+    START(3);
+    multiply_block(a, b, depths, nowhere);
+    STORE(0);
+    STORE(1);
+    STORE(2);
+    STORE(3);
+    settle();
 }
+
+/* 32 x 32 of C, from (16 i, 16 j) on. The sums begin as zeros, as C or, so many times the same, as a row. */
+static void make_block(const product *g, const part *p, const uint16_t *a, size_t i, size_t j)
+{
+    size_t m = fk_min_size(g->m - i * SIDE, BLOCK);
+    size_t n = fk_min_size(p->columns - j * SIDE, BLOCK);
+    const uint16_t *b = p->b + fk_tiles_packed_size(j * SIDE, p->depths);
+    const float *row = p->row ? p->row + j * SIDE : NULL;
+    bool direct = g->alpha == 1.0f && m % SIDE == 0 && n % SIDE == 0;
+    _Alignas(64) float sums[BLOCK * BLOCK];
+    corners k = {.to_step = direct ? g->c_row.step : BLOCK,
+                 .from_step = p->beta != 0.0f ? g->c_row.step : 0};
+
+    j += p->first_column;
+    for (size_t y = 0; y < 2; y++) {
+        for (size_t x = 0; x < 2; x++) {
+            float *to = direct ? NULL : sums + y * SIDE * BLOCK + x * SIDE;
+            if (direct && y * SIDE < m && x * SIDE < n) {
+                to = place(g, i + y, j + x);
+                k.from[2 * y + x] = p->beta != 0.0f ? to : row ? row + x * SIDE : NULL;
+            }
+            k.to[2 * y + x] = to;
+        }
+    }
+    sum_up(&k, a, b, p->depths, sums);
+    if (!direct)
+        add_sums(g, sums, row, p->beta, i, j, m, n);
+}
+
+static void multiply_part(const product *g, const part *p)
+{
+    for (size_t i = 0; i * SIDE < g->m; i += 2) {
+        uint16_t *a = p->room + (p->once ? fk_tiles_packed_size(i * SIDE, p->depths) : 0);
+        fk_source block = p->a;
+        block.first_side += i;
+        if (!p->once)
+            fk_tiles_pack_side(a, &block, fk_min_size(g->m - i * SIDE, BLOCK), p->depths, false);
+        for (size_t j = 0; j * SIDE < p->columns; j += 2)
+            make_block(g, p, a, i, j);
+    }
+}
+
+/* --- how much at a time ----------------------------------------------------------------------- */
 
 /* Columns of B at a time that are so many elements, for so much of k. */
 static size_t columns_for(size_t elements, size_t depths)
 {
     return fk_max_size(elements / round_up(depths, DEPTH) / BLOCK, 1) * BLOCK;
-}
-
-/* bf16 of so many columns of B, packed. */
-static size_t packed_size(size_t columns, size_t depths)
-{
-    return round_up(columns, BLOCK) * round_up(depths, DEPTH) * PARTS;
 }
 
 /* Rows of A that are packed for all columns of B, where these take turns; else a block is for each. */
@@ -383,104 +277,159 @@ size_t fk_tiles_room(size_t m, size_t n, size_t k)
     size_t depths = fk_min_size(k, DEPTH_MOST);
     size_t columns = fk_min_size(columns_for(B_MOST, depths), n);
     size_t rows = fk_min_size(m, rows_most(n, depths));
-    size_t values = packed_size(rows, depths) + packed_size(columns, depths);
+    size_t values = fk_tiles_packed_size(rows, depths) + fk_tiles_packed_size(columns, depths);
 
     return fk_tiles_here() ? values * sizeof(uint16_t) : 0;
 }
 
 size_t fk_tiles_packed_bytes(size_t n, size_t k)
 {
-    return packed_size(n, k) * sizeof(uint16_t);
+    return fk_tiles_packed_size(n, k) * sizeof(uint16_t);
 }
 
-/* Blocks of a side one behind the other: rows of A or (pairs) columns of B. */
-static void pack_side(uint16_t *to, source s, size_t sides, size_t depths, bool pairs)
+/* Some of k: all columns of B, a few at a time. */
+static const uint16_t *multiply_depths(const product *g, part *p, const uint16_t *ready,
+                                       size_t depth)
 {
-    for (size_t i = 0; i < sides; i += BLOCK, to += packed_size(BLOCK, depths)) {
-        source from = s;
-        from.at += i * s.side;
-        pack_block(to, from, fk_min_size(sides - i, BLOCK), depths, pairs);
+    size_t most = columns_for(p->once ? B_FEW : B_MOST, p->depths);
+    uint16_t *room_b = p->room + fk_tiles_packed_size(p->once ? g->m : BLOCK, p->depths);
+
+    for (size_t j = 0; j < g->n; j += most) {
+        fk_source b = g->b;
+        p->columns = fk_min_size(g->n - j, most);
+        p->first_column = j / SIDE;
+        p->b = ready ? ready : room_b;
+        p->row = g->row && !depth ? g->row + j : NULL;
+        b.first_side += j / SIDE;
+        b.first_depth += depth / SIDE;
+        if (ready)
+            ready += fk_tiles_packed_size(p->columns, p->depths);
+        else
+            fk_tiles_pack_side(room_b, &b, p->columns, p->depths, true);
+        multiply_part(g, p);
     }
+    return ready;
 }
 
-static source a_of(const fk_gemm_args *g, size_t row, size_t depth)
+static void multiply(const product *g, void *room)
 {
-    source s = {g->a, g->turn_a ? 1 : g->lda, g->turn_a ? g->lda : 1};
+    const uint16_t *ready = g->packed_b;
 
-    s.at += row * s.side + depth * s.depth;
-    return s;
+    configure();
+    for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
+        part p = {.depths = fk_min_size(g->k - d, DEPTH_MOST),
+                  .a = g->a,
+                  .room = room,
+                  .beta = d ? 1.0f : g->beta};
+        p.once = g->m <= rows_most(g->n, p.depths);
+        p.a.first_depth += d / SIDE;
+        if (p.once)
+            fk_tiles_pack_side(p.room, &p.a, g->m, p.depths, false);
+        ready = multiply_depths(g, &p, ready, d);
+    }
+    _tile_release();
 }
 
-static source b_of(const fk_gemm_args *g, size_t column, size_t depth)
-{
-    source s = {g->b, g->turn_b ? g->ldb : 1, g->turn_b ? 1 : g->ldb};
+/* --- of matrices ------------------------------------------------------------------------------ */
 
-    s.at += column * s.side + depth * s.depth;
-    return s;
+static fk_axis line(size_t step)
+{
+    return (fk_axis){.step = step, .jump = SIDE * step};
+}
+
+/* Rows, columns or both of a matrix whose rows are so far apart: the side of A and B that is not k comes first. */
+static fk_source matrix(const float *at, size_t side, size_t depth)
+{
+    return (fk_source){.at = at, .side = line(side), .depth = line(depth)};
+}
+
+static fk_source b_of(const fk_gemm_args *g)
+{
+    return matrix(g->b, g->turn_b ? g->ldb : 1, g->turn_b ? 1 : g->ldb);
 }
 
 /* One part of k after the other, as the product takes them. */
 void fk_tiles_pack(const fk_gemm_args *g, void *to)
 {
     uint16_t *at = to;
+    fk_source b = b_of(g);
 
     for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
         size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
-        pack_side(at, b_of(g, 0, d), g->n, depths, true);
-        at += packed_size(g->n, depths);
-    }
-}
-
-/* A part of k: all rows of C, some columns. */
-typedef struct part {
-    size_t depth, depths, columns;
-    uint16_t *a; /* packed: all rows, or (once unset) room for a block of them */
-    bool once;
-    const uint16_t *b;
-    const float *row;
-    float beta;
-    float *c;
-} part;
-
-static void multiply_part(const fk_gemm_args *g, const part *p)
-{
-    for (size_t i = 0; i < g->m; i += BLOCK) {
-        size_t m = fk_min_size(g->m - i, BLOCK);
-        uint16_t *a = p->a + (p->once ? packed_size(i, p->depths) : 0);
-        if (!p->once)
-            pack_block(a, a_of(g, i, p->depth), m, p->depths, false);
-        for (size_t j = 0; j < p->columns; j += BLOCK)
-            make_block(g, a, p->b + packed_size(j, p->depths), p->depths,
-                       p->row ? p->row + j : NULL, p->beta, p->c + i * g->ldc + j, m,
-                       fk_min_size(p->columns - j, BLOCK));
+        b.first_depth = d / SIDE;
+        fk_tiles_pack_side(at, &b, g->n, depths, true);
+        at += fk_tiles_packed_size(g->n, depths);
     }
 }
 
 void fk_tiles_gemm(const fk_gemm_args *g, void *room)
 {
-    const uint16_t *ready = g->packed_b;
+    const product p = {.m = g->m,
+                       .n = g->n,
+                       .k = g->k,
+                       .alpha = g->alpha,
+                       .beta = g->beta,
+                       .a = matrix(g->a, g->turn_a ? 1 : g->lda, g->turn_a ? g->lda : 1),
+                       .b = b_of(g),
+                       .packed_b = g->packed_b,
+                       .row = g->row,
+                       .c = g->c,
+                       .c_row = line(g->ldc),
+                       .c_column = line(1)};
 
-    configure();
-    for (size_t d = 0; d < g->k; d += DEPTH_MOST) {
-        size_t depths = fk_min_size(g->k - d, DEPTH_MOST);
-        bool once = g->m <= rows_most(g->n, depths);
-        size_t most = columns_for(once ? B_FEW : B_MOST, depths);
-        uint16_t *room_b = (uint16_t *)room + packed_size(once ? g->m : BLOCK, depths);
-        part p = {
-            .depth = d, .depths = depths, .a = room, .once = once, .beta = d ? 1.0f : g->beta};
-        if (once)
-            pack_side(p.a, a_of(g, 0, d), g->m, depths, false);
-        for (size_t j = 0; j < g->n; j += most) {
-            p.columns = fk_min_size(g->n - j, most);
-            p.b = ready ? ready : room_b;
-            p.c = g->c + j;
-            p.row = g->row && !d ? g->row + j : NULL;
-            if (ready)
-                ready += packed_size(p.columns, depths);
-            else
-                pack_side(room_b, b_of(g, j, d), p.columns, depths, true);
-            multiply_part(g, &p);
-        }
-    }
-    _tile_release();
+    multiply(&p, room);
+}
+
+/* --- of images -------------------------------------------------------------------------------- */
+
+/* All pixels of all images, one after the other. */
+static fk_axis pixels_of(const fk_tiles_images *x)
+{
+    return (fk_axis){.step = SIDE,
+                     .jump = (size_t)SIDE * SIDE,
+                     .together = x->pixels / SIDE,
+                     .far = x->channels * x->pixels};
+}
+
+static fk_axis channels_of(const fk_tiles_images *x)
+{
+    return (fk_axis){.step = 1, .jump = SIDE * x->pixels};
+}
+
+void fk_tiles_pixels(const fk_tiles_images *x, const void *packed, const fk_tiles_images *y,
+                     size_t first, size_t count, void *room)
+{
+    const product p = {
+        .m = count,
+        .n = y->channels,
+        .k = x->channels,
+        .alpha = 1.0f,
+        .a = {x->at, pixels_of(x), channels_of(x), first / SIDE, 0},
+        .packed_b = packed,
+        .c = y->at,
+        .c_row = pixels_of(y),
+        .c_column = channels_of(y),
+        .c_first = first / SIDE,
+    };
+
+    multiply(&p, room);
+}
+
+void fk_tiles_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float *dw, bool add,
+                      fk_tiles_range out, fk_tiles_range in, void *room)
+{
+    const product p = {
+        .m = out.count,
+        .n = in.count,
+        .k = x->images * x->pixels,
+        .alpha = 1.0f,
+        .beta = add ? 1.0f : 0.0f,
+        .a = {dy->at, channels_of(dy), pixels_of(dy), out.first / SIDE, 0},
+        .b = {x->at, channels_of(x), pixels_of(x), in.first / SIDE, 0},
+        .c = dw + out.first * x->channels + in.first,
+        .c_row = line(x->channels),
+        .c_column = line(1),
+    };
+
+    multiply(&p, room);
 }

@@ -19,7 +19,7 @@ typedef struct fk_gemm_args {
     float *c;
     size_t ldc;
     const void *packed_b; /* what fk_tiles_pack() made of B, which is not read then, or NULL */
-    const float *row;     /* fk_tiles_gemm(), with beta 0: n numbers added to each row of C, or NULL */
+    const float *row; /* fk_tiles_gemm(), with beta 0: n numbers added to each row of C, or NULL */
 } fk_gemm_args;
 
 /* Does the processor have tiles, and does the system let this process use them? Always the same answer. */
@@ -34,5 +34,23 @@ void fk_tiles_pack(const fk_gemm_args *g, void *to);
 /* By the calling thread alone; room is its own, at 64 bytes. An infinite element of A or B makes its row or column NaN, and numbers
  * below the normal range count as 0. Only where fk_tiles_here(). */
 void fk_tiles_gemm(const fk_gemm_args *g, void *room);
+
+/* Values of images as vectors of 16 channels (oneDNN's nChw16c). Channels and pixels of an image are multiples of 16. */
+typedef struct fk_tiles_images {
+    float *at;
+    size_t images, channels, pixels;
+} fk_tiles_images;
+
+typedef struct fk_tiles_range {
+    size_t first, count; /* multiples of 16 */
+} fk_tiles_range;
+
+/* y = x B for `count` of all pixels of all images, both multiples of 16: each pixel's channels are a row, B is packed, [x's channels, y's].
+ * Room as a product of count rows needs. */
+void fk_tiles_pixels(const fk_tiles_images *x, const void *packed, const fk_tiles_images *y,
+                     size_t first, size_t count, void *room);
+/* dw = dy^T x, or dw +=, [dy's channels, x's], over all pixels: rows `out` and columns `in` of it. Room as a product of these needs. */
+void fk_tiles_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float *dw, bool add,
+                      fk_tiles_range out, fk_tiles_range in, void *room);
 
 #endif

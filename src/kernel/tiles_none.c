@@ -33,3 +33,15 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
 {
     (void)g, (void)room;
 }
+
+void fk_tiles_pixels(const fk_tiles_images *x, const void *packed, const fk_tiles_images *y,
+                     size_t first, size_t count, void *room)
+{
+    (void)x, (void)packed, (void)y, (void)first, (void)count, (void)room;
+}
+
+void fk_tiles_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float *dw, bool add,
+                      fk_tiles_range out, fk_tiles_range in, void *room)
+{
+    (void)dy, (void)x, (void)dw, (void)add, (void)out, (void)in, (void)room;
+}

@@ -130,11 +130,104 @@ static void tiles_keep_all_bits(void **unused)
     free(one), free(x), free(c), free(room);
 }
 
+/* Where channel c of pixel p (of all images) is. */
+static size_t place(const fk_tiles_images *x, size_t p, size_t c)
+{
+    size_t image = p / x->pixels;
+
+    return (image * x->channels + c / 16 * 16) * x->pixels + p % x->pixels * 16 + c % 16;
+}
+
+static void near(float got, double sum, double sizes, const char *what, size_t i, size_t j)
+{
+    if (fabs((double)got - sum) > 0x1p-21 * sizes)
+        fail_msg("%s: [%zu][%zu] is %.9g, not %.9g", what, i, j, (double)got, sum);
+}
+
+/* y = x w^T, by two shares of the pixels. */
+static void check_pixels(const fk_tiles_images *x, const fk_tiles_images *y, const float *w)
+{
+    size_t all = x->images * x->pixels;
+    const fk_gemm_args g = {
+        .turn_b = true, .n = y->channels, .k = x->channels, .b = w, .ldb = x->channels};
+    void *packed = aligned_alloc(64, fk_tiles_packed_bytes(g.n, g.k));
+    void *room = aligned_alloc(64, fk_tiles_room(all, g.n, g.k));
+    size_t first = all / 32 * 16;
+
+    assert_non_null(packed);
+    assert_non_null(room);
+    fk_tiles_pack(&g, packed);
+    fk_tiles_pixels(x, packed, y, 0, first, room);
+    fk_tiles_pixels(x, packed, y, first, all - first, room);
+    for (size_t p = 0; p < all; p++) {
+        for (size_t o = 0; o < y->channels; o++) {
+            double sum = 0;
+            double sizes = 0;
+            for (size_t c = 0; c < x->channels; c++) {
+                double t = (double)x->at[place(x, p, c)] * (double)w[o * x->channels + c];
+                sum += t;
+                sizes += fabs(t);
+            }
+            near(y->at[place(y, p, o)], sum, sizes, "pixels", p, o);
+        }
+    }
+    free(packed), free(room);
+}
+
+/* dw = dy^T x, then the same again on top, in four parts. */
+static void check_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float *dw)
+{
+    size_t all = x->images * x->pixels;
+    void *room = aligned_alloc(64, fk_tiles_room(dy->channels, x->channels, all));
+    size_t half[2] = {dy->channels / 32 * 16, x->channels / 32 * 16};
+
+    assert_non_null(room);
+    for (int k = 0; k < 8; k++) {
+        fk_tiles_range out = {k & 1 ? half[0] : 0, k & 1 ? dy->channels - half[0] : half[0]};
+        fk_tiles_range in = {k & 2 ? half[1] : 0, k & 2 ? x->channels - half[1] : half[1]};
+        fk_tiles_weights(dy, x, dw, k & 4, out, in, room);
+    }
+    for (size_t o = 0; o < dy->channels; o++) {
+        for (size_t c = 0; c < x->channels; c++) {
+            double sum = 0;
+            double sizes = 0;
+            for (size_t p = 0; p < all; p++) {
+                double t = 2 * (double)dy->at[place(dy, p, o)] * (double)x->at[place(x, p, c)];
+                sum += t;
+                sizes += fabs(t);
+            }
+            near(dw[o * x->channels + c], sum, sizes, "weights", o, c);
+        }
+    }
+    free(room);
+}
+
+static void images_on_tiles_are_as_precise_as_f32(void **unused)
+{
+    static const size_t SHAPES[][4] = {/* images, pixels, channels of x, of y */
+                                       {1, 16, 16, 16},  {3, 16, 48, 32},   {2, 64, 64, 96},
+                                       {5, 48, 32, 272}, {4, 256, 400, 16}, {2, 16, 1040, 48}};
+
+    (void)unused;
+    if (!fk_tiles_here())
+        skip();
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) {
+        const size_t *z = SHAPES[i];
+        fk_tiles_images x = {floats(z[0] * z[1] * z[2]), z[0], z[2], z[1]};
+        fk_tiles_images y = {floats(z[0] * z[1] * z[3]), z[0], z[3], z[1]};
+        float *w = floats(z[2] * z[3]);
+        check_pixels(&x, &y, w);
+        check_weights(&y, &x, w);
+        free(x.at), free(y.at), free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_on_tiles_are_as_precise_as_f32),
         cmocka_unit_test(tiles_keep_all_bits),
+        cmocka_unit_test(images_on_tiles_are_as_precise_as_f32),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
