@@ -20,12 +20,12 @@ static bool is_pointwise(const fk_conv_args *a)
 bool fk_conv_suits_tiles(const fk_plan *p, const fk_conv_args *a)
 {
     size_t pixels = (size_t)(a->src.d[2] * a->src.d[3]);
-    size_t rows = (size_t)a->src.d[0] * pixels / p->threads / 32 * 32;
+    size_t rows = (size_t)a->src.d[0] * ((pixels + 15) / 16 * 16) / p->threads / 32 * 32;
     size_t in = (size_t)a->src.d[1];
     size_t out = (size_t)a->dst.d[1];
 
-    if (a->half || p->o.lean || fk_dn_lanes() != 16 || !is_pointwise(a) || pixels % 16 || in % 16 ||
-        out % 16)
+    if (a->half || p->o.lean || fk_dn_lanes() != 16 || !is_pointwise(a) || in % 16 || out % 16 ||
+        (pixels % 16 && pixels < 49))
         return false;
     return fk_tiles_pay(rows, out, in) && fk_tiles_pay(rows, in, out) &&
            fk_tiles_pay(out, in, rows);
@@ -88,7 +88,7 @@ static void multiply(const fk_plan *p, const fk_step *s, const fk_tiles_images *
 {
 #pragma omp parallel for schedule(static) num_threads((int)p->threads)
     for (size_t t = 0; t < p->threads; t++) {
-        fk_tiles_range rows = share(p, x->images * x->pixels, t);
+        fk_tiles_range rows = share(p, fk_tiles_rows(x), t);
         fk_tiles_pixels(x, fk_buffer_at(p, s->buffers[weights]), y, rows.first, rows.count,
                         room_of(p, s, room, t));
     }
@@ -136,7 +136,7 @@ void fk_conv_tiles_weights(const fk_plan *p, const fk_step *s, uint32_t k)
 
 ferkd_status fk_compile_conv_tiles(fk_plan *p, fk_step *s, const fk_conv_args *a)
 {
-    size_t pixels = (size_t)(a->src.d[0] * a->src.d[2] * a->src.d[3]);
+    size_t pixels = (size_t)(a->src.d[0] * ((a->src.d[2] * a->src.d[3] + 15) / 16 * 16));
     size_t rows = (pixels / p->threads + 64) / 32 * 32;
     size_t in = (size_t)a->src.d[1];
     size_t out = (size_t)a->dst.d[1];

@@ -162,24 +162,19 @@ static __mmask16 first_of(size_t n)
     return n >= SIDE ? 0xffff : (__mmask16)((1U << n) - 1);
 }
 
-/* C = alpha sums + row + beta C, m x n from (16 i, 16 j) on, of a C that is a matrix. */
-static void add_sums(const product *g, const float *sums, const float *row, float beta, size_t i,
-                     size_t j, size_t m, size_t n)
+/* A tile of C = alpha sums + row + beta C, of which there are m rows. */
+static void add_sums(const product *g, const float *sums, const float *row, float beta, float *c,
+                     size_t m, __mmask16 mask)
 {
     __m512 alpha = _mm512_set1_ps(g->alpha);
-    float *c = place(g, i, j);
 
-    for (size_t y = 0; y < m; y++) {
-        for (size_t x = 0; x < n; x += SIDE) {
-            __mmask16 mask = first_of(n - x);
-            float *to = c + y * g->c_row.step + x;
-            __m512 v = _mm512_mul_ps(alpha, _mm512_load_ps(sums + y * BLOCK + x));
-            if (row)
-                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, row + x));
-            if (beta != 0.0f)
-                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, to));
-            _mm512_mask_storeu_ps(to, mask, v);
-        }
+    for (size_t y = 0; y < m; y++, c += g->c_row.step) {
+        __m512 v = _mm512_mul_ps(alpha, _mm512_load_ps(sums + y * BLOCK));
+        if (row)
+            v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, row));
+        if (beta != 0.0f)
+            v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
+        _mm512_mask_storeu_ps(c, mask, v);
     }
 }
 
@@ -196,19 +191,23 @@ typedef struct corners {
         _tile_zero(tile); \
     else                  \
         _tile_loadd(tile, k->from[tile], k->from_step * sizeof(float))
-#define STORE(tile)  \
-    if (k->to[tile]) \
+#define STORE(tile)                                                              \
+    if (later[tile])                                                             \
+        _tile_stored(tile, sums + (tile) / 2 * SIDE * BLOCK + (tile) % 2 * SIDE, \
+                     BLOCK * sizeof(float));                                     \
+    else if (k->to[tile])                                                        \
     _tile_stored(tile, k->to[tile], k->to_step * sizeof(float))
 
-static inline void sum_up(const corners *k, const uint16_t *a, const uint16_t *b, size_t depths,
-                          float *nowhere)
+/* Tiles whose sums are added later go to a block of these; what is in it before does not count. */
+static inline void sum_up(const corners *k, const bool later[4], float *sums, const uint16_t *a,
+                          const uint16_t *b, size_t depths)
 {
     settle();
     START(0);
     START(1);
     START(2);
     START(3);
-    multiply_block(a, b, depths, nowhere);
+    multiply_block(a, b, depths, sums);
     STORE(0);
     STORE(1);
     STORE(2);
@@ -216,32 +215,38 @@ static inline void sum_up(const corners *k, const uint16_t *a, const uint16_t *b
     settle();
 }
 
-/* 32 x 32 of C, from (16 i, 16 j) on. The sums begin as zeros, as C or, so many times the same, as a row. */
+/* 32 x 32 of C, from (16 i, 16 j) on. The sums of a whole tile begin as zeros, as C or, so many times the same, as a row, and go where
+ * they belong; others are added later. */
 static void make_block(const product *g, const part *p, const uint16_t *a, size_t i, size_t j)
 {
-    size_t m = fk_min_size(g->m - i * SIDE, BLOCK);
-    size_t n = fk_min_size(p->columns - j * SIDE, BLOCK);
     const uint16_t *b = p->b + fk_tiles_packed_size(j * SIDE, p->depths);
-    const float *row = p->row ? p->row + j * SIDE : NULL;
-    bool direct = g->alpha == 1.0f && m % SIDE == 0 && n % SIDE == 0;
     _Alignas(64) float sums[BLOCK * BLOCK];
-    corners k = {.to_step = direct ? g->c_row.step : BLOCK,
-                 .from_step = p->beta != 0.0f ? g->c_row.step : 0};
+    bool plus = p->beta != 0.0f;
+    bool later[4] = {false};
+    size_t m[2];
+    size_t n[2];
+    corners k = {.to_step = g->c_row.step, .from_step = plus ? g->c_row.step : 0};
 
-    j += p->first_column;
-    for (size_t y = 0; y < 2; y++) {
-        for (size_t x = 0; x < 2; x++) {
-            float *to = direct ? NULL : sums + y * SIDE * BLOCK + x * SIDE;
-            if (direct && y * SIDE < m && x * SIDE < n) {
-                to = place(g, i + y, j + x);
-                k.from[2 * y + x] = p->beta != 0.0f ? to : row ? row + x * SIDE : NULL;
-            }
-            k.to[2 * y + x] = to;
-        }
+    for (size_t h = 0; h < 2; h++) {
+        m[h] = g->m > (i + h) * SIDE ? fk_min_size(g->m - (i + h) * SIDE, SIDE) : 0;
+        m[h] = fk_min_size(m[h], fk_axis_has(&g->c_row, g->c_first + i + h));
+        n[h] = p->columns > (j + h) * SIDE ? fk_min_size(p->columns - (j + h) * SIDE, SIDE) : 0;
     }
-    sum_up(&k, a, b, p->depths, sums);
-    if (!direct)
-        add_sums(g, sums, row, p->beta, i, j, m, n);
+    for (size_t t = 0; t < 4; t++) {
+        const float *row = p->row ? p->row + (j + t % 2) * SIDE : NULL;
+        if (!m[t / 2] || !n[t % 2])
+            continue;
+        later[t] = g->alpha != 1.0f || m[t / 2] < SIDE || n[t % 2] < SIDE;
+        k.to[t] = place(g, i + t / 2, p->first_column + j + t % 2);
+        k.from[t] = later[t] ? NULL : plus ? k.to[t] : row;
+    }
+    sum_up(&k, later, sums, a, b, p->depths);
+    for (size_t t = 0; t < 4; t++) {
+        if (later[t])
+            add_sums(g, sums + t / 2 * SIDE * BLOCK + t % 2 * SIDE,
+                     p->row ? p->row + (j + t % 2) * SIDE : NULL, p->beta, k.to[t], m[t / 2],
+                     first_of(n[t % 2]));
+    }
 }
 
 static void multiply_part(const product *g, const part *p)
@@ -382,13 +387,19 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
 
 /* --- of images -------------------------------------------------------------------------------- */
 
+size_t fk_tiles_rows(const fk_tiles_images *x)
+{
+    return x->images * round_up(x->pixels, SIDE);
+}
+
 /* All pixels of all images, one after the other. */
 static fk_axis pixels_of(const fk_tiles_images *x)
 {
     return (fk_axis){.step = SIDE,
                      .jump = (size_t)SIDE * SIDE,
-                     .together = x->pixels / SIDE,
-                     .far = x->channels * x->pixels};
+                     .together = (x->pixels + SIDE - 1) / SIDE,
+                     .far = x->channels * x->pixels,
+                     .last = x->pixels % SIDE};
 }
 
 static fk_axis channels_of(const fk_tiles_images *x)
@@ -421,7 +432,7 @@ void fk_tiles_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float
     const product p = {
         .m = out.count,
         .n = in.count,
-        .k = x->images * x->pixels,
+        .k = fk_tiles_rows(x),
         .alpha = 1.0f,
         .beta = add ? 1.0f : 0.0f,
         .a = {dy->at, channels_of(dy), pixels_of(dy), out.first / SIDE, 0},

@@ -35,7 +35,7 @@ void fk_tiles_pack(const fk_gemm_args *g, void *to);
  * below the normal range count as 0. Only where fk_tiles_here(). */
 void fk_tiles_gemm(const fk_gemm_args *g, void *room);
 
-/* Values of images as vectors of 16 channels (oneDNN's nChw16c). Channels and pixels of an image are multiples of 16. */
+/* Values of images as vectors of 16 channels (oneDNN's nChw16c). Channels are a multiple of 16. */
 typedef struct fk_tiles_images {
     float *at;
     size_t images, channels, pixels;
@@ -45,11 +45,14 @@ typedef struct fk_tiles_range {
     size_t first, count; /* multiples of 16 */
 } fk_tiles_range;
 
-/* y = x B for `count` of all pixels of all images, both multiples of 16: each pixel's channels are a row, B is packed, [x's channels, y's].
+/* Rows of such a matrix: all pixels of all images, as many as make 16s of each image. */
+size_t fk_tiles_rows(const fk_tiles_images *x);
+/* y = x B for `count` of these rows, multiples of 16: each pixel's channels are a row, B is packed, [x's channels, y's].
  * Room as a product of count rows needs. */
 void fk_tiles_pixels(const fk_tiles_images *x, const void *packed, const fk_tiles_images *y,
                      size_t first, size_t count, void *room);
-/* dw = dy^T x, or dw +=, [dy's channels, x's], over all pixels: rows `out` and columns `in` of it. Room as a product of these needs. */
+/* dw = dy^T x, or dw +=, [dy's channels, x's], over all pixels: rows `out` and columns `in` of it. Room as a product of
+ * these needs, with fk_tiles_rows() for k. */
 void fk_tiles_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float *dw, bool add,
                       fk_tiles_range out, fk_tiles_range in, void *room);
 

@@ -14,15 +14,22 @@ enum {
 };
 
 /* A direction of a matrix: elements between two neighbours of 16, between two 16s and, after so many 16s (0: no end), between
- * two groups of them. Rows of a matrix are one group; pixels of an image are one, of which each channel is in another place. */
+ * two groups of them; and how many there are of the last 16 of a group (0: all). Rows of a matrix are one group; pixels of an image
+ * are one, of which each channel is in another place. */
 typedef struct fk_axis {
-    size_t step, jump, together, far;
+    size_t step, jump, together, far, last;
 } fk_axis;
 
 /* Element 16 i, from where the matrix begins. */
 static inline size_t fk_axis_at(const fk_axis *a, size_t i)
 {
     return a->together ? i / a->together * a->far + i % a->together * a->jump : i * a->jump;
+}
+
+/* Of the 16 from 16 i on, how many there are. */
+static inline size_t fk_axis_has(const fk_axis *a, size_t i)
+{
+    return a->last && i % a->together + 1 == a->together ? a->last : (size_t)FK_SIDE;
 }
 
 /* A matrix: along the side that A and B keep and along k, from which 16 on. One of the two steps is 1. */

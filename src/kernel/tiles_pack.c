@@ -156,9 +156,11 @@ static void pack_tile(uint16_t *to, const fk_source *s, size_t i, size_t d, size
     piece p = {.row = s->side.step == 1 ? s->depth.step : s->side.step};
 
     p.sides = sides > i * SIDE ? fk_min_size(sides - i * SIDE, SIDE) : 0;
+    p.sides = fk_min_size(p.sides, fk_axis_has(&s->side, s->first_side + i));
     for (size_t h = 0; h < 2; h++) {
         size_t before = (d + h) * SIDE;
         p.depths[h] = depths > before ? fk_min_size(depths - before, SIDE) : 0;
+        p.depths[h] = fk_min_size(p.depths[h], fk_axis_has(&s->depth, s->first_depth + d + h));
         p.half[h] = place(s, p.sides ? i : 0, p.depths[h] ? d + h : d);
     }
     if ((s->side.step == 1) == pairs)

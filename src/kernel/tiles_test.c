@@ -148,17 +148,18 @@ static void near(float got, double sum, double sizes, const char *what, size_t i
 static void check_pixels(const fk_tiles_images *x, const fk_tiles_images *y, const float *w)
 {
     size_t all = x->images * x->pixels;
+    size_t rows = fk_tiles_rows(x);
     const fk_gemm_args g = {
         .turn_b = true, .n = y->channels, .k = x->channels, .b = w, .ldb = x->channels};
     void *packed = aligned_alloc(64, fk_tiles_packed_bytes(g.n, g.k));
-    void *room = aligned_alloc(64, fk_tiles_room(all, g.n, g.k));
-    size_t first = all / 32 * 16;
+    void *room = aligned_alloc(64, fk_tiles_room(rows, g.n, g.k));
+    size_t first = rows / 32 * 16;
 
     assert_non_null(packed);
     assert_non_null(room);
     fk_tiles_pack(&g, packed);
     fk_tiles_pixels(x, packed, y, 0, first, room);
-    fk_tiles_pixels(x, packed, y, first, all - first, room);
+    fk_tiles_pixels(x, packed, y, first, rows - first, room);
     for (size_t p = 0; p < all; p++) {
         for (size_t o = 0; o < y->channels; o++) {
             double sum = 0;
@@ -178,7 +179,7 @@ static void check_pixels(const fk_tiles_images *x, const fk_tiles_images *y, con
 static void check_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float *dw)
 {
     size_t all = x->images * x->pixels;
-    void *room = aligned_alloc(64, fk_tiles_room(dy->channels, x->channels, all));
+    void *room = aligned_alloc(64, fk_tiles_room(dy->channels, x->channels, fk_tiles_rows(x)));
     size_t half[2] = {dy->channels / 32 * 16, x->channels / 32 * 16};
 
     assert_non_null(room);
@@ -204,9 +205,10 @@ static void check_weights(const fk_tiles_images *dy, const fk_tiles_images *x, f
 
 static void images_on_tiles_are_as_precise_as_f32(void **unused)
 {
-    static const size_t SHAPES[][4] = {/* images, pixels, channels of x, of y */
-                                       {1, 16, 16, 16},  {3, 16, 48, 32},   {2, 64, 64, 96},
-                                       {5, 48, 32, 272}, {4, 256, 400, 16}, {2, 16, 1040, 48}};
+    static const size_t SHAPES[][4] = {
+        /* images, pixels, channels of x, of y */
+        {1, 16, 16, 16},   {3, 16, 48, 32}, {2, 64, 64, 96},  {5, 48, 32, 272}, {4, 256, 400, 16},
+        {2, 16, 1040, 48}, {7, 49, 64, 80}, {3, 196, 48, 64}, {9, 1, 32, 16},   {4, 17, 416, 32}};
 
     (void)unused;
     if (!fk_tiles_here())
