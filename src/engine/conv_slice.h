@@ -38,6 +38,7 @@ void fk_slice_load_gradient(const fk_plan *p, const fk_step *s, uint32_t k);
 void fk_slice_store_din(const fk_plan *p, const fk_step *s, uint32_t k);
 
 /* By products on matrix tiles (conv_tiles.c) in all directions: does that suit and pay; is it how this step works? */
+bool fk_conv_is_pointwise(const fk_conv_args *a); /* 1x1, one pixel for each, no groups */
 bool fk_conv_suits_tiles(const fk_plan *p, const fk_conv_args *a);
 bool fk_conv_on_tiles(const fk_step *s);
 FERKD_CHECK ferkd_status fk_compile_conv_tiles(fk_plan *p, fk_step *s, const fk_conv_args *a);

@@ -6,7 +6,7 @@
 
 /* --- which ----------------------------------------------------------------------------------- */
 
-static bool is_pointwise(const fk_conv_args *a)
+bool fk_conv_is_pointwise(const fk_conv_args *a)
 {
     const fk_window *w = &a->window;
 
@@ -14,7 +14,7 @@ static bool is_pointwise(const fk_conv_args *a)
         if (w->kernel[i] != 1 || w->stride[i] != 1 || w->begin[i] || w->end[i])
             return false;
     }
-    return a->groups == 1 && !a->bias;
+    return a->groups == 1;
 }
 
 bool fk_conv_suits_tiles(const fk_plan *p, const fk_conv_args *a)
@@ -24,8 +24,8 @@ bool fk_conv_suits_tiles(const fk_plan *p, const fk_conv_args *a)
     size_t in = (size_t)a->src.d[1];
     size_t out = (size_t)a->dst.d[1];
 
-    if (a->half || p->o.lean || fk_dn_lanes() != 16 || !is_pointwise(a) || in % 16 || out % 16 ||
-        (pixels % 16 && pixels < 49))
+    if (a->half || p->o.lean || fk_dn_lanes() != 16 || a->bias || !fk_conv_is_pointwise(a) ||
+        in % 16 || out % 16 || (pixels % 16 && pixels < 49))
         return false;
     return fk_tiles_pay(rows, out, in) && fk_tiles_pay(rows, in, out) &&
            fk_tiles_pay(out, in, rows);
@@ -89,8 +89,10 @@ static void multiply(const fk_plan *p, const fk_step *s, const fk_tiles_images *
 #pragma omp parallel for schedule(static) num_threads((int)p->threads)
     for (size_t t = 0; t < p->threads; t++) {
         fk_tiles_range rows = share(p, fk_tiles_rows(x), t);
-        fk_tiles_pixels(x, fk_buffer_at(p, s->buffers[weights]), y, rows.first, rows.count,
-                        room_of(p, s, room, t));
+        fk_tiles_pixels(
+            &(fk_tiles_product){
+                .x = x, .packed = fk_buffer_at(p, s->buffers[weights]), .y = y, .rows = rows},
+            room_of(p, s, room, t));
     }
 }
 

@@ -81,14 +81,13 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
 }
 
 /* w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta, into scratch and the bias. */
-static void fold(fk_plan *p, const fk_step *s)
+static void fold(fk_plan *p, const fk_step *s, float *bias)
 {
     const fk_graph *g = p->g;
     const fk_node *bn = s->folded;
     const fk_param *wp = &g->params[s->node->param[0]];
     const float *w = fk_graph_values(g, s->node->param[0]);
     const float *b = s->node->param[1] >= 0 ? fk_graph_values(g, s->node->param[1]) : NULL;
-    float *bias = fk_buffer_at(p, s->buffers[BIAS]);
     size_t out = (size_t)wp->shape.d[0];
     size_t each = wp->count / out;
 
@@ -103,14 +102,19 @@ static void fold(fk_plan *p, const fk_step *s)
     }
 }
 
-static ferkd_status refresh(fk_plan *p, fk_step *s)
+void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias)
 {
     const fk_param *w = &p->g->params[s->node->param[0]];
 
     if (s->folded)
-        fold(p, s);
+        fold(p, s, bias);
     else
         memcpy(p->scratch, fk_graph_values(p->g, s->node->param[0]), w->count * sizeof(float));
+}
+
+static ferkd_status refresh(fk_plan *p, fk_step *s)
+{
+    fk_load_conv_weights(p, s, s->folded ? fk_buffer_at(p, s->buffers[BIAS]) : NULL);
     if (groups_in_one(p, s->node) > 1)
         copy_own(p, s->node, p->scratch, p->scratch, true);
     TRY(fk_run(p, s, LOAD_WEIGHTS));
@@ -443,6 +447,8 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
                       .half = p->half_conv,
                       .post = tail.post};
 
+    if (fk_conv_suits_tiles_forward(p, &a, in))
+        return fk_compile_tiles_conv(p, n, in, &tail, norm);
     TRY(wanted_inputs(p, &a, in, &in, &tail.residual));
     TRY(fk_step_new(p, &s, n, tail.residual >= 0 ? 2 : 1));
     s->in[0] = in;

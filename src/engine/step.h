@@ -338,6 +338,13 @@ typedef struct fk_tail_rules {
     int reads; /* tensor that the step reads while it writes in the residual's place; -1: it does not */
 } fk_tail_rules;
 
+/* A 1x1 convolution in inference on matrix tiles (op_conv_tiles.c): does that suit, with this tensor for its input, and pay? Weights, with
+ * a BatchNorm's folded into them, go to the plan's scratch; its bias (NULL: there is none). */
+bool fk_conv_suits_tiles_forward(const fk_plan *p, const fk_conv_args *a, int in);
+ferkd_status fk_compile_tiles_conv(fk_plan *p, const fk_node *n, int in, const fk_tail *tail,
+                                   const fk_node *norm);
+void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias);
+
 fk_tail fk_absorb_tail(fk_plan *p, int id, const fk_tail_rules *r);
 
 /* The node that alone uses node id's output, or NULL. */

@@ -389,12 +389,14 @@ void fk_tiles_gemm(const fk_gemm_args *g, void *room)
 
 size_t fk_tiles_rows(const fk_tiles_images *x)
 {
-    return x->images * round_up(x->pixels, SIDE);
+    return x->images * (x->last ? x->pixels : round_up(x->pixels, SIDE));
 }
 
 /* All pixels of all images, one after the other. */
 static fk_axis pixels_of(const fk_tiles_images *x)
 {
+    if (x->last)
+        return line(x->channels);
     return (fk_axis){.step = SIDE,
                      .jump = (size_t)SIDE * SIDE,
                      .together = (x->pixels + SIDE - 1) / SIDE,
@@ -404,23 +406,24 @@ static fk_axis pixels_of(const fk_tiles_images *x)
 
 static fk_axis channels_of(const fk_tiles_images *x)
 {
-    return (fk_axis){.step = 1, .jump = SIDE * x->pixels};
+    return (fk_axis){.step = 1, .jump = x->last ? SIDE : SIDE * x->pixels};
 }
 
-void fk_tiles_pixels(const fk_tiles_images *x, const void *packed, const fk_tiles_images *y,
-                     size_t first, size_t count, void *room)
+void fk_tiles_pixels(const fk_tiles_product *g, void *room)
 {
     const product p = {
-        .m = count,
-        .n = y->channels,
-        .k = x->channels,
+        .m = g->rows.count,
+        .n = g->y->channels,
+        .k = g->x->channels,
         .alpha = 1.0f,
-        .a = {x->at, pixels_of(x), channels_of(x), first / SIDE, 0},
-        .packed_b = packed,
-        .c = y->at,
-        .c_row = pixels_of(y),
-        .c_column = channels_of(y),
-        .c_first = first / SIDE,
+        .beta = g->add ? 1.0f : 0.0f,
+        .a = {g->x->at, pixels_of(g->x), channels_of(g->x), g->rows.first / SIDE, 0},
+        .packed_b = g->packed,
+        .row = g->row,
+        .c = g->y->at,
+        .c_row = pixels_of(g->y),
+        .c_column = channels_of(g->y),
+        .c_first = g->rows.first / SIDE,
     };
 
     multiply(&p, room);

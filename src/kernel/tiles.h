@@ -35,22 +35,33 @@ void fk_tiles_pack(const fk_gemm_args *g, void *to);
  * below the normal range count as 0. Only where fk_tiles_here(). */
 void fk_tiles_gemm(const fk_gemm_args *g, void *room);
 
-/* Values of images as vectors of 16 channels (oneDNN's nChw16c). Channels are a multiple of 16. */
+/* Values of images as vectors of 16 channels (oneDNN's nChw16c), or with channels last. Channels are a multiple of 16. */
 typedef struct fk_tiles_images {
     float *at;
     size_t images, channels, pixels;
+    bool last;
 } fk_tiles_images;
 
 typedef struct fk_tiles_range {
     size_t first, count; /* multiples of 16 */
 } fk_tiles_range;
 
-/* Rows of such a matrix: all pixels of all images, as many as make 16s of each image. */
+/* Rows of such a matrix: all pixels of all images, in vectors as many as make 16s of each image. */
 size_t fk_tiles_rows(const fk_tiles_images *x);
-/* y = x B for `count` of these rows, multiples of 16: each pixel's channels are a row, B is packed, [x's channels, y's].
- * Room as a product of count rows needs. */
-void fk_tiles_pixels(const fk_tiles_images *x, const void *packed, const fk_tiles_images *y,
-                     size_t first, size_t count, void *room);
+
+/* y = x B, y += x B, or each row of x B plus a row, for some of these rows: each pixel's channels are one, B is packed, [x's
+ * channels, y's]. */
+typedef struct fk_tiles_product {
+    const fk_tiles_images *x;
+    const void *packed;
+    const fk_tiles_images *y;
+    const float *row; /* or NULL; not with add */
+    bool add;
+    fk_tiles_range rows;
+} fk_tiles_product;
+
+/* Room as a product of so many rows needs. */
+void fk_tiles_pixels(const fk_tiles_product *g, void *room);
 /* dw = dy^T x, or dw +=, [dy's channels, x's], over all pixels: rows `out` and columns `in` of it. Room as a product of
  * these needs, with fk_tiles_rows() for k. */
 void fk_tiles_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float *dw, bool add,

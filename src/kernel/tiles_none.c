@@ -40,10 +40,9 @@ size_t fk_tiles_rows(const fk_tiles_images *x)
     return 0;
 }
 
-void fk_tiles_pixels(const fk_tiles_images *x, const void *packed, const fk_tiles_images *y,
-                     size_t first, size_t count, void *room)
+void fk_tiles_pixels(const fk_tiles_product *g, void *room)
 {
-    (void)x, (void)packed, (void)y, (void)first, (void)count, (void)room;
+    (void)g, (void)room;
 }
 
 void fk_tiles_weights(const fk_tiles_images *dy, const fk_tiles_images *x, float *dw, bool add,

@@ -185,6 +185,9 @@ class Case:
     def op_gather(self, x, a):
         return x.index_select(int(a[0]), torch.tensor([int(v) for v in a[1:]]))
 
+    def op_pointwise(self, x, a):
+        return x + self.op_conv(F.silu(self.op_conv(x, [a[0], 1, 1, 0, 1, 1])), [x.shape[1], 1, 1, 0, 1, 1])
+
     def op_pos_enc(self, x, a):
         c = x.shape[1]
         return x + self.op_conv(x, [c, 3, 1, 1, c, 1])

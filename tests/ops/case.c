@@ -8,7 +8,8 @@ static const char *const OPS[] = {
     "dense",     "reshape",   "transpose",      "slice",      "pad",       "softmax",
     "add_self",  "mul_self",  "concat",         "scale",      "gate",      "gram",
     "layernorm", "attention", "attention_bias", "block",      "att_block", "train",
-    "reduce",    "expand",    "gather",         "bare_dense", "pos_enc"};
+    "reduce",    "expand",    "gather",         "bare_dense", "pos_enc",
+    "pointwise"};
 
 typedef struct parser {
     fk_graph *g;
@@ -180,6 +181,18 @@ static ferkd_status pos_enc(parser *p)
     int64_t c = shape(p)->d[1];
 
     TRY(conv(p, c, 3, 1, 1, c, true));
+    return binary(p, FK_ADD, x, p->x);
+}
+
+/* x + conv(silu(conv(x))), both 1x1 with a bias. */
+static ferkd_status pointwise(parser *p, int64_t width)
+{
+    int x = p->x;
+    int64_t c = shape(p)->d[1];
+
+    TRY(conv(p, width, 1, 1, 0, 1, true));
+    TRY(act(p, "silu", 0, 0));
+    TRY(conv(p, c, 1, 1, 0, 1, true));
     return binary(p, FK_ADD, x, p->x);
 }
 
@@ -388,6 +401,8 @@ static ferkd_status one(parser *p, const char *op)
         return gather(p);
     if (strcmp(op, "pos_enc") == 0)
         return pos_enc(p);
+    if (strcmp(op, "pointwise") == 0)
+        return pointwise(p, num(p, 0));
     if (strcmp(op, "bare_dense") == 0)
         return dense_of(p, num(p, 0), false);
     if (strcmp(op, "gate") == 0)

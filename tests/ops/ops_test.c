@@ -226,7 +226,9 @@ int main(int argc, char **argv)
     FILE *cases = fopen(TEST_SOURCE "/ops/cases.txt", "r");
 
     in_half = strcmp(mode, "bf16") == 0;
-    layout = strcmp(mode, "last") == 0 ? FK_LAYOUT_LAST : FK_LAYOUT_ANY;
+    layout = strcmp(mode, "last") == 0    ? FK_LAYOUT_LAST
+             : strcmp(mode, "lanes") == 0 ? FK_LAYOUT_LANES
+                                          : FK_LAYOUT_ANY;
     if (!cases || fk_safetensors_open(&f, TEST_SOURCE "/golden/ops.safetensors") != FERKD_OK) {
         (void)printf("%s\n", ferkd_last_error());
         return 1;
