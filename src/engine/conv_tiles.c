@@ -64,23 +64,21 @@ static void *room_of(const fk_plan *p, const fk_step *s, int buffer, size_t t)
 
 /* --- running --------------------------------------------------------------------------------- */
 
-/* Blocks of columns, one behind the other for each part of k, are packed by one thread: there are few. */
 void fk_conv_tiles_refresh(const fk_plan *p, const fk_step *s)
 {
     const fk_shape *w = &p->g->params[s->node->param[0]].shape;
+    const float *values = fk_graph_values(p->g, s->node->param[0]);
     size_t out = (size_t)w->d[0];
     size_t in = (size_t)w->d[1];
-    fk_gemm_args g = {.b = fk_graph_values(p->g, s->node->param[0]),
-                      .ldb = in,
-                      .turn_b = true,
-                      .n = out,
-                      .k = in};
+    const fk_gemm_args ways[] = {{.b = values, .ldb = in, .turn_b = true, .n = out, .k = in},
+                                 {.b = values, .ldb = in, .n = in, .k = out}};
+    static const int BUFFERS[] = {FK_CONV_WEIGHTS, FK_CONV_DATA_WEIGHTS};
 
-    fk_tiles_pack(&g, fk_buffer_at(p, s->buffers[FK_CONV_WEIGHTS]));
-    if (s->buffers[FK_CONV_DATA_WEIGHTS] < 0)
-        return;
-    g.turn_b = false, g.n = in, g.k = out;
-    fk_tiles_pack(&g, fk_buffer_at(p, s->buffers[FK_CONV_DATA_WEIGHTS]));
+#pragma omp parallel for schedule(static) num_threads((int)fk_min_size(p->threads, 2))
+    for (int i = 0; i < 2; i++) {
+        if (s->buffers[BUFFERS[i]] >= 0)
+            fk_tiles_pack(&ways[i], fk_buffer_at(p, s->buffers[BUFFERS[i]]));
+    }
 }
 
 static void multiply(const fk_plan *p, const fk_step *s, const fk_tiles_images *x, int weights,
