@@ -7,6 +7,9 @@
  * their number. Labels over all the teacher's classes are flatter than a student can use in so short a time: they are
  * sharpened.
  *
+ * A teacher that is hardly better than its student teaches little: where it is often wrong of images that it does not dispute
+ * altogether (those may be labelled wrongly), half of each label is the ground truth.
+ *
  * Labels among the data set's classes alone say nothing of regions in which the teacher sees something else: there each
  * image keeps those with most of it inside these classes, as many as the run looks at two and a half times each. */
 #include "base/compat.h"
@@ -16,8 +19,9 @@
 #define AREA      0.35 /* of the image, at */
 #define AT_LOOKS  10.0
 #define AREA_MOST 0.5
-#define SHARPER   0.6 /* temperature of labels over more than the data set's classes */
-#define LOOKS     2.5 /* at each region kept, of labels among the data set's classes */
+#define DOUBTFUL  0.05 /* a teacher's share of mistakes */
+#define SHARPER   0.6  /* temperature of labels over more than the data set's classes */
+#define LOOKS     2.5  /* at each region kept, of labels among the data set's classes */
 
 #define SENTENCE 256
 
@@ -40,9 +44,19 @@ static double share_below(const fk_survey *s, double area)
     return (double)upto[bin] / fmax((double)upto[FK_SURVEY_BINS - 1], 1.0);
 }
 
-static void by_area(const fk_survey *s, double visits, char *rule, char *why)
+/* Of regions from an area on, in how many is the teacher wrong, if it is right in others of the same image? */
+static double wrong_above(const fk_survey *s, double area)
 {
-    double area = least_area(visits);
+    const uint32_t *wrong = s->wrong_upto[FERKD_AREA];
+    const uint32_t *upto = s->upto[FERKD_AREA];
+    uint32_t bin = (uint32_t)(area * (FK_SURVEY_BINS - 1));
+    uint32_t last = FK_SURVEY_BINS - 1;
+
+    return (double)(wrong[last] - wrong[bin]) / fmax((double)(upto[last] - upto[bin]), 1.0);
+}
+
+static void by_area(const fk_survey *s, double area, char *rule, char *why)
+{
     double below = share_below(s, area);
 
     if (below > 0.0) {
@@ -84,11 +98,19 @@ void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double vis
     char sharper[128] = "";
     char rule[SENTENCE];
     char why[SENTENCE];
+    char doubt[SENTENCE] = "";
 
-    if (wide || info->teacher_classes == info->classes)
-        by_area(s, visits, rule, why);
-    else
+    if (wide || info->teacher_classes == info->classes) {
+        double area = least_area(visits);
+        by_area(s, area, rule, why);
+        if (wrong_above(s, area) > DOUBTFUL)
+            (void)snprintf(doubt, sizeof doubt,
+                           "the teacher is wrong in %.0f%% of the others, images aside that it "
+                           "disputes altogether: half of each label is the ground truth\n",
+                           100.0 * wrong_above(s, area));
+    } else {
         by_inside(info, visits, rule, why);
+    }
     if (wide) {
         (void)snprintf(temperature, sizeof temperature, "temperature %g; ", SHARPER);
         (void)snprintf(sharper, sizeof sharper,
@@ -96,12 +118,13 @@ void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double vis
                        "temperature %g\n",
                        SHARPER);
     }
-    (void)snprintf(rules, FK_AUTO_TEXT, "%s%selse: keep", temperature, rule);
+    (void)snprintf(rules, FK_AUTO_TEXT, "%s%selse: %s", temperature, rule,
+                   *doubt ? "mix 0.5" : "keep");
     (void)snprintf(
         words, FK_AUTO_TEXT,
-        "each image is looked at %.0f times: %s\n%s"
+        "each image is looked at %.0f times: %s\n%s%s"
         "the teacher's first class is the ground truth in %.2f%% of all regions; it disputes "
         "%" PRIu64 " of %" PRIu64 " images altogether",
-        visits, why, sharper, 100.0 * (1.0 - (double)s->wrong / fmax((double)s->regions, 1.0)),
-        s->disputed, s->images);
+        visits, why, doubt, sharper,
+        100.0 * (1.0 - (double)s->wrong / fmax((double)s->regions, 1.0)), s->disputed, s->images);
 }
