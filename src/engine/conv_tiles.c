@@ -20,12 +20,13 @@ bool fk_conv_is_pointwise(const fk_conv_args *a)
 bool fk_conv_suits_tiles(const fk_plan *p, const fk_conv_args *a)
 {
     size_t pixels = (size_t)(a->src.d[2] * a->src.d[3]);
-    size_t rows = (size_t)a->src.d[0] * ((pixels + 15) / 16 * 16) / p->threads / 32 * 32;
+    size_t whole = (pixels + 15) / 16 * 16;
+    size_t rows = (size_t)a->src.d[0] * whole / p->threads / 32 * 32;
     size_t in = (size_t)a->src.d[1];
     size_t out = (size_t)a->dst.d[1];
 
     if (a->half || p->o.lean || fk_dn_lanes() != 16 || a->bias || !fk_conv_is_pointwise(a) ||
-        in % 16 || out % 16 || (pixels % 16 && pixels < 49))
+        in % 16 || out % 16 || 3 * whole > 4 * pixels) /* mostly tiles that are not full */
         return false;
     return fk_tiles_pay(rows, out, in) && fk_tiles_pay(rows, in, out) &&
            fk_tiles_pay(out, in, rows);

@@ -1,5 +1,6 @@
-/* 1x1 convolutions in inference in f32 on matrix tiles, in vectors of channels or with channels last. As many pixels at a time as stay in the cache with what they become; there the
- * activation is done on them, and with it the bias where a value is there to be added to. */
+/* 1x1 convolutions in inference in f32 on matrix tiles, in vectors of channels or with channels last. As many pixels at a time as
+ * stay in the cache with what they become; there the activation is done on them, and with it the bias where there is a value
+ * for the sums to begin with. */
 #include "base/compat.h"
 
 #include "engine/conv_slice.h"
@@ -14,10 +15,10 @@ typedef struct shape {
     size_t in, out;
 } shape;
 
-/* Channels last, not in vectors of them? */
-static bool is_last(const fk_tensor *t)
+/* Channels last, not in vectors of them? With 16 channels it is the same, but tiles do not pay. */
+static bool is_last(const fk_plan *p, int tensor)
 {
-    return t->lay.pixel != 16;
+    return p->tensors[tensor].lay.pixel != 16;
 }
 
 static fk_tiles_images images_of(const fk_plan *p, int tensor, bool last)
@@ -32,7 +33,7 @@ static fk_tiles_images images_of(const fk_plan *p, int tensor, bool last)
 
 static shape shape_of(const fk_plan *p, int in, const fk_shape *y)
 {
-    fk_tiles_images all = images_of(p, in, is_last(&p->tensors[in]));
+    fk_tiles_images all = images_of(p, in, is_last(p, in));
     shape z = {.rows = fk_tiles_rows(&all), .in = all.channels, .out = (size_t)y->d[1]};
     size_t each = ((z.rows + 15) / 16 + p->threads - 1) / p->threads * 16;
 
@@ -93,7 +94,7 @@ static void finish(const fk_plan *p, const fk_step *s, const float *bias, size_t
     const fk_lay *lay = &p->tensors[s->out].lay;
     size_t each = (lay->pixels + 15) / 16 * 16; /* rows of an image */
 
-    if (is_last(&p->tensors[s->out])) {
+    if (is_last(p, s->in[0])) {
         finish_planes(p, s, bias,
                       (fk_planes){first * lay->pixel, 1, 0, count, lay->pixel, lay->vectors});
         return;
@@ -110,7 +111,7 @@ static void finish(const fk_plan *p, const fk_step *s, const float *bias, size_t
 
 static void run_rows(const fk_plan *p, const fk_step *s, size_t first, size_t count, void *room)
 {
-    bool last = is_last(&p->tensors[s->out]);
+    bool last = is_last(p, s->in[0]);
     fk_tiles_images x = images_of(p, s->in[0], last);
     fk_tiles_images y = images_of(p, s->out, last);
     const float *bias = bias_of(p, s);
@@ -171,7 +172,7 @@ ferkd_status fk_compile_tiles_conv(fk_plan *p, const fk_node *n, int in, const f
     int residual = tail->residual;
     shape z = shape_of(p, in, &n->shape);
 
-    if (is_last(&p->tensors[in]))
+    if (is_last(p, in))
         TRY(fk_md_last(&md, &n->shape, false));
     else
         TRY(fk_md_lanes(&md, &n->shape, 16, false));
