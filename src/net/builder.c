@@ -108,6 +108,12 @@ int fk_build_norm(fk_builder *b, int x, const char *name)
     return add(b, &n);
 }
 
+void fk_build_norm_from_zero(fk_builder *b, int x)
+{
+    if (b->st == FERKD_OK)
+        b->g->params[b->g->nodes[x].param[0]].init = FK_INIT_ZERO;
+}
+
 int fk_build_act(fk_builder *b, int x, fk_act kind, float a, float c)
 {
     char text[256];

@@ -18,6 +18,8 @@ int fk_build_conv(fk_builder *b, int x, const char *name, int64_t out, int64_t k
 int fk_build_conv_same(fk_builder *b, int x, const char *name, int64_t out, int64_t k, int64_t s,
                        int64_t groups);
 int fk_build_norm(fk_builder *b, int x, const char *name);
+/* The weight of the BatchNorm x starts as 0: a block that ends in it, as its shortcut (Goyal et al. 2017, section 5.1). */
+void fk_build_norm_from_zero(fk_builder *b, int x);
 int fk_build_act(fk_builder *b, int x, fk_act kind, float a, float c);
 int fk_build_add(fk_builder *b, int x, int y);
 int fk_build_pool(fk_builder *b, int x, bool max, int64_t k, int64_t s, int64_t p);

@@ -120,7 +120,14 @@ static int depthwise(site *s)
 
 static int batchnorm(site *s)
 {
-    return has_dimensions(s, 4, IMAGES) ? fk_build_norm(&s->f->b, s->x, s->name) : -1;
+    bool zero = flag(s, "zero", false);
+
+    if (failed(s) || !has_dimensions(s, 4, IMAGES))
+        return -1;
+    int x = fk_build_norm(&s->f->b, s->x, s->name);
+    if (zero)
+        fk_build_norm_from_zero(&s->f->b, x);
+    return x;
 }
 
 static int layernorm(site *s)
@@ -433,7 +440,7 @@ static const operation OPERATIONS[] = {
     {"conv", conv, {"kernel", "stride", "padding", "groups", "bias"}},
     {"depthwise", depthwise, {"stride", "padding"}},
     {"linear", linear, {"bias", "std"}},
-    {"batchnorm", batchnorm, {NULL}},
+    {"batchnorm", batchnorm, {"zero"}},
     {"layernorm", layernorm, {"eps"}},
     {"maxpool", pool, {"stride", "padding"}},
     {"avgpool", pool, {"stride", "padding"}},

@@ -111,6 +111,7 @@ static void network_files_are_what_they_say(void **state)
 {
     static const char *const PAIRS[][2] = {
         {"../examples/networks/resnet18.json", "resnet18"},
+        {"../examples/networks/resnet18d.json", "resnet18d"},
         {"../examples/networks/vit_tiny.json", "vit_tiny_patch16_224"}};
 
     (void)state;

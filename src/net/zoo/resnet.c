@@ -32,8 +32,8 @@ static int shortcut(fk_builder *b, int x, const form *f, int64_t out, int64_t s)
 static int last_norm(fk_builder *b, int x, const form *f, const char *name)
 {
     x = fk_build_norm(b, x, name);
-    if (f->d && b->st == FERKD_OK)
-        b->g->params[b->g->nodes[x].param[0]].init = FK_INIT_ZERO;
+    if (f->d)
+        fk_build_norm_from_zero(b, x);
     return x;
 }
 
