@@ -7,8 +7,9 @@
  * their number. Labels over all the teacher's classes are flatter than a student can use in so short a time: they are
  * sharpened.
  *
- * A teacher that is hardly better than its student teaches little: where it is often wrong of images that it does not dispute
- * altogether (those may be labelled wrongly), half of each label is the ground truth.
+ * A teacher that is hardly better than its student teaches little, and least in small regions: where it is often wrong of images
+ * that it does not dispute altogether (those may be labelled wrongly), half of each label is the ground truth and only
+ * large regions are kept, however long the run.
  *
  * Labels among the data set's classes alone say nothing of regions in which the teacher sees something else: there each
  * image keeps those with most of it inside these classes, as many as the run looks at two and a half times each. */
@@ -55,16 +56,16 @@ static double wrong_above(const fk_survey *s, double area)
     return (double)(wrong[last] - wrong[bin]) / fmax((double)(upto[last] - upto[bin]), 1.0);
 }
 
-static void by_area(const fk_survey *s, double area, char *rule, char *why)
+static void by_area(const fk_survey *s, double area, const char *because, char *rule, char *why)
 {
     double below = share_below(s, area);
 
     if (below > 0.0) {
         (void)snprintf(rule, SENTENCE, "area < %g and area < 75%% of image: discard; ", area);
         (void)snprintf(why, SENTENCE,
-                       "regions below %g of the image, %.0f%% of all, are too small for so short a "
-                       "run; the largest quarter of each image stays",
-                       area, 100.0 * below);
+                       "regions below %g of the image, %.0f%% of all, are %s; the largest quarter "
+                       "of each image stays",
+                       area, 100.0 * below, because);
     } else {
         rule[0] = '\0';
         (void)snprintf(why, SENTENCE, "no region is too small for that (below %g of the image)",
@@ -102,12 +103,16 @@ void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double vis
 
     if (wide || info->teacher_classes == info->classes) {
         double area = least_area(visits);
-        by_area(s, area, rule, why);
-        if (wrong_above(s, area) > DOUBTFUL)
+        double wrong = wrong_above(s, area);
+        if (wrong > DOUBTFUL) {
             (void)snprintf(doubt, sizeof doubt,
-                           "the teacher is wrong in %.0f%% of the others, images aside that it "
-                           "disputes altogether: half of each label is the ground truth\n",
-                           100.0 * wrong_above(s, area));
+                           "the teacher is wrong in %.0f%% of those from %g on, images aside that "
+                           "it disputes altogether: half of each label is the ground truth\n",
+                           100.0 * wrong, area);
+            by_area(s, AREA_MOST, "too small for so doubtful a teacher", rule, why);
+        } else {
+            by_area(s, area, "too small for so short a run", rule, why);
+        }
     } else {
         by_inside(info, visits, rule, why);
     }

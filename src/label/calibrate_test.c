@@ -407,7 +407,9 @@ static void auto_trusts_a_doubtful_teacher_half(void **state)
     for (int right = 0; right < 2; right++) {
         ferkd_store *own = store_of_own_teacher(right);
         assert_int_equal(ferkd_calibration_new(&c, "auto", own, 1000), FERKD_OK);
-        assert_non_null(strstr(ferkd_calibration_rules(c), right ? "else: keep" : "else: mix 0.5"));
+        assert_non_null(strstr(
+            ferkd_calibration_rules(c),
+            right ? "else: keep" : "area < 0.5 and area < 75% of image: discard; else: mix 0.5"));
         assert_int_equal(strstr(ferkd_calibration_words(c), "half of each label") == NULL, right);
         ferkd_calibration_free(&c);
         ferkd_store_close(&own);
