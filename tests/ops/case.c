@@ -8,8 +8,7 @@ static const char *const OPS[] = {
     "dense",     "reshape",   "transpose",      "slice",      "pad",       "softmax",
     "add_self",  "mul_self",  "concat",         "scale",      "gate",      "gram",
     "layernorm", "attention", "attention_bias", "block",      "att_block", "train",
-    "reduce",    "expand",    "gather",         "bare_dense", "pos_enc",
-    "pointwise"};
+    "reduce",    "expand",    "gather",         "bare_dense", "pos_enc",   "pointwise"};
 
 typedef struct parser {
     fk_graph *g;
