@@ -17,11 +17,20 @@ bool fk_conv_is_pointwise(const fk_conv_args *a)
     return a->groups == 1;
 }
 
+/* Rows of the products: pixels of all images of a slice, as many as make 16s of each. */
+static size_t rows_of(const fk_conv_args *a)
+{
+    const fk_tiles_images x = {.images = (size_t)a->src.d[0],
+                               .pixels = (size_t)(a->src.d[2] * a->src.d[3])};
+
+    return fk_tiles_rows(&x);
+}
+
 bool fk_conv_suits_tiles(const fk_plan *p, const fk_conv_args *a)
 {
-    size_t pixels = (size_t)(a->src.d[2] * a->src.d[3]);
-    size_t whole = (pixels + 15) / 16 * 16;
-    size_t rows = (size_t)a->src.d[0] * whole / p->threads / 32 * 32;
+    size_t pixels = (size_t)(a->src.d[0] * a->src.d[2] * a->src.d[3]);
+    size_t whole = rows_of(a);
+    size_t rows = whole / p->threads / 32 * 32;
     size_t in = (size_t)a->src.d[1];
     size_t out = (size_t)a->dst.d[1];
 
@@ -137,11 +146,11 @@ void fk_conv_tiles_weights(const fk_plan *p, const fk_step *s, uint32_t k)
 
 ferkd_status fk_compile_conv_tiles(fk_plan *p, fk_step *s, const fk_conv_args *a)
 {
-    size_t pixels = (size_t)(a->src.d[0] * ((a->src.d[2] * a->src.d[3] + 15) / 16 * 16));
-    size_t rows = (pixels / p->threads + 64) / 32 * 32;
+    size_t all = rows_of(a);
+    size_t rows = (all / p->threads + 64) / 32 * 32;
     size_t in = (size_t)a->src.d[1];
     size_t out = (size_t)a->dst.d[1];
-    size_t back = fk_tiles_room(out, in, pixels);
+    size_t back = fk_tiles_room(out, in, all);
     bool data = p->tensors[s->in[0]].needs_grad;
 
     if (data)
