@@ -10,7 +10,7 @@
 #include "label/rules.h"
 #include "label/store_writer.h"
 
-enum { IMAGES = 40, REGIONS = 4, CLASSES = 5, TOPK = 3 };
+enum { IMAGES = 40, REGIONS = 4, CLASSES = 5, ALL_CLASSES = 100, TOPK = 3 };
 
 static char folder[64];
 static char path[96];
@@ -43,13 +43,15 @@ static float max_of(uint32_t i, uint32_t r)
     return ((float)(i * REGIONS + r) + 0.5f) / (IMAGES * REGIONS);
 }
 
-static ferkd_status write_store_of(const char *to, uint32_t teacher_classes, ferkd_store **out)
+static ferkd_status write_store_of(const char *to, uint32_t teacher_classes, uint32_t label_classes,
+                                   ferkd_store **out)
 {
     ferkd_store_info info = {.images = IMAGES,
                              .regions = REGIONS,
                              .topk = TOPK,
                              .classes = CLASSES,
                              .teacher_classes = teacher_classes,
+                             .label_classes = label_classes,
                              .sampler = ferkd_sampler_defaults(),
                              .teacher_px = 224,
                              .filter = FERKD_BICUBIC,
@@ -58,7 +60,7 @@ static ferkd_status write_store_of(const char *to, uint32_t teacher_classes, fer
                              .dataset = "data"};
     fk_store_writer *w = NULL;
     fk_packer *p = NULL;
-    float probs[CLASSES];
+    float probs[ALL_CLASSES] = {0};
     const uint8_t *block;
     uint32_t n;
 
@@ -85,7 +87,7 @@ static int begin(void **state)
     if (!mkdtemp(folder))
         return -1;
     (void)snprintf(path, sizeof path, "%s/s.ferkd", folder);
-    return write_store_of(path, 100, &store) == FERKD_OK ? 0 : -1;
+    return write_store_of(path, ALL_CLASSES, CLASSES, &store) == FERKD_OK ? 0 : -1;
 }
 
 static int end(void **state)
@@ -368,7 +370,7 @@ static ferkd_store *store_of_own_teacher(bool right)
     (void)snprintf(other, sizeof other, "%s/%s.ferkd", folder, right ? "right" : "own");
     (void)remove(other);
     always_right = right;
-    assert_int_equal(write_store_of(other, CLASSES, &s), FERKD_OK);
+    assert_int_equal(write_store_of(other, CLASSES, CLASSES, &s), FERKD_OK);
     always_right = false;
     return s;
 }
@@ -416,6 +418,26 @@ static void auto_trusts_a_doubtful_teacher_half(void **state)
     }
 }
 
+/* Of labels over all the teacher's classes, half is the ground truth, but where the teacher says otherwise. */
+static void auto_makes_the_own_classes_half_of_wide_labels(void **state)
+{
+    char wide[160];
+    ferkd_store *s = NULL;
+    ferkd_calibration *c = NULL;
+
+    (void)state;
+    (void)snprintf(wide, sizeof wide, "%s/wide.ferkd", folder);
+    always_right = true;
+    assert_int_equal(write_store_of(wide, ALL_CLASSES, ALL_CLASSES, &s), FERKD_OK);
+    always_right = false;
+    assert_int_equal(ferkd_calibration_new(&c, "auto", s, 10), FERKD_OK);
+    assert_string_equal(ferkd_calibration_rules(c),
+                        "area < 0.35 and area < 75% of image: discard; wrong: keep; else: mix 0.5");
+    assert_non_null(strstr(ferkd_calibration_words(c), "half of each label"));
+    ferkd_calibration_free(&c);
+    ferkd_store_close(&s);
+}
+
 /* Of labels that leave the teacher's other classes out, auto keeps as many regions of each image as the run looks at two
  * and a half times, and says so. */
 static void auto_follows_the_length_of_the_run(void **state)
@@ -454,6 +476,7 @@ int main(void)
         cmocka_unit_test(the_mislabelled_one_is_found),
         cmocka_unit_test(auto_has_no_use_for_small_regions_in_short_runs),
         cmocka_unit_test(auto_trusts_a_doubtful_teacher_half),
+        cmocka_unit_test(auto_makes_the_own_classes_half_of_wide_labels),
         cmocka_unit_test(auto_follows_the_length_of_the_run),
     };
 

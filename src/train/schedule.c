@@ -10,25 +10,32 @@ static double cosine(double from, double to, double x)
     return to + 0.5 * (from - to) * (1.0 + cos(PI * fmin(fmax(x, 0.0), 1.0)));
 }
 
+/* What suits networks from scratch in batches of 64, where the recipe leaves it to us. */
+static double highest(const ferkd_recipe *r)
+{
+    return r->lr >= 0.0 ? r->lr : strcmp(r->optimizer, "adamw") == 0 ? 0.001 : 0.1;
+}
+
 double fk_learning_rate(const ferkd_recipe *r, uint64_t step, uint64_t steps_per_epoch)
 {
+    double lr = highest(r);
     double total = (double)steps_per_epoch * (double)r->epochs;
     double warm = r->warmup_epochs * (double)steps_per_epoch;
     double t = (double)step;
 
     if (strcmp(r->schedule, "one-cycle") == 0) { /* 30% up from lr/25, then down to lr-min */
         double up = 0.3 * total;
-        return t < up ? cosine(r->lr / 25.0, r->lr, t / up)
-                      : cosine(r->lr, r->lr_min, (t - up) / fmax(total - up, 1.0));
+        return t < up ? cosine(lr / 25.0, lr, t / up)
+                      : cosine(lr, r->lr_min, (t - up) / fmax(total - up, 1.0));
     }
     if (t < warm)
-        return r->lr * (t + 1.0) / (warm + 1.0);
+        return lr * (t + 1.0) / (warm + 1.0);
     if (strcmp(r->schedule, "cosine") == 0)
-        return cosine(r->lr, r->lr_min, (t - warm) / fmax(total - warm, 1.0));
+        return cosine(lr, r->lr_min, (t - warm) / fmax(total - warm, 1.0));
     if (strcmp(r->schedule, "step") == 0)
-        return r->lr *
+        return lr *
                pow(r->step_gamma, floor(t / ((double)r->step_epochs * (double)steps_per_epoch)));
-    return r->lr;
+    return lr;
 }
 
 uint32_t fk_size_at(const ferkd_recipe *r, uint64_t epoch)

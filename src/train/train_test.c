@@ -216,6 +216,10 @@ static void schedules_go_where_they_say(void **state)
     (void)state;
     assert_int_equal(ferkd_recipe_init(&r), FERKD_OK);
     r.epochs = 10;
+    assert_true(fabs(fk_learning_rate(&r, 300, 100) - 0.1) < 1e-9);
+    assert_int_equal(ferkd_recipe_set(&r, "optimizer", "adamw"), FERKD_OK);
+    assert_true(fabs(fk_learning_rate(&r, 300, 100) - 0.001) < 1e-9);
+    assert_int_equal(ferkd_recipe_set(&r, "schedule", "cosine"), FERKD_OK);
     r.lr = 1.0;
     r.warmup_epochs = 1;
     assert_true(fk_learning_rate(&r, 0, 100) < 0.02);

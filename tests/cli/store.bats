@@ -132,9 +132,9 @@ EOF
     cmp "$WORK/wide.ferkd" "$WORK/auto.ferkd"
     "$FERKD" store info "$WORK/wide.ferkd" --json | python3 -c 'import json,sys
 d = json.load(sys.stdin); assert (d["classes"], d["label_classes"], d["topk"]) == (2, 4, 4), d'
-    "$FERKD" calibrate "$WORK/wide.ferkd" auto | grep -q 'temperature 0.6; '
+    "$FERKD" calibrate "$WORK/wide.ferkd" auto | grep -q 'half of each label is'
     run "$FERKD" calibrate "$WORK/narrow.ferkd" auto
-    [[ "$output" != *temperature* ]]
+    [[ "$output" != *"half of each label"* ]]
     # The same to calibration, and to who looks for wrong labels.
     "$FERKD" calibrate "$WORK/wide.ferkd" "inside < 30%: discard; wrong: hard; else: keep" > "$WORK/wide.txt"
     "$FERKD" calibrate "$WORK/narrow.ferkd" "inside < 30%: discard; wrong: hard; else: keep" > "$WORK/narrow.txt"
