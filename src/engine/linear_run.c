@@ -206,13 +206,15 @@ static bool forward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z,
     if (direct)
         return true;
     k.a = sum;
-    if (bias && (s->post.n || factors)) { /* these come behind the bias */
+    if (s->post.n) {
+        k.act = s->post;
+        k.y = out;
+        fk_rows_best()->combine(&k);
+        return true;
+    }
+    if (bias && factors) { /* these come behind the bias */
         fk_rows_best()->combine(&k);
         k.row = NULL;
-    }
-    if (s->post.n) {
-        fk_rows_best()->act(s->post, sum, out, m * z->out);
-        return true;
     }
     k.b = residual;
     k.y = out;

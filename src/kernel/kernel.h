@@ -113,7 +113,7 @@ typedef struct fk_row_softmax {
     fk_operand copy; /* [rows][n] of the result, without gaps; may be absent */
 } fk_row_softmax;
 
-/* y = factor a + b + row. a, b and row may be absent. */
+/* y = factor a + b + row, or act(a + row). a, b and row may be absent. */
 typedef struct fk_row_sum {
     size_t rows, n;
     size_t from_row, to_row; /* from one row of a, of b and y, to the next; 0: n */
@@ -121,6 +121,8 @@ typedef struct fk_row_sum {
     const float *row;        /* [n] */
     const float *factors;    /* of row r: factors[(first + r) / rows_each]; NULL: 1 */
     size_t first, rows_each;
+    fk_post
+        act; /* n 0: none; with one, a and y lie without gaps, and there are neither b nor factors */
 } fk_row_sum;
 
 typedef struct fk_row_kernels {

@@ -566,52 +566,12 @@ static int bench(void)
     return 0;
 }
 
-/* Rows with one masked half: what is not 0 is a normal number, all sum to 1, a NaN stays. */
-static void masked_scores_become_nothing(void **unused)
-{
-    enum { ROWS = 3, N = 37, STRIDE = 48 };
-
-    float x[ROWS * STRIDE];
-    float bias[ROWS * N];
-    const fk_row_kernels *variants[] = {&fk_rows_plain8, fk_rows_best()};
-
-    (void)unused;
-    for (size_t v = 0; v < 2; v++) {
-        for (size_t r = 0; r < ROWS; r++) {
-            for (size_t i = 0; i < N; i++) {
-                x[r * STRIDE + i] = 5.0f * random_value();
-                bias[r * N + i] = i % 2 == r % 2 ? -100.0f : 0.0f;
-            }
-        }
-        x[2 * STRIDE + 1] = NAN;
-        fk_row_softmax k = {.rows = ROWS,
-                            .n = N,
-                            .stride = STRIDE,
-                            .x = x,
-                            .scale = 1.0f,
-                            .bias = bias,
-                            .bias_stride = N};
-        variants[v]->softmax(&k);
-        for (size_t r = 0; r < 2; r++) {
-            double sum = 0.0;
-            for (size_t i = 0; i < N; i++) {
-                float y = x[r * STRIDE + i];
-                assert_true(bias[r * N + i] != 0.0f ? y == 0.0f : y > 1e-6f);
-                sum += (double)y;
-            }
-            assert_true(fabs(sum - 1.0) < 1e-5);
-        }
-        assert_true(isnan(x[2 * STRIDE + 1]));
-    }
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_are_their_plain_twin),
         cmocka_unit_test(channels_move_as_they_are_told),
         cmocka_unit_test(depthwise_convolutions_are_their_plain_twin),
-        cmocka_unit_test(masked_scores_become_nothing),
     };
 
     if (argc > 1 && strcmp(argv[1], "bench") == 0)

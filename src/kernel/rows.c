@@ -244,44 +244,83 @@ FK_INLINE fk_v exp_below_1(fk_v x)
     return fk_v_if(fk_v_of(-46.0f), x, fk_v_of(0.0f), fk_v_exp(x));
 }
 
-static void softmax_row(float *x, const float *bias, float factor, fk_operand copy, size_t n)
+/* The largest of factor x + bias; where there is a bias, x becomes this. */
+FK_INLINE float highest_score(fk_operand x, const float *bias, float factor, size_t n)
 {
-    fk_operand o = {x, false};
+    fk_operand b = {(void *)(uintptr_t)bias, false};
     fk_v top = fk_v_of(-INFINITY);
-    fk_v sum = {0};
-    size_t whole = n / FK_LANES * FK_LANES;
+    size_t i = 0;
 
-    for (size_t i = 0; i < n; i += FK_LANES) {
-        size_t part = n - i;
-        fk_v v = load_part(o, i, part) * factor;
-        if (bias)
-            v += row_at(bias, i, part);
-        if (bias || factor != 1.0f)
-            store_part(o, i, v, part);
-        for (size_t k = part; k < FK_LANES; k++)
+    for (; i + FK_LANES <= n; i += FK_LANES) {
+        fk_v v = fk_v_load(x, i) * factor;
+        if (bias) {
+            v += fk_v_load(b, i);
+            fk_v_store(x, i, v);
+        }
+        top = fk_v_max(top, v);
+    }
+    if (i < n) {
+        fk_v v = load_part(x, i, n - i) * factor;
+        if (bias) {
+            v += row_at(bias, i, n - i);
+            store_part(x, i, v, n - i);
+        }
+        for (size_t k = n - i; k < FK_LANES; k++)
             v[k] = -INFINITY;
         top = fk_v_max(top, v);
     }
-    float highest = largest(top);
-    for (size_t i = 0; i < whole; i += FK_LANES) {
-        fk_v e = exp_below_1(fk_v_load(o, i) - highest);
-        fk_v_store(o, i, e);
+    return largest(top);
+}
+
+/* x = exp(factor x - highest); their sum */
+FK_INLINE float exp_scores(fk_operand x, float factor, float highest, size_t n)
+{
+    fk_v sum = {0};
+    float rest = 0.0f;
+    size_t i = 0;
+
+    for (; i + FK_LANES <= n; i += FK_LANES) {
+        fk_v e = exp_below_1(fk_v_load(x, i) * factor - highest);
+        fk_v_store(x, i, e);
         sum += e;
     }
-    float rest = 0.0f;
-    if (whole < n) {
-        fk_v e = exp_below_1(load_part(o, whole, n - whole) - highest);
-        store_part(o, whole, e, n - whole);
-        for (size_t k = 0; k < n - whole; k++)
+    if (i < n) {
+        fk_v e = exp_below_1(load_part(x, i, n - i) * factor - highest);
+        store_part(x, i, e, n - i);
+        for (size_t k = 0; k < n - i; k++)
             rest += e[k];
     }
-    float scale = 1.0f / (total(sum) + rest);
-    for (size_t i = 0; i < n; i += FK_LANES) {
-        fk_v y = load_part(o, i, n - i) * scale;
-        store_part(o, i, y, n - i);
+    return total(sum) + rest;
+}
+
+FK_INLINE void scale_scores(fk_operand x, float scale, fk_operand copy, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + FK_LANES <= n; i += FK_LANES) {
+        fk_v y = fk_v_load(x, i) * scale;
+        fk_v_store(x, i, y);
+        if (copy.data)
+            fk_v_store(copy, i, y);
+    }
+    if (i < n) {
+        fk_v y = load_part(x, i, n - i) * scale;
+        store_part(x, i, y, n - i);
         if (copy.data)
             store_part(copy, i, y, n - i);
     }
+}
+
+static void softmax_row(float *x, const float *bias, float factor, fk_operand copy, size_t n)
+{
+    fk_operand o = {x, false};
+    float highest = bias ? highest_score(o, bias, factor, n) : highest_score(o, NULL, factor, n);
+    float scale = 1.0f / exp_scores(o, bias ? 1.0f : factor, highest, n);
+
+    if (copy.half)
+        scale_scores(o, scale, (fk_operand){copy.data, true}, n);
+    else
+        scale_scores(o, scale, (fk_operand){copy.data, false}, n);
 }
 
 static void softmax(const fk_row_softmax *k)
@@ -382,11 +421,51 @@ FK_INLINE void combine_from(fk_row_sum k, bool half_y)
         combine_as(k, (parts){true, false, false});
 }
 
-/* y = a factor + b + row, where each may be absent. */
+FK_INLINE void act_sum_as(fk_post act, const fk_row_sum *k, fk_operand a, fk_operand y)
+{
+    for (size_t r = 0; r < k->rows; r++) {
+        size_t i = 0;
+        size_t at = r * k->n;
+        for (; i + FK_LANES <= k->n; i += FK_LANES) {
+            fk_v_fetch(a, at + i + AHEAD);
+            fk_v_fetch(y, at + i + AHEAD);
+            fk_v_store(y, at + i,
+                       fk_v_act(act, fk_v_load(a, at + i) + row_at(k->row, i, FK_LANES)));
+        }
+        if (i < k->n)
+            store_part(y, at + i,
+                       fk_v_act(act, load_part(a, at + i, k->n - i) + row_at(k->row, i, k->n - i)),
+                       k->n - i);
+    }
+}
+
+/* y = act(a + row) */
+static void act_sum(const fk_row_sum *k)
+{
+    fk_operand a = {k->a.data, false};
+    fk_operand y = {k->y.data, true};
+
+    if (!k->row)
+        act(k->act, k->a, k->y, k->rows * k->n);
+    else if (k->a.half || !k->y.half)
+        act_sum_as(k->act, k, k->a, k->y);
+    else if (k->act.kind == FK_GELU)
+        act_sum_as((fk_post){1, FK_GELU, 0, 0}, k, a, y);
+    else if (k->act.kind == FK_GELU_TANH)
+        act_sum_as((fk_post){1, FK_GELU_TANH, 0, 0}, k, a, y);
+    else
+        act_sum_as(k->act, k, a, y);
+}
+
+/* y = a factor + b + row, where each may be absent, or act(a + row) */
 static void combine(const fk_row_sum *k)
 {
     fk_row_sum s = *k;
 
+    if (k->act.n) {
+        act_sum(k);
+        return;
+    }
     if (s.y.half && s.a.half && (!s.b.data || s.b.half)) {
         s.a.half = s.b.half = true;
         combine_from(s, true);
