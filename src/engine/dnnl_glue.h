@@ -110,20 +110,27 @@ bool fk_gemm(const fk_gemm_args *g, void *room);
 /* dst = a b. */
 typedef struct fk_matmul_args {
     const fk_md *a, *b, *dst;
-    bool add;         /* to what dst holds */
-    bool own_scratch; /* comes with each run: several threads may run it at once */
+    const fk_md *bias;   /* [1, n]; NULL: none */
+    const fk_post *post; /* behind the bias; NULL: none */
+    bool add;            /* to what dst holds */
+    bool own_scratch;    /* comes with each run: several threads may run it at once */
 } fk_matmul_args;
 
 FERKD_CHECK ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_matmul_args *a);
 
 /* C = A B or C += A B, by the calling thread alone: one of a team whose threads each have their own operands. A is m x k,
- * B k x n, without gaps between rows; where they are to be turned, k x m and n x k. A and B are f32 or bf16, C f32. */
+ * B k x n, without gaps between rows; where they are to be turned, k x m and n x k. A and B are f32 or bf16, C f32, or
+ * finished: C = act(A B + row) in bf16. */
 typedef struct fk_product fk_product;
 
 typedef struct fk_product_args {
     size_t m, n, k;
     bool turn_a, turn_b, add;
-    bool half;   /* A and B are bf16 */
+    bool half; /* A and B are bf16 */
+    bool
+        finish; /* so is C, with a row added to each of its own (`row`) and an activation (`post`); half alone, not with `add` */
+    bool row;
+    fk_post post;
     bool packed; /* B lies as fk_product_b() says, in f32 as fk_product_pack() made it */
     bool tiles;  /* f32: by tiles; only where fk_tiles_here() */
 } fk_product_args;
@@ -137,11 +144,12 @@ size_t fk_product_room(const fk_product *p);
 bool fk_product_half(const fk_product *p);
 bool fk_product_packed(const fk_product *p);
 bool fk_product_adds(const fk_product *p);
+bool fk_product_finishes(const fk_product *p);
 const fk_md *fk_product_b(const fk_product *p);
 /* B for products by tiles, of fk_tiles_packed_bytes(). */
 void fk_product_pack(const fk_product *p, const float *b, void *to);
 /* False if oneDNN failed, which only a defect makes it do. row: of products by tiles that do not add, n numbers with which each row
- * of C begins, or NULL. */
+ * of C begins, or NULL; of those that finish what they add, where they do. */
 bool fk_product_run(const fk_product *p, size_t thread, const void *a, const void *b, void *c,
                     const float *row, void *room);
 

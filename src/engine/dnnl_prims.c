@@ -291,7 +291,7 @@ void fk_pd_free(fk_pd *pd)
 
 ferkd_status fk_dn_matmul_attr(dnnl_primitive_attr_t *out, const fk_matmul_args *a)
 {
-    TRY(fk_dn_attr(out, a->add, NULL));
+    TRY(fk_dn_attr(out, a->add, a->post));
     if (!a->own_scratch)
         return FERKD_OK;
     ferkd_status st =

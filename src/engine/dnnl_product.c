@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "base/trace.h"
 
-enum { A, B, C, ROOM, OPERANDS };
+enum { A, B, C, ROOM, ROW, OPERANDS };
 
 /* What a thread needs to run it: its own stream and memory objects. */
 typedef struct worker {
@@ -41,15 +41,20 @@ static ferkd_status choose(fk_dn *dn, fk_product *p)
     fk_md *a = NULL;
     fk_md *b = NULL;
     fk_md *c = NULL;
+    fk_md *row = NULL;
     ferkd_status st = FERKD_OK;
 
     TRY_DONE(matrix(&a, g->m, g->k, g->turn_a, true));
     TRY_DONE(g->packed ? fk_md_tagged(&b, &b_shape, dnnl_format_tag_any, true)
                        : matrix(&b, g->k, g->n, g->turn_b, true));
-    TRY_DONE(matrix(&c, g->m, g->n, false, false));
+    TRY_DONE(matrix(&c, g->m, g->n, false, g->finish));
+    if (g->row)
+        TRY_DONE(matrix(&row, 1, g->n, false, false));
     m.a = a;
     m.b = b;
     m.dst = c;
+    m.bias = row;
+    m.post = g->post.n ? &g->post : NULL;
     TRY_DONE(fk_pd_matmul(dn, &p->pd, &m));
     if (strncmp(fk_pd_impl(p->pd), "brg", 3) != 0) {
         st = fk_fail(FERKD_UNSUPPORTED, "oneDNN has no fast product in bf16");
@@ -62,13 +67,20 @@ done:
     fk_md_free(a);
     fk_md_free(b);
     fk_md_free(c);
+    fk_md_free(row);
     return st;
+}
+
+static int operands_of(const fk_product *p)
+{
+    return p->args.row ? OPERANDS : ROW;
 }
 
 static ferkd_status make_workers(fk_dn *dn, fk_product *p, size_t threads)
 {
     static const dnnl_query_t QUERIES[OPERANDS] = {dnnl_query_src_md, dnnl_query_weights_md,
-                                                   dnnl_query_dst_md, dnnl_query_scratchpad_md};
+                                                   dnnl_query_dst_md, dnnl_query_scratchpad_md,
+                                                   dnnl_query_weights_md};
 
     TRY(fk_calloc(&p->workers, threads, sizeof *p->workers, "products"));
     p->n_workers = threads;
@@ -76,8 +88,8 @@ static ferkd_status make_workers(fk_dn *dn, fk_product *p, size_t threads)
         worker *w = &p->workers[t];
         TRY(fk_dn_check(dnnl_stream_create(&w->stream, dn->engine, dnnl_stream_default_flags),
                         "no stream"));
-        for (int i = 0; i < OPERANDS; i++) {
-            fk_raw_md md = dnnl_primitive_desc_query_md(p->pd->h, QUERIES[i], 0);
+        for (int i = 0; i < operands_of(p); i++) {
+            fk_raw_md md = dnnl_primitive_desc_query_md(p->pd->h, QUERIES[i], i == ROW);
             if (i == ROOM)
                 p->room = dnnl_memory_desc_get_size(md);
             TRY(fk_dn_check(dnnl_memory_create(&w->memory[i], md, dn->engine, DNNL_MEMORY_NONE),
@@ -155,15 +167,16 @@ const fk_md *fk_product_b(const fk_product *p)
 static bool run_half(const fk_product *p, worker *w, void *const *operands)
 {
     static const int ARGS[OPERANDS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST,
-                                       DNNL_ARG_SCRATCHPAD};
+                                       DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS};
     dnnl_exec_arg_t args[OPERANDS];
+    int n = operands_of(p);
     bool ok = true;
 
-    for (int i = 0; i < OPERANDS; i++) {
+    for (int i = 0; i < n; i++) {
         ok = ok && dnnl_memory_set_data_handle(w->memory[i], operands[i]) == dnnl_success;
         args[i] = (dnnl_exec_arg_t){ARGS[i], w->memory[i]};
     }
-    return ok && dnnl_primitive_execute(p->h, w->stream, OPERANDS, args) == dnnl_success;
+    return ok && dnnl_primitive_execute(p->h, w->stream, n, args) == dnnl_success;
 }
 
 static fk_gemm_args gemm_of(const fk_product_args *g, const void *a, const void *b, void *c)
@@ -196,6 +209,11 @@ bool fk_product_adds(const fk_product *p)
     return p->args.add;
 }
 
+bool fk_product_finishes(const fk_product *p)
+{
+    return p->args.finish;
+}
+
 bool fk_product_run(const fk_product *p, size_t thread, const void *a, const void *b, void *c,
                     const float *row, void *room)
 {
@@ -203,7 +221,8 @@ bool fk_product_run(const fk_product *p, size_t thread, const void *a, const voi
 
     if (g->half)
         return run_half(p, &p->workers[thread],
-                        (void *[]){(void *)(uintptr_t)a, (void *)(uintptr_t)b, c, room});
+                        (void *[]){(void *)(uintptr_t)a, (void *)(uintptr_t)b, c, room,
+                                   (void *)(uintptr_t)row});
     fk_gemm_args f = gemm_of(g, a, b, c);
     f.row = row;
     if (!g->tiles)

@@ -280,8 +280,9 @@ ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_matmul_args *a)
     dnnl_matmul_desc_t d;
     dnnl_primitive_attr_t attr = NULL;
 
-    TRY(fk_dn_check(dnnl_matmul_desc_init(&d, &a->a->d, &a->b->d, NULL, &a->dst->d),
-                    "a matmul was refused"));
+    TRY(fk_dn_check(
+        dnnl_matmul_desc_init(&d, &a->a->d, &a->b->d, a->bias ? &a->bias->d : NULL, &a->dst->d),
+        "a matmul was refused"));
     TRY(fk_dn_matmul_attr(&attr, a));
     ferkd_status st = make_pd_with(dn, out, &d, attr, NULL, "a matmul has no implementation");
     (void)dnnl_primitive_attr_destroy(attr);

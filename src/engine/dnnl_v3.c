@@ -317,8 +317,8 @@ ferkd_status fk_pd_matmul(fk_dn *dn, fk_pd **out, const fk_matmul_args *a)
     dnnl_primitive_attr_t attr = NULL;
 
     TRY(fk_dn_matmul_attr(&attr, a));
-    dnnl_status_t s =
-        dnnl_matmul_primitive_desc_create(&h, dn->engine, a->a->d, a->b->d, NULL, a->dst->d, attr);
+    dnnl_status_t s = dnnl_matmul_primitive_desc_create(
+        &h, dn->engine, a->a->d, a->b->d, a->bias ? a->bias->d : NULL, a->dst->d, attr);
     (void)dnnl_primitive_attr_destroy(attr);
     return wrap(out, s, h, "a matmul has no implementation");
 }

@@ -136,10 +136,10 @@ static fk_post act_before(const fk_step *s)
     return (fk_post){1, n->u.act.kind, n->u.act.a, n->u.act.b};
 }
 
-/* The input of the product, rows first .. first + m, in its type: where they are, or in room. floats: as many more, for what
- * is worked out. slope: where backward wants that of the activation before. */
+/* The input of the product, rows first .. first + m, in its type: where they are, or in room. x: what the step reads of them.
+ * floats: as many more, for what is worked out. slope: where backward wants that of the activation before. */
 static const void *input_rows(const fk_plan *p, const fk_step *s, const fk_linear *z, size_t first,
-                              size_t m, void *room, float *floats, fk_operand slope)
+                              size_t m, fk_operand x, void *room, float *floats, fk_operand slope)
 {
     const fk_node *before = s->before;
     fk_operand to = {room, fk_linear_is_half(s)};
@@ -148,7 +148,6 @@ static const void *input_rows(const fk_plan *p, const fk_step *s, const fk_linea
         take_patches(p, s, z, first, m, room, floats);
         return room;
     }
-    fk_operand x = fk_operand_at(fk_data_operand(p, s->in[0]), first * z->in);
     if (before && before->op == FK_LAYERNORM) {
         fk_row_norm k = {
             .rows = m,
@@ -179,16 +178,27 @@ bool fk_linear_is_direct(const fk_plan *p, const fk_step *s)
     return !fk_data_type_half(p, s->out) && !s->post.n && !s->drop;
 }
 
-/* Scratch: the input, the output, patches. */
-static bool forward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z, size_t first,
-                         size_t m, size_t t, float *room)
+static fk_operand rows_of(const fk_plan *p, int tensor, size_t first, size_t width)
 {
+    return fk_operand_at(fk_data_operand(p, tensor), first * width);
+}
+
+static float *scratch_of(const fk_plan *p, const fk_step *s, const fk_linear *z, size_t t)
+{
+    return (float *)fk_buffer_at(p, s->buffers[FK_LINEAR_SCRATCH]) + t * fk_linear_scratch(z);
+}
+
+/* Rows first .. first + m of x to out. Scratch: the input, the output, patches. */
+static bool forward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z, size_t first,
+                         size_t m, size_t t, fk_operand read, fk_operand out)
+{
+    float *room = scratch_of(p, s, z, t);
     const float *factors = s->drop ? fk_buffer_at(p, s->buffers[FK_LINEAR_FACTORS]) : NULL;
     const float *bias = bias_of(p, s, z);
-    fk_operand out = fk_operand_at(fk_data_operand(p, s->out), first * z->out);
     fk_operand residual = {0};
-    bool direct = fk_linear_is_direct(p, s);
-    bool adds = fk_product_adds(s->products[FK_LINEAR_FORWARD]);
+    const fk_product *product = s->products[FK_LINEAR_FORWARD];
+    bool direct = fk_linear_is_direct(p, s) || fk_product_finishes(product);
+    bool adds = fk_product_adds(product);
     fk_operand sum = {direct ? out.data : room + m * z->in, false};
     fk_row_sum k = {.rows = m, .n = z->out, .y = sum, .row = bias};
 
@@ -199,7 +209,7 @@ static bool forward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z,
         fk_rows_best()->combine(&k);
     }
     const void *x =
-        input_rows(p, s, z, first, m, room, room + m * (z->in + z->out), (fk_operand){0});
+        input_rows(p, s, z, first, m, read, room, room + m * (z->in + z->out), (fk_operand){0});
     if (!multiply(p, s, z, FK_LINEAR_FORWARD, m, t, x, factor_of(p, s, false), sum.data,
                   direct && !adds ? bias : NULL))
         return false;
@@ -225,6 +235,24 @@ static bool forward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z,
     return true;
 }
 
+/* The rows of a step and, where it has one, first those of its feeder, which nobody else reads: they stay in the scratch. */
+static bool fed_rows(const fk_plan *p, const fk_step *s, const fk_linear *z, size_t first, size_t m,
+                     size_t t)
+{
+    fk_operand x = rows_of(p, s->in[0], first, z->in);
+
+    if (s->feeder) {
+        const fk_step *f = s->feeder;
+        fk_linear feeds = fk_linear_of(p, f);
+        float *between = scratch_of(p, s, z, t) + m * (z->in + z->out);
+        fk_operand y = {between, fk_data_type_half(p, f->out)};
+        if (!forward_rows(p, f, &feeds, first, m, t, rows_of(p, s->in[0], first, feeds.in), y))
+            return false;
+        x = y;
+    }
+    return forward_rows(p, s, z, first, m, t, x, rows_of(p, s->out, first, z->out));
+}
+
 /* Stochastic depth: which images the branch exists for, from (seed, step, node), as dropout. */
 static void draw_factors(fk_plan *p, const fk_step *s)
 {
@@ -244,8 +272,6 @@ size_t fk_linear_scratch(const fk_linear *z)
 ferkd_status fk_linear_forward(fk_plan *p, fk_step *s)
 {
     fk_linear z = fk_linear_of(p, s);
-    float *scratch = fk_buffer_at(p, s->buffers[FK_LINEAR_SCRATCH]);
-
     bool ok = true;
 
     if (fk_linear_is_half(s) && p->o.lean)
@@ -256,9 +282,7 @@ ferkd_status fk_linear_forward(fk_plan *p, fk_step *s)
     for (size_t t = 0; t < p->threads; t++) {
         size_t end = share(&z, p->threads, t + 1);
         for (size_t r = share(&z, p->threads, t); r < end; r += z.slice)
-            ok = forward_rows(p, s, &z, r, fk_min_size(z.slice, end - r), t,
-                              scratch + t * fk_linear_scratch(&z)) &&
-                 ok;
+            ok = fed_rows(p, s, &z, r, fk_min_size(z.slice, end - r), t) && ok;
     }
     return ok ? FERKD_OK : fk_fail(FERKD_BUG, "node %s: a product failed", s->node->name);
 }
@@ -359,7 +383,8 @@ static bool backward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z
     float *dh = room + m * z->in;
     fk_operand slope = {room + m * (2 * z->in + z->out), fk_linear_is_half(s)};
     fk_operand dy = output_gradient(p, s, z, first, m, room + 2 * m * z->in);
-    const void *x = input_rows(p, s, z, first, m, room, dh, slope);
+    fk_operand in = rows_of(p, s->in[0], first, z->in);
+    const void *x = input_rows(p, s, z, first, m, in, room, dh, slope);
 
     if (!multiply(p, s, z, FK_LINEAR_WEIGHT, m, t, dy.data, x, sums->weight, NULL))
         return false;

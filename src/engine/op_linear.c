@@ -157,7 +157,8 @@ static bool packs_parts(const fk_plan *p, const fk_linear *z)
 }
 
 /* The products, for whole slices and for the last one. */
-static ferkd_status make_products(fk_plan *p, fk_step *s, const fk_linear *z, bool half)
+static ferkd_status make_products(fk_plan *p, fk_step *s, const fk_linear *z, bool half,
+                                  bool finish)
 {
     size_t rest = z->rows % z->slice ? z->rows % z->slice : z->slice;
 
@@ -178,6 +179,11 @@ static ferkd_status make_products(fk_plan *p, fk_step *s, const fk_linear *z, bo
                                         .tiles = forward,
                                         .add = fk_linear_is_direct(p, s) && !begins,
                                         .half = half};
+        if (finish) {
+            forward_args.finish = true;
+            forward_args.row = s->node->param[1] >= 0;
+            forward_args.post = s->post;
+        }
         fk_product_args weight_args = {.m = z->out,
                                        .n = z->in,
                                        .k = m,
@@ -242,12 +248,14 @@ static ferkd_status add_products(fk_plan *p, fk_step *s)
 {
     fk_linear z = fk_linear_of(p, s);
     bool half = p->half_conv;
-    ferkd_status st = make_products(p, s, &z, half);
+    bool finish = half && fk_data_type_half(p, s->out) && s->residual < 0 && !s->drop;
+    ferkd_status st = make_products(p, s, &z, half, finish);
 
-    if (st == FERKD_UNSUPPORTED && half) {
+    while (st == FERKD_UNSUPPORTED && half) { /* first without what stands behind, then in f32 */
         fk_step_drop_products(s);
-        half = false;
-        st = make_products(p, s, &z, half);
+        half = finish;
+        finish = false;
+        st = make_products(p, s, &z, half, finish);
     }
     TRY(st);
     TRY(fk_step_buffer(p, s, FK_LINEAR_ROOM,
@@ -314,6 +322,43 @@ ferkd_status fk_compile_patches(fk_plan *p, const fk_node *n, int id)
     return add_buffers(p, s);
 }
 
+/* In inference, the product whose output is tensor `in`, if step s alone reads it and both take the same rows at a time. */
+static fk_step *find_feeder(const fk_plan *p, const fk_step *s, int in)
+{
+    const fk_tensor *t = &p->tensors[in];
+    int user;
+    fk_step *f = t->step >= 0 ? p->steps[t->step] : NULL;
+
+    if (p->o.train || p->o.lean || !f || f->out != in || !f->node || !fk_is_linear(f->node) ||
+        f->feeder || f->residual >= 0 || !fk_only_user(p, t->node, &user))
+        return NULL;
+    fk_linear a = fk_linear_of(p, f);
+    fk_linear b = fk_linear_of(p, s);
+    return a.rows == b.rows && a.slice == b.slice && a.out == b.in ? f : NULL;
+}
+
+static ferkd_status fed_elsewhere(fk_plan *p, fk_step *s)
+{
+    (void)p;
+    (void)s;
+    return FERKD_OK;
+}
+
+/* Step s makes the feeder's rows as it reads them: what is between both products has no memory. */
+static void take_feeder(fk_plan *p, fk_step *s, fk_step *f)
+{
+    static const int USED[] = {FK_LINEAR_SCRATCH, FK_LINEAR_ROOM};
+
+    s->feeder = f;
+    s->in[0] = f->in[0];
+    f->forward = fed_elsewhere;
+    p->buffers[p->tensors[f->out].data].bytes = 0;
+    for (size_t i = 0; i < FK_COUNT(USED); i++) {
+        if (f->buffers[USED[i]] >= 0)
+            p->buffers[f->buffers[USED[i]]].last = s->number;
+    }
+}
+
 ferkd_status fk_compile_linear(fk_plan *p, const fk_node *n, int id)
 {
     fk_step *s = NULL;
@@ -342,5 +387,9 @@ ferkd_status fk_compile_linear(fk_plan *p, const fk_node *n, int id)
     TRY(fk_rows_md(p, &n->shape, t.residual < 0 ? t.id : -1, &md));
     TRY(fk_step_output(p, s, md, &n->shape, t.id));
     begin_step(p, s);
-    return add_buffers(p, s);
+    TRY(add_buffers(p, s));
+    fk_step *feeder = find_feeder(p, s, in);
+    if (feeder)
+        take_feeder(p, s, feeder);
+    return FERKD_OK;
 }

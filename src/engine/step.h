@@ -108,6 +108,7 @@ struct fk_step {
     fk_post post;          /* activation inside this step */
     const fk_node *before; /* of a linear step: the LayerNorm or activation that it does first */
     const fk_node *drop;   /* the stochastic depth inside it */
+    fk_step *feeder; /* inference: the linear step whose rows this one makes as it reads them */
     fk_product *products[FK_MAX_PRODUCTS]; /* by one thread each, in roles of the op's own */
     int scale_param; /* the parameter that scales each channel of its product, -1: none */
 };
