@@ -322,7 +322,8 @@ ferkd_status fk_compile_patches(fk_plan *p, const fk_node *n, int id)
     return add_buffers(p, s);
 }
 
-/* In inference, the product whose output is tensor `in`, if step s alone reads it and both take the same rows at a time. */
+/* In inference, the product whose output is tensor `in`, if step s alone reads it, both take the same rows at a time, and no step
+ * between them could write over what the product reads. */
 static fk_step *find_feeder(const fk_plan *p, const fk_step *s, int in)
 {
     const fk_tensor *t = &p->tensors[in];
@@ -332,6 +333,10 @@ static fk_step *find_feeder(const fk_plan *p, const fk_step *s, int in)
     if (p->o.train || p->o.lean || !f || f->out != in || !f->node || !fk_is_linear(f->node) ||
         f->feeder || f->residual >= 0 || !fk_only_user(p, t->node, &user))
         return NULL;
+    for (int k = f->number + 1; k < s->number; k++) {
+        if (p->steps[k]->node)
+            return NULL;
+    }
     fk_linear a = fk_linear_of(p, f);
     fk_linear b = fk_linear_of(p, s);
     return a.rows == b.rows && a.slice == b.slice && a.out == b.in ? f : NULL;
