@@ -533,6 +533,9 @@ def run(folder, specs, out, seconds="1e9"):
     end = time.time() + float(seconds)
     d = Data(folder)
     todo = [{**DEFAULT, **s} for s in json.load(open(specs))]
+    unknown = {k for s in todo for k in s} - set(DEFAULT)
+    if unknown:
+        sys.exit(f"{specs}: no such keys: {', '.join(sorted(unknown))}; there are {', '.join(DEFAULT)}")
     most = max(s["epochs"] * (len(d.tune) // s["batch"]) for s in todo)
     idle, f = [], open(out, "a")
 
@@ -583,7 +586,8 @@ def csv(*files):
 
 
 if __name__ == "__main__":
-    verbs = {"prepare": prepare, "run": run, "table": table, "csv": csv}
-    if len(sys.argv) < 3 or sys.argv[1] not in verbs:
+    verbs = {"prepare": (prepare, 4, 4), "run": (run, 3, 4), "table": (table, 1, 1000), "csv": (csv, 1, 1000)}
+    verb, least, most = verbs.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0, 0))
+    if not verb or not least <= len(sys.argv) - 2 <= most:
         sys.exit(__doc__)
-    verbs[sys.argv[1]](*sys.argv[2:])
+    verb(*sys.argv[2:])

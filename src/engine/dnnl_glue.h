@@ -126,13 +126,12 @@ typedef struct fk_product fk_product;
 typedef struct fk_product_args {
     size_t m, n, k;
     bool turn_a, turn_b, add;
-    bool half; /* A and B are bf16 */
-    bool
-        finish; /* so is C, with a row added to each of its own (`row`) and an activation (`post`); half alone, not with `add` */
-    bool row;
-    fk_post post;
-    bool packed; /* B lies as fk_product_b() says, in f32 as fk_product_pack() made it */
-    bool tiles;  /* f32: by tiles; only where fk_tiles_here() */
+    bool half;    /* A and B are bf16 */
+    bool finish;  /* C, too, and complete: with half alone, without add */
+    bool row;     /* finish: a row is added to each of C's */
+    fk_post post; /* finish: behind that */
+    bool packed;  /* B lies as fk_product_b() says, in f32 as fk_product_pack() made it */
+    bool tiles;   /* f32: by tiles; only where fk_tiles_here() */
 } fk_product_args;
 
 /* For threads 0 to `threads` - 1. FERKD_UNSUPPORTED where oneDNN has nothing fast for bf16. */

@@ -203,7 +203,7 @@ static bool forward_rows(const fk_plan *p, const fk_step *s, const fk_linear *z,
     fk_row_sum k = {.rows = m, .n = z->out, .y = sum, .row = bias};
 
     if (s->residual >= 0)
-        residual = fk_operand_at(fk_data_operand(p, s->residual), first * z->out);
+        residual = rows_of(p, s->residual, first, z->out);
     if (direct && adds) {
         k.b = residual;
         fk_rows_best()->combine(&k);
@@ -351,7 +351,7 @@ static void input_gradient(const fk_plan *p, const fk_step *s, const fk_linear *
         copy_patches(p, s, first, m, fk_din(p, s, 0), dh, true);
         return;
     }
-    fk_operand x = fk_operand_at(fk_data_operand(p, s->in[0]), at);
+    fk_operand x = rows_of(p, s->in[0], first, z->in);
     fk_operand dx = {0};
 
     if (fk_wants_din(p, s, 0))

@@ -29,6 +29,22 @@ static void fill(float *x, size_t n, float scale)
         x[i] = scale * random_value();
 }
 
+/* Of ROWS rows of N scores, STRIDE apart. bias, copy: [ROWS][N], or NULL. */
+static void softmax(const fk_row_kernels *v, float *x, float scale, const float *bias,
+                    uint16_t *copy)
+{
+    fk_row_softmax k = {.rows = ROWS,
+                        .n = N,
+                        .stride = STRIDE,
+                        .x = x,
+                        .scale = scale,
+                        .bias = bias,
+                        .bias_stride = N,
+                        .copy = {copy, true}};
+
+    v->softmax(&k);
+}
+
 /* The scores are scaled, a bias is added where there is one, a copy in bf16 made. */
 static void softmax_is_as_defined(void **unused)
 {
@@ -44,15 +60,7 @@ static void softmax_is_as_defined(void **unused)
         fill(bias, ROWS * N, 2.0f);
         float was[ROWS * STRIDE];
         memcpy(was, x, sizeof was);
-        fk_row_softmax k = {.rows = ROWS,
-                            .n = N,
-                            .stride = STRIDE,
-                            .x = x,
-                            .scale = 0.25f,
-                            .bias = b,
-                            .bias_stride = N,
-                            .copy = {copy, true}};
-        variant(turn >> 1)->softmax(&k);
+        softmax(variant(turn >> 1), x, 0.25f, b, copy);
         for (size_t r = 0; r < ROWS; r++) {
             double sum = 0.0;
             for (size_t i = 0; i < N; i++) {
@@ -81,14 +89,7 @@ static void masked_scores_become_nothing(void **unused)
         for (size_t i = 0; i < ROWS * N; i++)
             bias[i] = i % N % 2 == i / N % 2 ? -100.0f : 0.0f;
         x[2 * STRIDE + 1] = NAN;
-        fk_row_softmax k = {.rows = ROWS,
-                            .n = N,
-                            .stride = STRIDE,
-                            .x = x,
-                            .scale = 1.0f,
-                            .bias = bias,
-                            .bias_stride = N};
-        variant(v)->softmax(&k);
+        softmax(variant(v), x, 1.0f, bias, NULL);
         for (size_t r = 0; r < 2; r++) {
             double sum = 0.0;
             for (size_t i = 0; i < N; i++) {

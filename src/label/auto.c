@@ -95,8 +95,6 @@ void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double vis
                     char *words)
 {
     bool wide = info->label_classes > info->classes;
-    const char *labels = "keep";
-    const char *halves = "";
     char rule[SENTENCE];
     char why[SENTENCE];
     char doubt[SENTENCE] = "";
@@ -109,7 +107,6 @@ void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double vis
                            "the teacher is wrong in %.0f%% of those from %g on, images aside that "
                            "it disputes altogether: half of each label is the ground truth\n",
                            100.0 * wrong, area);
-            labels = "mix 0.5";
             by_area(s, AREA_MOST, "too small for so doubtful a teacher", rule, why);
         } else {
             by_area(s, area, "too small for so short a run", rule, why);
@@ -118,19 +115,18 @@ void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double vis
         by_inside(info, visits, rule, why);
     }
     bool believed = wide && !*doubt;
-    if (believed) {
-        halves =
-            "labels are over all of the teacher's classes: where it agrees with the ground truth, "
-            "half of each label is that\n";
-        labels = "mix 0.5";
-    }
-    (void)snprintf(rules, FK_AUTO_TEXT, "%s%selse: %s", rule, believed ? "wrong: keep; " : "",
-                   labels);
+    (void)snprintf(rules, FK_AUTO_TEXT, "%s%s", rule,
+                   believed ? "wrong: keep; else: mix 0.5"
+                   : *doubt ? "else: mix 0.5"
+                            : "else: keep");
     (void)snprintf(
         words, FK_AUTO_TEXT,
         "each image is looked at %.0f times: %s\n%s%s"
         "the teacher's first class is the ground truth in %.2f%% of all regions; it disputes "
         "%" PRIu64 " of %" PRIu64 " images altogether",
-        visits, why, doubt, halves,
+        visits, why, doubt,
+        believed ? "labels are over all of the teacher's classes: where it agrees with the ground "
+                   "truth, half of each label is that\n"
+                 : "",
         100.0 * (1.0 - (double)s->wrong / fmax((double)s->regions, 1.0)), s->disputed, s->images);
 }

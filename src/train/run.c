@@ -59,6 +59,8 @@ static ferkd_status check_recipe(const ferkd_recipe *r)
                        r->batch, r->regions_per_image);
     if (r->scale_min > r->scale_max || r->ratio_min > r->ratio_max)
         return fk_fail(FERKD_USAGE, "scale or ratio: the smallest is larger than the largest");
+    if (r->lr < 0.0 && r->lr != -1.0)
+        return fk_fail(FERKD_USAGE, "lr %g: 0 or more, or -1 for what suits the optimiser", r->lr);
     if (r->freeze && !r->init)
         return fk_fail(
             FERKD_USAGE,

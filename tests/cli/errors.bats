@@ -16,6 +16,7 @@ fails() { # status, words that must appear, command
     fails 2 "did you mean --regions" "$FERKD" label x --teacher y --regoins 3
     fails 2 "whole number" "$FERKD" label x --teacher y --regions 1.5
     fails 2 "lies between" "$FERKD" train x --epochs 0 -o y
+    fails 2 "or -1 for what suits the optimiser" "$FERKD" train x --method ce --lr -0.5 -o y
     fails 2 "is one of ce|kd|funmatch|deit|fkd|ferkd" "$FERKD" train x --method fer -o y
     fails 2 "needs a value" "$FERKD" label --teacher
     fails 2 "one DATA" "$FERKD" label
