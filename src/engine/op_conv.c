@@ -345,18 +345,46 @@ static ferkd_status preferred(const fk_plan *p, const fk_shape *shape, bool half
                                           : fk_md_last(out, shape, half);
 }
 
-/* Can the convolution be done in the layouts that the plan prefers? */
-static ferkd_status prefer_layouts(fk_plan *p, fk_conv_args *a, fk_md **src, fk_md **dst)
+/* Has oneDNN a kernel of its own for these layouts? */
+static bool has_kernel(fk_plan *p, fk_conv_args *a)
 {
     fk_pd *pd = NULL;
+    bool has = fk_choose_conv(p, &pd, a) == FERKD_OK && !is_reference(pd);
 
+    fk_pd_free(pd);
+    return has;
+}
+
+/* Can the convolution be done in the layouts that the plan prefers? A picture may have any; but where its pixels have to be
+ * channels last as well, oneDNN 2.6 does not find that out (without matrix tiles: its choice for a picture is row-major). */
+static ferkd_status prefer_layouts(fk_plan *p, fk_conv_args *a, fk_md **src, fk_md **dst)
+{
     TRY(preferred(p, &a->src, a->half, src));
     TRY(preferred(p, &a->dst, a->half, dst));
     a->src_md = *src;
     a->dst_md = *dst;
-    if ((*src || *dst) && (fk_choose_conv(p, &pd, a) != FERKD_OK || is_reference(pd)))
-        a->src_md = a->dst_md = NULL;
-    fk_pd_free(pd);
+    if ((!*src && !*dst) || has_kernel(p, a))
+        return FERKD_OK;
+    if (!*src && p->o.layout == FK_LAYOUT_LAST) {
+        TRY(fk_md_last(src, &a->src, a->half));
+        a->src_md = *src;
+        if (has_kernel(p, a))
+            return FERKD_OK;
+    }
+    a->src_md = a->dst_md = NULL;
+    return FERKD_OK;
+}
+
+/* The layout that the plan prefers for the output, if there is a kernel from the input's to it; else oneDNN's choice. */
+static ferkd_status preferred_output(fk_plan *p, fk_conv_args *a, fk_md **out)
+{
+    TRY(preferred(p, &a->dst, a->half, out));
+    a->dst_md = *out;
+    if (*out && !has_kernel(p, a)) {
+        fk_md_free(*out);
+        *out = NULL;
+    }
+    a->dst_md = NULL;
     return FERKD_OK;
 }
 
@@ -467,7 +495,7 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
         !a.half) /* the image itself has kernels of its own */
         TRY(fk_md_plain(&dst_md, &a.dst));
     else
-        TRY(preferred(p, &a.dst, a.half, &dst_md));
+        TRY(preferred_output(p, &a, &dst_md));
     a.dst_md = s->residual >= 0 ? p->tensors[s->residual].md : dst_md;
     ferkd_status st = compile_forward(p, s, &a, tail.id, &pd);
     fk_md_free(dst_md);
