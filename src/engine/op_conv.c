@@ -355,8 +355,8 @@ static bool has_kernel(fk_plan *p, fk_conv_args *a)
     return has;
 }
 
-/* Can the convolution be done in the layouts that the plan prefers? A picture may have any; but where its pixels have to be
- * channels last as well, oneDNN 2.6 does not find that out (without matrix tiles: its choice for a picture is row-major). */
+/* Can the convolution be done in the layouts that the plan prefers? A picture may have any; but to an output
+ * with channels last oneDNN 2.6 offers reference code then (without matrix tiles), while it has a kernel if the picture is so, too. */
 static ferkd_status prefer_layouts(fk_plan *p, fk_conv_args *a, fk_md **src, fk_md **dst)
 {
     TRY(preferred(p, &a->src, a->half, src));
@@ -494,7 +494,7 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
     if (p->tensors[in].plain && a.src.d[1] > 4 &&
         !a.half) /* the image itself has kernels of its own */
         TRY(fk_md_plain(&dst_md, &a.dst));
-    else
+    else if (s->residual < 0)
         TRY(preferred_output(p, &a, &dst_md));
     a.dst_md = s->residual >= 0 ? p->tensors[s->residual].md : dst_md;
     ferkd_status st = compile_forward(p, s, &a, tail.id, &pd);
