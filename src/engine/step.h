@@ -201,6 +201,11 @@ bool fk_wants_din(const fk_plan *p, const fk_step *s, int i);
 /* The fastest convolution for these arguments, measured or by rule (tune_conv.c); sets a->winograd. */
 FERKD_CHECK ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a);
 
+/* Is another way of doing this convolution, called `word` in the tuner's notes, faster than oneDNN's? Each is timed once. */
+typedef ferkd_status fk_time_conv_fn(fk_plan *p, const fk_conv_args *a, double *seconds);
+FERKD_CHECK ferkd_status fk_conv_against(fk_plan *p, fk_conv_args *a, const char *word,
+                                         fk_time_conv_fn *other, bool *wins);
+
 /* --- used while running --------------------------------------------------------------------- */
 
 void *fk_ref_pointer(const fk_plan *p, const fk_step *s, fk_ref r);
@@ -345,6 +350,14 @@ bool fk_conv_suits_tiles_forward(const fk_plan *p, const fk_conv_args *a, int in
 ferkd_status fk_compile_tiles_conv(fk_plan *p, const fk_node *n, int in, const fk_tail *tail,
                                    const fk_node *norm);
 void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias);
+
+/* A 3x3 convolution in bf16 by our own Winograd kernels (op_conv_winograd.c): can it be, and is that faster than oneDNN's with
+ * channels last, measured or by rule? */
+bool fk_has_own_winograd(void);
+bool fk_conv_suits_winograd(const fk_plan *p, const fk_conv_args *a);
+FERKD_CHECK ferkd_status fk_conv_winograd_wins(fk_plan *p, const fk_conv_args *a, bool *wins);
+ferkd_status fk_compile_winograd(fk_plan *p, const fk_node *n, int in, const fk_tail *tail,
+                                 const fk_node *norm);
 
 fk_tail fk_absorb_tail(fk_plan *p, int id, const fk_tail_rules *r);
 

@@ -123,3 +123,29 @@ ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
     a->winograd = false;
     return fk_pd_conv(p->dn, pd, a);
 }
+
+ferkd_status fk_conv_against(fk_plan *p, fk_conv_args *a, const char *word, fk_time_conv_fn *other,
+                             bool *wins)
+{
+    char key[320];
+    char what[256];
+    fk_pd *pd = NULL;
+    double direct;
+    double mine;
+
+    describe(a, what, sizeof what);
+    (void)snprintf(key, sizeof key, "%s or %s", what, word);
+    const char *choice = fk_tuner_find(p->o.tuner, key);
+    if (!choice) {
+        TRY(fk_choose_conv(p, &pd, a));
+        ferkd_status st = time_pd(p, pd, a, &direct);
+        fk_pd_free(pd);
+        TRY(st);
+        TRY(other(p, a, &mine));
+        fk_trace("plan", "%s: direct %.3f ms, %s %.3f ms", what, 1e3 * direct, word, 1e3 * mine);
+        choice = mine < direct ? word : "direct";
+        TRY(fk_tuner_note(p->o.tuner, key, choice, fmin(mine, direct)));
+    }
+    *wins = strcmp(choice, word) == 0;
+    return FERKD_OK;
+}

@@ -1,5 +1,5 @@
 /* Which table: by processor and by channels a vector. */
-#include "kernel/kernel.h"
+#include "kernel/winograd.h"
 
 size_t fk_depthwise_room(const fk_depthwise_args *k)
 {
@@ -8,6 +8,51 @@ size_t fk_depthwise_room(const fk_depthwise_args *k)
     size_t out = (size_t)(k->out_width + 2 * k->kernel[1]);
 
     return (in + out) * (size_t)k->kernel[0] * FK_MAX_LANES;
+}
+
+/* Floats of a second-level cache (1 MiB and more where there are instructions for bf16) for tiles and their products. */
+#define WINOGRAD_FLOATS ((size_t)160 << 10)
+
+size_t fk_winograd_rows(const fk_winograd_maps *m)
+{
+    return m->images * ((m->height + 1) / 2);
+}
+
+size_t fk_winograd_blocks(size_t channels, int lanes)
+{
+    size_t each = 4 * (size_t)lanes;
+
+    return (channels + each - 1) / each;
+}
+
+size_t fk_winograd_packed(size_t outputs, size_t inputs)
+{
+    return FK_WINOGRAD_SPOTS * outputs * inputs;
+}
+
+/* Of a row: its tiles as pairs of bf16, and the products of a block of channels. */
+static size_t winograd_row_floats(const fk_winograd_maps *m)
+{
+    size_t block = m->out < 4 * FK_MAX_LANES ? m->out : 4 * FK_MAX_LANES;
+
+    return FK_WINOGRAD_SPOTS * ((m->width + 1) / 2) * (m->in / 2 + block);
+}
+
+size_t fk_winograd_rows_at_once(const fk_winograd_maps *m)
+{
+    size_t rows = WINOGRAD_FLOATS / winograd_row_floats(m);
+
+    return rows ? rows : 1;
+}
+
+size_t fk_winograd_room(const fk_winograd_maps *m)
+{
+    return fk_winograd_rows_at_once(m) * winograd_row_floats(m);
+}
+
+size_t fk_winograd_spread(const fk_winograd_maps *m, size_t channels, size_t rows)
+{
+    return FK_WINOGRAD_SPOTS * rows * ((m->width + 3) / 4) * 2 * channels;
 }
 
 bool fk_kernel_has_act(fk_act kind)
@@ -44,6 +89,7 @@ static bool wants_plain(void)
 extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
 extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
 extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_avx2;
+extern const fk_winograd_kernels fk_winograd_avx512bf16;
 extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
 
 bool fk_has_avx512(void)
@@ -100,6 +146,11 @@ const fk_gather_kernel *fk_gather_for(int lanes)
     return lanes != 8 ? NULL : has_avx2() ? &fk_gather_avx2 : &fk_gather_plain8;
 }
 
+const fk_winograd_kernels *fk_winograd_best(void)
+{
+    return has_avx512bf16() ? &fk_winograd_avx512bf16 : wants_plain() ? &fk_winograd_plain16 : NULL;
+}
+
 const fk_row_kernels *fk_rows_best(void)
 {
     return has_avx512bf16()  ? &fk_rows_avx512bf16
@@ -118,6 +169,11 @@ bool fk_has_tiles(void)
     return false;
 }
 
+const fk_winograd_kernels *fk_winograd_best(void)
+{
+    return wants_plain() ? &fk_winograd_plain16 : NULL;
+}
+
 const fk_row_kernels *fk_rows_best(void)
 {
     return &fk_rows_plain8;
@@ -125,7 +181,6 @@ const fk_row_kernels *fk_rows_best(void)
 
 const fk_norm_kernels *fk_norm_for(int lanes)
 {
-    (void)wants_plain;
     return lanes == 16 ? &fk_norm_plain16 : lanes == 8 ? &fk_norm_plain8 : NULL;
 }
 

@@ -45,14 +45,22 @@ FK_INLINE void fk_v_put(float *p, fk_v v)
     memcpy(p, &v, sizeof v);
 }
 
-FK_INLINE fk_v fk_v_load(fk_operand o, size_t i)
+/* A vector of bf16. For __builtin_convertvector() GCC 12 halves vectors of 16 and puts them together again. */
+FK_INLINE fk_v fk_v_at_half(const uint16_t *p)
 {
     fk_vh h;
 
-    if (!o.half)
-        return fk_v_at((const float *)o.data + i);
-    memcpy(&h, (const uint16_t *)o.data + i, sizeof h);
+    memcpy(&h, p, sizeof h);
+#if defined(__AVX512F__) && FK_LANES == 16
+    return (fk_v)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16);
+#else
     return (fk_v)(__builtin_convertvector(h, fk_vu) << 16);
+#endif
+}
+
+FK_INLINE fk_v fk_v_load(fk_operand o, size_t i)
+{
+    return o.half ? fk_v_at_half((const uint16_t *)o.data + i) : fk_v_at((const float *)o.data + i);
 }
 
 /* Element i, if there is such a one, will be read or written soon. Several streams at once, or rows with gaps, are more than the

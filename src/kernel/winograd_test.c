@@ -1,0 +1,248 @@
+/* Winograd's convolution against the direct one, by sums over 3x3 windows. With whole numbers all of its transforms are exact in
+ * bf16, and so the results have to be the same to the last bit; with others they are near, in proportion to bf16's steps. */
+#include "base/compat.h"
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "kernel/winograd.h"
+
+typedef struct problem {
+    size_t images, height, width, in, out;
+} problem;
+
+/* Odd and even sides, one pixel, blocks of channels that are not full, several blocks of rows. */
+static const problem PROBLEMS[] = {{2, 4, 6, 16, 16},  {1, 5, 7, 48, 80}, {3, 1, 1, 16, 32},
+                                   {2, 7, 7, 64, 112}, {1, 2, 9, 32, 64}, {5, 13, 11, 128, 48}};
+
+typedef struct numbers {
+    uint16_t *x, *y, *g; /* maps: input, output, gradient of the output */
+    float *w, *bias;
+    double *forward, *data, *weights; /* what is right */
+} numbers;
+
+static uint32_t state = 1;
+
+static uint32_t random_bits(void)
+{
+    state = state * 1664525u + 1013904223u;
+    return state >> 8;
+}
+
+/* Whole: -1, 0 or 1 times `unit`; else anything to there. */
+static float random_value(bool whole, float unit)
+{
+    return whole ? unit * ((float)(random_bits() % 3) - 1.0f)
+                 : unit * ((float)random_bits() * 0x1p-23f - 1.0f);
+}
+
+static uint16_t bf16(float v)
+{
+    uint32_t u;
+
+    memcpy(&u, &v, sizeof u);
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
+
+static void *memory(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+
+    assert_non_null(p);
+    memset(p, 0xff, (bytes + 63) / 64 * 64); /* NaN, so that what is read is written before */
+    return p;
+}
+
+/* All three directions in double. */
+static void direct(const problem *z, const numbers *n)
+{
+    size_t pixels = z->images * z->height * z->width;
+
+    for (size_t p = 0; p < pixels; p++) {
+        size_t i = p / (z->height * z->width) * z->height * z->width;
+        size_t py = (p - i) / z->width;
+        size_t px = (p - i) % z->width;
+        for (size_t t = 0; t < 9; t++) {
+            size_t y = py + t / 3 - 1; /* below 0: far too much */
+            size_t x = px + t % 3 - 1;
+            if (y >= z->height || x >= z->width)
+                continue;
+            size_t q = i + y * z->width + x;
+            for (size_t o = 0; o < z->out; o++)
+                for (size_t c = 0; c < z->in; c++) {
+                    double a = (double)fk_bf16_value(n->x[q * z->in + c]);
+                    double g = (double)fk_bf16_value(n->g[p * z->out + o]);
+                    double w = (double)n->w[(o * z->in + c) * 9 + t];
+                    n->forward[p * z->out + o] += a * w;
+                    n->data[q * z->in + c] += g * w;
+                    n->weights[(o * z->in + c) * 9 + t] += g * a;
+                }
+        }
+    }
+}
+
+static numbers numbers_of(const problem *z, bool whole)
+{
+    size_t pixels = z->images * z->height * z->width;
+    size_t weights = z->out * z->in * 9;
+    numbers n = {.x = memory(pixels * z->in * 2),
+                 .y = memory(pixels * fk_max_size(z->out, z->in) * 2),
+                 .g = memory(pixels * z->out * 2),
+                 .w = memory(weights * sizeof(float)),
+                 .bias = memory(z->out * sizeof(float)),
+                 .forward = calloc(pixels * z->out, sizeof(double)),
+                 .data = calloc(pixels * z->in, sizeof(double)),
+                 .weights = calloc(weights, sizeof(double))};
+
+    for (size_t i = 0; i < pixels * z->in; i++)
+        n.x[i] = bf16(random_value(whole, 1.0f));
+    for (size_t i = 0; i < pixels * z->out; i++)
+        n.g[i] = bf16(random_value(whole, 1.0f));
+    for (size_t i = 0; i < weights; i++) /* the transform divides by 4 */
+        n.w[i] = random_value(whole, 4.0f);
+    for (size_t i = 0; i < z->out; i++)
+        n.bias[i] = random_value(whole, 2.0f);
+    direct(z, &n);
+    return n;
+}
+
+static void free_numbers(numbers *n)
+{
+    free(n->x), free(n->y), free(n->g), free(n->w), free(n->bias);
+    free(n->forward), free(n->data), free(n->weights);
+}
+
+/* Equal to the last bit of bf16 if whole; else within its steps times the size of what was added up. */
+static void check_half(const uint16_t *got, const double *want, size_t n, bool whole, double size)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (whole)
+            assert_int_equal(got[i], bf16((float)want[i] + 0.0f));
+        else
+            assert_true(fabs((double)fk_bf16_value(got[i]) - want[i]) <
+                        size * 0x1p-7 + fabs(want[i]) * 0x1p-8);
+    }
+}
+
+static uint16_t *packed(const fk_winograd_kernels *v, const problem *z, const float *w, bool back)
+{
+    uint16_t *to = memory(fk_winograd_packed(z->out, z->in) * 2);
+    fk_winograd_pack k = {.weights = w, .outputs = z->out, .inputs = z->in, .back = back, .to = to};
+
+    for (size_t b = 0; b < fk_winograd_blocks(back ? z->in : z->out, v->lanes); b++)
+        v->pack(&k, b);
+    return to;
+}
+
+/* In two parts, as two threads would do it. */
+static void run(const fk_winograd_kernels *v, const fk_winograd_forward *k)
+{
+    size_t rows = fk_winograd_rows(&k->maps);
+    float *room = memory(fk_winograd_room(&k->maps) * sizeof *room);
+
+    v->forward(k, 0, rows / 2, room);
+    v->forward(k, rows / 2, rows - rows / 2, room);
+    free(room);
+}
+
+/* conv(x) + bias, y + that and an activation of it all; and the gradient of x. */
+static void check_maps(const fk_winograd_kernels *v, const problem *z, const numbers *n, bool whole)
+{
+    size_t pixels = z->images * z->height * z->width;
+    size_t out = pixels * z->out;
+    double *want = calloc(out, sizeof *want);
+    uint16_t *weights = packed(v, z, n->w, false);
+    fk_winograd_forward k = {.maps = {z->images, z->height, z->width, z->in, z->out, n->x, n->y},
+                             .weights = weights};
+
+    run(v, &k);
+    check_half(n->y, n->forward, out, whole, 4.0 * sqrt(9.0 * (double)z->in));
+    memcpy(n->y, n->g, out * sizeof *n->y);
+    for (size_t i = 0; i < out; i++)
+        want[i] =
+            fmax(0.0, n->forward[i] + (double)n->bias[i % z->out] + (double)fk_bf16_value(n->g[i]));
+    k.bias = n->bias;
+    k.add = true;
+    k.act = (fk_post){1, FK_RELU, 0, 0};
+    run(v, &k);
+    check_half(n->y, want, out, whole, 4.0 * sqrt(9.0 * (double)z->in));
+    free(weights);
+    free(want);
+
+    weights = packed(v, z, n->w, true);
+    k = (fk_winograd_forward){.maps = {z->images, z->height, z->width, z->out, z->in, n->g, n->y},
+                              .weights = weights};
+    run(v, &k);
+    check_half(n->y, n->data, pixels * z->in, whole, 4.0 * sqrt(9.0 * (double)z->out));
+    free(weights);
+}
+
+/* By blocks of three rows, the last of them less. */
+static void check_weights(const fk_winograd_kernels *v, const problem *z, const numbers *n,
+                          bool whole)
+{
+    fk_winograd_weights k = {.maps = {z->images, z->height, z->width, z->in, z->out, n->x, n->g}};
+    size_t rows = fk_winograd_rows(&k.maps);
+    size_t blocks = fk_winograd_blocks(z->out, v->lanes);
+    double size = sqrt((double)(z->images * z->height * z->width));
+
+    k.inputs = memory(fk_winograd_spread(&k.maps, z->in, 3) * 2);
+    k.gradients = memory(fk_winograd_spread(&k.maps, z->out, 3) * 2);
+    k.sums = memory(FK_WINOGRAD_SPOTS * z->in * z->out * sizeof(float));
+    k.dw = memory(z->in * z->out * 9 * sizeof(float));
+    for (size_t at = 0; at < rows; at += k.rows) {
+        k.rows = fk_min_size(rows - at, 3);
+        for (size_t i = 0; i < k.rows; i++)
+            v->spread(&k, at + i, i);
+        for (size_t p = 0; p < FK_WINOGRAD_SPOTS * blocks; p++)
+            v->multiply(&k, p, at > 0);
+    }
+    for (size_t b = 0; b < blocks; b++)
+        v->collect(&k, b);
+    for (size_t i = 0; i < z->in * z->out * 9; i++) {
+        double off = fabs((double)k.dw[i] - n->weights[i]);
+        assert_true(whole ? off == 0.0 : off < size * 0x1p-6);
+    }
+    free(k.inputs), free(k.gradients), free(k.sums), free(k.dw);
+}
+
+static void check(bool whole)
+{
+    const fk_winograd_kernels *variants[] = {&fk_winograd_plain16, &fk_winograd_plain8,
+                                             fk_winograd_best()};
+
+    for (size_t i = 0; i < FK_COUNT(PROBLEMS); i++) {
+        numbers n = numbers_of(&PROBLEMS[i], whole);
+        for (size_t v = 0; v < FK_COUNT(variants); v++) {
+            if (!variants[v])
+                continue;
+            check_maps(variants[v], &PROBLEMS[i], &n, whole);
+            check_weights(variants[v], &PROBLEMS[i], &n, whole);
+        }
+        free_numbers(&n);
+    }
+}
+
+static void whole_numbers_are_exact(void **unused)
+{
+    (void)unused;
+    check(true);
+}
+
+static void others_are_near(void **unused)
+{
+    (void)unused;
+    check(false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_numbers_are_exact),
+        cmocka_unit_test(others_are_near),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
