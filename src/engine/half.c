@@ -74,7 +74,7 @@ static ferkd_status measure(fk_dn *dn, bool *pays)
     return FERKD_OK;
 }
 
-ferkd_status fk_half_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
+ferkd_status fk_winograd_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
 {
     bool off = fk_tuner_mode(tuner) == FK_TUNE_OFF;
     const char *choice = off ? NULL : fk_tuner_find(tuner, KEY);

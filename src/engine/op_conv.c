@@ -477,10 +477,10 @@ ferkd_status fk_compile_conv(fk_plan *p, const fk_node *n, int id)
 
     if (fk_conv_suits_tiles_forward(p, &a, in))
         return fk_compile_tiles_conv(p, n, in, &tail, norm);
-    bool winograd = fk_conv_suits_winograd(p, &a);
-    if (winograd)
-        TRY(fk_conv_winograd_wins(p, &a, &winograd));
-    if (winograd)
+    bool own = fk_conv_suits_winograd(p, &a);
+    if (own)
+        TRY(fk_conv_winograd_wins(p, &a, &own));
+    if (own)
         return fk_compile_winograd(p, n, in, &tail, norm);
     TRY(wanted_inputs(p, &a, in, &in, &tail.residual));
     TRY(fk_step_new(p, &s, n, tail.residual >= 0 ? 2 : 1));

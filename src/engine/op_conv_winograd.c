@@ -1,4 +1,4 @@
-/* 3x3 convolutions in bf16 by our own Winograd kernels (kernel/winograd.c), where values have their channels last and the processor
+/* 3x3 convolutions in bf16 by our own Winograd kernels (kernel/winograd.h), where values have their channels last and the processor
  * has instructions for bf16 but no matrix tiles: oneDNN has Winograd's only in f32. In inference with BatchNorm, residual and
  * activation inside, in training in all directions. */
 #include "base/compat.h"
@@ -11,9 +11,6 @@
 #include "kernel/winograd.h"
 
 enum { WEIGHTS, BACK_WEIGHTS, BIAS, ROOM, ROOM_BACK, INPUTS, GRADIENTS, SUMS };
-
-/* Tiles that the gradient of the weights takes at a time: so many that adding to its sums costs little. */
-#define TILES_AT_ONCE 256
 
 /* --- which ----------------------------------------------------------------------------------- */
 
@@ -44,13 +41,11 @@ static bool is_said(const char *what)
     return word && strcmp(word, what) == 0;
 }
 
-/* Without measuring: transforms cost more than they save where channels are few (measured: 32 to 32 break even), or
- * tiles, of which each thread should fill its registers many times. */
+/* Without measuring: transforms cost more than they save where channels are few (measured: 32 to 32 break even), and
+ * each thread should have some rows. */
 static bool pays_by_rule(const fk_plan *p, const fk_winograd_maps *m)
 {
-    size_t tiles = fk_winograd_rows(m) * ((m->width + 1) / 2);
-
-    return m->in * m->out >= 32 * (m->in + m->out) && tiles >= 32 * p->threads;
+    return m->in * m->out >= 32 * (m->in + m->out) && fk_winograd_rows(m) >= 8 * p->threads;
 }
 
 bool fk_has_own_winograd(void)
@@ -61,18 +56,19 @@ bool fk_has_own_winograd(void)
 bool fk_conv_suits_winograd(const fk_plan *p, const fk_conv_args *a)
 {
     if (!p->half_conv || p->o.direct || p->o.layout != FK_LAYOUT_LAST || !fk_has_own_winograd() ||
-        a->groups != 1 || !is_3x3(&a->window) || a->src.n != 4)
+        a->groups != 1 || a->src.n != 4 || !is_3x3(&a->window))
         return false;
     return a->src.d[1] % 16 == 0 && a->dst.d[1] % 16 == 0 && !(p->o.train && a->bias) &&
            (!a->post.n || fk_rows_have_act(a->post.kind));
 }
+
+/* --- by all threads --------------------------------------------------------------------------- */
 
 static size_t room_of(const fk_winograd_maps *m)
 {
     return (fk_winograd_room(m) + 15) / 16 * 16;
 }
 
-/* Rows of tiles by all threads. */
 static void run_rows(const fk_plan *p, const fk_winograd_forward *k, float *room)
 {
     const fk_winograd_kernels *kernels = fk_winograd_best();
@@ -86,31 +82,114 @@ static void run_rows(const fk_plan *p, const fk_winograd_forward *k, float *room
     }
 }
 
-/* Seconds of a forward pass, on memory of the right size. */
-static ferkd_status time_forward(fk_plan *p, const fk_conv_args *a, double *seconds)
+static size_t rows_at_once(const fk_winograd_maps *m)
+{
+    return fk_min_size(fk_winograd_rows_weights(m), fk_winograd_rows(m));
+}
+
+/* All threads spread some rows out, then all multiply them: each its own part of the sums, which are the same for any number of
+ * threads. */
+static void run_weights(const fk_plan *p, const fk_winograd_weights *all)
+{
+    const fk_winograd_kernels *kernels = fk_winograd_best();
+    size_t rows = fk_winograd_rows(&all->maps);
+    size_t once = rows_at_once(&all->maps);
+
+#pragma omp parallel num_threads((int)p->threads)
+    {
+        fk_winograd_weights k = *all;
+        for (size_t at = 0; at < rows; at += once) {
+            k.rows = fk_min_size(once, rows - at);
+#pragma omp for schedule(static)
+            for (size_t i = 0; i < k.rows; i++)
+                kernels->spread(&k, at + i, i);
+#pragma omp for schedule(static)
+            for (size_t part = 0; part < fk_winograd_parts(&k.maps, kernels->lanes); part++)
+                kernels->multiply(&k, part, at > 0);
+        }
+#pragma omp for schedule(static)
+        for (size_t o = 0; o < k.maps.out; o++)
+            kernels->collect(&k, o);
+    }
+}
+
+/* --- measuring ------------------------------------------------------------------------------- */
+
+static fk_winograd_maps turned(const fk_winograd_maps *m)
+{
+    fk_winograd_maps back = *m;
+
+    back.in = m->out;
+    back.out = m->in;
+    back.x = m->y;
+    back.y = m->x;
+    return back;
+}
+
+/* Memory for all directions of a convolution that is only measured. */
+typedef struct trial {
+    uint16_t *x, *y, *weights, *inputs, *gradients;
+    float *room, *sums, *dw;
+} trial;
+
+static void free_trial(trial *t)
+{
+    free(t->x), free(t->y), free(t->weights), free(t->inputs), free(t->gradients);
+    free(t->room), free(t->sums), free(t->dw);
+}
+
+static ferkd_status new_trial(const fk_plan *p, const fk_winograd_maps *m, trial *t)
+{
+    static const char WHAT[] = "measuring convolutions";
+    fk_winograd_maps back = turned(m);
+    size_t pixels = m->images * m->height * m->width;
+    size_t rows = rows_at_once(m);
+    size_t room = p->threads * fk_max_size(room_of(m), room_of(&back));
+    size_t sums = FK_WINOGRAD_SPOTS * m->in * m->out;
+
+    TRY(fk_calloc_aligned(&t->x, pixels * m->in * sizeof *t->x, WHAT));
+    TRY(fk_calloc_aligned(&t->y, pixels * m->out * sizeof *t->y, WHAT));
+    TRY(fk_calloc_aligned(&t->weights, fk_winograd_packed(m) * sizeof *t->weights, WHAT));
+    TRY(fk_calloc_aligned(&t->inputs, fk_winograd_spread(m, m->in, rows) * sizeof *t->inputs,
+                          WHAT));
+    TRY(fk_calloc_aligned(&t->gradients, fk_winograd_spread(m, m->out, rows) * sizeof *t->gradients,
+                          WHAT));
+    TRY(fk_calloc_aligned(&t->room, room * sizeof *t->room, WHAT));
+    TRY(fk_calloc_aligned(&t->sums, sums * sizeof *t->sums, WHAT));
+    return fk_calloc_aligned(&t->dw, 9 * m->in * m->out * sizeof *t->dw, WHAT);
+}
+
+/* Seconds of one run, with the gradients in training. */
+static double time_once(const fk_plan *p, const fk_winograd_maps *m, const trial *t, bool train)
+{
+    fk_winograd_forward forward = {.maps = *m, .weights = t->weights};
+    fk_winograd_forward back = {.maps = turned(m), .weights = t->weights};
+    fk_winograd_weights weights = {
+        .maps = *m, .inputs = t->inputs, .gradients = t->gradients, .sums = t->sums, .dw = t->dw};
+    double start = fk_now_s();
+
+    run_rows(p, &forward, t->room);
+    if (train) {
+        run_rows(p, &back, t->room);
+        run_weights(p, &weights);
+    }
+    return fk_now_s() - start;
+}
+
+static ferkd_status time_own(fk_plan *p, const fk_conv_args *a, double *seconds)
 {
     fk_winograd_maps m = maps_of(&a->src, a->dst.d[1]);
-    size_t pixels = m.images * m.height * m.width;
-    size_t weights = fk_winograd_packed(m.out, m.in);
-    float *room = NULL;
-    uint16_t *values = NULL;
-    ferkd_status st = FERKD_OK;
+    trial t = {0};
+    ferkd_status st = new_trial(p, &m, &t);
 
-    TRY_DONE(fk_calloc_aligned(&room, p->threads * room_of(&m) * sizeof *room, "measuring"));
-    TRY_DONE(fk_calloc_aligned(&values, (weights + pixels * (m.in + m.out)) * sizeof *values,
-                               "measuring"));
-    fk_winograd_forward k = {.maps = m, .weights = values};
-    k.maps.x = values + weights;
-    k.maps.y = k.maps.x + pixels * m.in;
     *seconds = INFINITY;
-    for (int i = 0; i < 4; i++) {
-        double start = fk_now_s();
-        run_rows(p, &k, room);
-        *seconds = i ? fmin(*seconds, fk_now_s() - start) : *seconds; /* the first one only warms */
+    m.x = t.x;
+    m.y = t.y;
+    for (int i = 0; st == FERKD_OK && i < 4; i++) {
+        double once = time_once(p, &m, &t, p->o.train);
+        *seconds = i ? fmin(*seconds, once) : *seconds; /* the first one only warms */
     }
-done:
-    free(room);
-    free(values);
+    free_trial(&t);
     return st;
 }
 
@@ -129,7 +208,7 @@ ferkd_status fk_conv_winograd_wins(fk_plan *p, const fk_conv_args *a, bool *wins
     TRY_DONE(fk_md_last(&dst, &a->dst, true));
     direct.src_md = src;
     direct.dst_md = dst;
-    st = fk_conv_against(p, &direct, "own winograd", time_forward, wins);
+    st = fk_conv_against(p, &direct, "own winograd", time_own, wins);
 done:
     fk_md_free(src);
     fk_md_free(dst);
@@ -176,47 +255,17 @@ static void data_gradient(const fk_plan *p, const fk_step *s)
     run_rows(p, &k, fk_buffer_at(p, s->buffers[ROOM_BACK]));
 }
 
-/* Rows of tiles at a time, and how many times. */
-static size_t rows_at_once(const fk_winograd_maps *m)
-{
-    size_t rows = fk_max_size(TILES_AT_ONCE / ((m->width + 1) / 2), 1);
-
-    return fk_min_size(rows, fk_winograd_rows(m));
-}
-
-/* All threads spread a block of rows out, then all multiply it: each its own part of the sums, which are the same for any number of
- * threads. */
 static void weight_gradient(const fk_plan *p, const fk_step *s)
 {
-    const fk_winograd_kernels *kernels = fk_winograd_best();
-    fk_winograd_weights all = {.maps = maps_of(&p->tensors[s->in[0]].shape, s->node->shape.d[1]),
-                               .inputs = fk_buffer_at(p, s->buffers[INPUTS]),
-                               .gradients = fk_buffer_at(p, s->buffers[GRADIENTS]),
-                               .sums = fk_buffer_at(p, s->buffers[SUMS]),
-                               .dw =
-                                   fk_ref_pointer(p, s, (fk_ref){FK_REF_GRADS, s->node->param[0]})};
-    all.maps.x = values_of(p, s, (fk_ref){FK_REF_DATA, s->in[0]});
-    all.maps.y = values_of(p, s, (fk_ref){FK_REF_GRAD, s->out});
-    size_t rows = fk_winograd_rows(&all.maps);
-    size_t once = rows_at_once(&all.maps);
-    size_t blocks = fk_winograd_blocks(all.maps.out, kernels->lanes);
+    fk_winograd_weights k = {.maps = maps_of(&p->tensors[s->in[0]].shape, s->node->shape.d[1]),
+                             .inputs = fk_buffer_at(p, s->buffers[INPUTS]),
+                             .gradients = fk_buffer_at(p, s->buffers[GRADIENTS]),
+                             .sums = fk_buffer_at(p, s->buffers[SUMS]),
+                             .dw = fk_ref_pointer(p, s, (fk_ref){FK_REF_GRADS, s->node->param[0]})};
 
-#pragma omp parallel num_threads((int)p->threads)
-    {
-        fk_winograd_weights k = all;
-        for (size_t at = 0; at < rows; at += once) {
-            k.rows = fk_min_size(once, rows - at);
-#pragma omp for schedule(static)
-            for (size_t i = 0; i < k.rows; i++)
-                kernels->spread(&k, at + i, i);
-#pragma omp for schedule(static)
-            for (size_t part = 0; part < FK_WINOGRAD_SPOTS * blocks; part++)
-                kernels->multiply(&k, part, at > 0);
-        }
-#pragma omp for schedule(static)
-        for (size_t b = 0; b < blocks; b++)
-            kernels->collect(&k, b);
-    }
+    k.maps.x = values_of(p, s, (fk_ref){FK_REF_DATA, s->in[0]});
+    k.maps.y = values_of(p, s, (fk_ref){FK_REF_GRAD, s->out});
+    run_weights(p, &k);
 }
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
@@ -261,7 +310,7 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
 static ferkd_status compile_gradients(fk_plan *p, fk_step *s, const fk_winograd_maps *m)
 {
     size_t rows = rows_at_once(m);
-    fk_winograd_maps back = *m;
+    fk_winograd_maps back = turned(m);
 
     fk_step_keep(p, s->in[0], s);
     TRY(fk_step_buffer(p, s, INPUTS, fk_winograd_spread(m, m->in, rows) * sizeof(uint16_t),
@@ -272,9 +321,7 @@ static ferkd_status compile_gradients(fk_plan *p, fk_step *s, const fk_winograd_
                        FK_LIFE_BACKWARD));
     if (!fk_wants_din(p, s, 0))
         return FERKD_OK;
-    back.in = m->out;
-    back.out = m->in;
-    TRY(fk_step_buffer(p, s, BACK_WEIGHTS, fk_winograd_packed(m->out, m->in) * sizeof(uint16_t),
+    TRY(fk_step_buffer(p, s, BACK_WEIGHTS, fk_winograd_packed(m) * sizeof(uint16_t),
                        FK_LIFE_ALWAYS));
     return fk_step_buffer(p, s, ROOM_BACK, p->threads * room_of(&back) * sizeof(float),
                           FK_LIFE_BACKWARD);
@@ -286,8 +333,7 @@ static ferkd_status compile_buffers(fk_plan *p, fk_step *s)
 
     if (s->folded)
         TRY(fk_step_buffer(p, s, BIAS, m.out * sizeof(float), FK_LIFE_ALWAYS));
-    TRY(fk_step_buffer(p, s, WEIGHTS, fk_winograd_packed(m.out, m.in) * sizeof(uint16_t),
-                       FK_LIFE_ALWAYS));
+    TRY(fk_step_buffer(p, s, WEIGHTS, fk_winograd_packed(&m) * sizeof(uint16_t), FK_LIFE_ALWAYS));
     TRY(fk_step_buffer(p, s, ROOM, p->threads * room_of(&m) * sizeof(float), FK_LIFE_FORWARD));
     return p->o.train ? compile_gradients(p, s, &m) : FERKD_OK;
 }

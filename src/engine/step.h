@@ -201,9 +201,10 @@ bool fk_wants_din(const fk_plan *p, const fk_step *s, int i);
 /* The fastest convolution for these arguments, measured or by rule (tune_conv.c); sets a->winograd. */
 FERKD_CHECK ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a);
 
-/* Is another way of doing this convolution, called `word` in the tuner's notes, faster than oneDNN's? Each is timed once. */
+/* Is another way of doing this convolution, called `word` in the tuner's notes, faster than oneDNN's, in training with both gradients?
+ * Each is timed once. */
 typedef ferkd_status fk_time_conv_fn(fk_plan *p, const fk_conv_args *a, double *seconds);
-FERKD_CHECK ferkd_status fk_conv_against(fk_plan *p, fk_conv_args *a, const char *word,
+FERKD_CHECK ferkd_status fk_conv_against(fk_plan *p, const fk_conv_args *a, const char *word,
                                          fk_time_conv_fn *other, bool *wins);
 
 /* --- used while running --------------------------------------------------------------------- */
@@ -351,8 +352,8 @@ ferkd_status fk_compile_tiles_conv(fk_plan *p, const fk_node *n, int in, const f
                                    const fk_node *norm);
 void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias);
 
-/* A 3x3 convolution in bf16 by our own Winograd kernels (op_conv_winograd.c): can it be, and is that faster than oneDNN's with
- * channels last, measured or by rule? */
+/* A 3x3 convolution in bf16 by our own Winograd kernels (op_conv_winograd.c): are there any here, can it be, and is that faster than
+ * oneDNN's with channels last, measured or by rule? */
 bool fk_has_own_winograd(void);
 bool fk_conv_suits_winograd(const fk_plan *p, const fk_conv_args *a);
 FERKD_CHECK ferkd_status fk_conv_winograd_wins(fk_plan *p, const fk_conv_args *a, bool *wins);

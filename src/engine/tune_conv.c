@@ -38,15 +38,18 @@ static void describe(const fk_conv_args *a, char *key, size_t size)
 static ferkd_status bind_room(fk_plan *p, fk_prim *prim, const fk_pd *pd, const fk_conv_args *a,
                               bool measure_only, size_t *bytes)
 {
+    static const fk_slot PRODUCT[] = {FK_SRC, FK_WEIGHTS, FK_DST};
     static const fk_slot SLOTS[][4] = {
         [FK_INFERENCE] = {FK_SRC, FK_WEIGHTS, FK_DST, FK_BIASES},
         [FK_TRAINING] = {FK_SRC, FK_WEIGHTS, FK_DST, FK_BIASES},
         [FK_BACKWARD_DATA] = {FK_DIFF_DST, FK_WEIGHTS, FK_DIFF_SRC, FK_BIASES},
         [FK_BACKWARD_WEIGHTS] = {FK_SRC, FK_DIFF_DST, FK_DIFF_WEIGHTS, FK_DIFF_BIASES}};
 
+    bool product = a->prop == FK_BACKWARD_WEIGHTS && fk_is_weights_product(a);
+
     *bytes = 0;
     for (int i = 0; i < (a->bias ? 4 : 3); i++) {
-        fk_slot slot = SLOTS[a->prop][i];
+        fk_slot slot = product ? PRODUCT[i] : SLOTS[a->prop][i];
         fk_md *md = NULL;
         TRY(fk_pd_md(pd, slot, &md));
         size_t size = fk_md_bytes(md);
@@ -124,12 +127,48 @@ ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
     return fk_pd_conv(p->dn, pd, a);
 }
 
-ferkd_status fk_conv_against(fk_plan *p, fk_conv_args *a, const char *word, fk_time_conv_fn *other,
-                             bool *wins)
+/* oneDNN's primitive for one direction: seconds more. Forward stays for the others. */
+static ferkd_status add_direction(fk_plan *p, fk_conv_args *a, fk_pd **pd, double *seconds)
+{
+    fk_md *md = NULL;
+    double more;
+
+    if (a->prop == FK_BACKWARD_WEIGHTS && fk_is_weights_product(a))
+        TRY(fk_pd_weights_product(p->dn, a, fk_weights_parts(a, p->threads), pd, &md));
+    else
+        TRY(fk_choose_conv(p, pd, a));
+    fk_md_free(md);
+    TRY(time_pd(p, *pd, a, &more));
+    *seconds += more;
+    return FERKD_OK;
+}
+
+/* All directions that there are: in training the gradients as well. */
+static ferkd_status time_directions(fk_plan *p, fk_conv_args a, double *seconds)
+{
+    static const fk_prop PROPS[] = {FK_BACKWARD_DATA, FK_BACKWARD_WEIGHTS};
+    fk_pd *pds[3] = {NULL, NULL, NULL};
+    ferkd_status st = FERKD_OK;
+
+    *seconds = 0.0;
+    TRY_DONE(add_direction(p, &a, &pds[0], seconds));
+    for (size_t i = 0; a.prop != FK_INFERENCE && i < FK_COUNT(PROPS); i++) {
+        fk_conv_args back = a;
+        back.prop = PROPS[i];
+        back.forward = pds[0];
+        TRY_DONE(add_direction(p, &back, &pds[i + 1], seconds));
+    }
+done:
+    for (int i = 2; i >= 0; i--)
+        fk_pd_free(pds[i]);
+    return st;
+}
+
+ferkd_status fk_conv_against(fk_plan *p, const fk_conv_args *a, const char *word,
+                             fk_time_conv_fn *other, bool *wins)
 {
     char key[320];
     char what[256];
-    fk_pd *pd = NULL;
     double direct;
     double mine;
 
@@ -137,10 +176,7 @@ ferkd_status fk_conv_against(fk_plan *p, fk_conv_args *a, const char *word, fk_t
     (void)snprintf(key, sizeof key, "%s or %s", what, word);
     const char *choice = fk_tuner_find(p->o.tuner, key);
     if (!choice) {
-        TRY(fk_choose_conv(p, &pd, a));
-        ferkd_status st = time_pd(p, pd, a, &direct);
-        fk_pd_free(pd);
-        TRY(st);
+        TRY(time_directions(p, *a, &direct));
         TRY(other(p, a, &mine));
         fk_trace("plan", "%s: direct %.3f ms, %s %.3f ms", what, 1e3 * direct, word, 1e3 * mine);
         choice = mine < direct ? word : "direct";

@@ -10,51 +10,6 @@ size_t fk_depthwise_room(const fk_depthwise_args *k)
     return (in + out) * (size_t)k->kernel[0] * FK_MAX_LANES;
 }
 
-/* Floats of a second-level cache (1 MiB and more where there are instructions for bf16) for tiles and their products. */
-#define WINOGRAD_FLOATS ((size_t)160 << 10)
-
-size_t fk_winograd_rows(const fk_winograd_maps *m)
-{
-    return m->images * ((m->height + 1) / 2);
-}
-
-size_t fk_winograd_blocks(size_t channels, int lanes)
-{
-    size_t each = 4 * (size_t)lanes;
-
-    return (channels + each - 1) / each;
-}
-
-size_t fk_winograd_packed(size_t outputs, size_t inputs)
-{
-    return FK_WINOGRAD_SPOTS * outputs * inputs;
-}
-
-/* Of a row: its tiles as pairs of bf16, and the products of a block of channels. */
-static size_t winograd_row_floats(const fk_winograd_maps *m)
-{
-    size_t block = m->out < 4 * FK_MAX_LANES ? m->out : 4 * FK_MAX_LANES;
-
-    return FK_WINOGRAD_SPOTS * ((m->width + 1) / 2) * (m->in / 2 + block);
-}
-
-size_t fk_winograd_rows_at_once(const fk_winograd_maps *m)
-{
-    size_t rows = WINOGRAD_FLOATS / winograd_row_floats(m);
-
-    return rows ? rows : 1;
-}
-
-size_t fk_winograd_room(const fk_winograd_maps *m)
-{
-    return fk_winograd_rows_at_once(m) * winograd_row_floats(m);
-}
-
-size_t fk_winograd_spread(const fk_winograd_maps *m, size_t channels, size_t rows)
-{
-    return FK_WINOGRAD_SPOTS * rows * ((m->width + 3) / 4) * 2 * channels;
-}
-
 bool fk_kernel_has_act(fk_act kind)
 {
     return kind == FK_RELU || kind == FK_CLIP || kind == FK_LEAKY || kind == FK_HARDSWISH ||

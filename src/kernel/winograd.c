@@ -1,145 +1,11 @@
-/* Winograd's convolution, of vectors of channels. Tiles are transformed two at a time, as they share two columns, and multiplied as
- * 16 matrices: of tiles by channels with packed weights, or, for the gradient of the weights, of channels by tiles. */
+/* 3x3 convolutions in bf16 by Winograd's F(2x2, 3x3) with channels last. Tiles are transformed two at a time, as they share two columns,
+ * and multiplied as 16 matrices: of tiles by channels with packed weights, or, for the gradient of the weights, of channels by
+ * tiles. */
 #include "kernel/winograd.h"
 
-#include "kernel/lanes.h"
+#include "kernel/pairs.h"
 
-enum {
-    SPOTS = FK_WINOGRAD_SPOTS,
-    VECTORS = 4,                /* side by side in a product */
-    BLOCK = VECTORS * FK_LANES, /* channels of so many */
-    MOST = 6,                   /* rows of a product that are in registers together */
-    PAIR = 2 * FK_LANES         /* bf16 in a vector of pairs */
-};
-
-/* --- products -------------------------------------------------------------------------------- */
-
-/* Pairs of bf16: sum += a b, both numbers of each pair. */
-FK_INLINE fk_v add_pairs(fk_v sum, uint32_t a, fk_vu b)
-{
-    fk_vu all = a - (fk_vu){0};
-
-#ifdef __AVX512BF16__
-    return (fk_v)_mm512_dpbf16_ps((__m512)sum, (__m512bh)all, (__m512bh)b);
-#else
-    sum += (fk_v)(all & 0xffff0000u) * (fk_v)(b & 0xffff0000u);
-    return sum + (fk_v)(all << 16) * (fk_v)(b << 16);
-#endif
-}
-
-FK_INLINE uint32_t pair_at(const uint16_t *p)
-{
-    uint32_t x;
-
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-FK_INLINE fk_vu pairs_at(const uint16_t *p)
-{
-    fk_vu v;
-
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-/* c (+)= a b. a: pairs, one every a_step bf16 of depth, rows a_row apart; b: `depth` times n vectors of pairs; c: rows c_row floats
- * apart. */
-typedef struct product {
-    const uint16_t *a, *b;
-    size_t a_row, a_step, depth;
-    float *c;
-    size_t c_row;
-    bool add;
-} product;
-
-/* m rows and n vectors, both constants where this is used. */
-FK_INLINE void multiply_block(const product *g, int m, int n)
-{
-    fk_v sum[MOST][VECTORS];
-    const uint16_t *a = g->a;
-    const uint16_t *b = g->b;
-
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++)
-            sum[i][j] =
-                g->add ? fk_v_at(g->c + (size_t)i * g->c_row + (size_t)j * FK_LANES) : (fk_v){0};
-    for (size_t d = 0; d < g->depth; d++, a += g->a_step, b += n * PAIR) {
-        fk_vu with[VECTORS];
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++)
-            with[j] = pairs_at(b + (size_t)j * PAIR);
-#pragma GCC unroll 8
-        for (int i = 0; i < m; i++) {
-            uint32_t x = pair_at(a + (size_t)i * g->a_row);
-#pragma GCC unroll 8
-            for (int j = 0; j < n; j++)
-                sum[i][j] = add_pairs(sum[i][j], x, with[j]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++)
-            fk_v_put(g->c + (size_t)i * g->c_row + (size_t)j * FK_LANES, sum[i][j]);
-}
-
-FK_INLINE void multiply_rows(const product *g, size_t m, int n)
-{
-    switch (m) {
-    case 1:
-        multiply_block(g, 1, n);
-        break;
-    case 2:
-        multiply_block(g, 2, n);
-        break;
-    case 3:
-        multiply_block(g, 3, n);
-        break;
-    case 4:
-        multiply_block(g, 4, n);
-        break;
-    case 5:
-        multiply_block(g, 5, n);
-        break;
-    default:
-        multiply_block(g, MOST, n);
-    }
-}
-
-/* All m rows. */
-FK_INLINE void multiply_all(product g, size_t m, size_t n)
-{
-    while (m) {
-        size_t now = m > MOST && m < 2 * MOST ? (m + 1) / 2 : m < MOST ? m : MOST;
-        switch (n) {
-        case 1:
-            multiply_rows(&g, now, 1);
-            break;
-        case 2:
-            multiply_rows(&g, now, 2);
-            break;
-        case 3:
-            multiply_rows(&g, now, 3);
-            break;
-        default:
-            multiply_rows(&g, now, VECTORS);
-        }
-        g.a += now * g.a_row;
-        g.c += now * g.c_row;
-        m -= now;
-    }
-}
-
-/* Vectors of block `block` of some channels. */
-FK_INLINE size_t vectors_of(size_t channels, size_t block)
-{
-    size_t left = channels / FK_LANES - block * VECTORS;
-
-    return left < VECTORS ? left : VECTORS;
-}
+enum { SPOTS = FK_WINOGRAD_SPOTS };
 
 /* --- transforms ------------------------------------------------------------------------------ */
 
@@ -159,7 +25,7 @@ FK_INLINE tile_row row_at(const fk_winograd_maps *m, size_t row)
 typedef struct strip {
     const uint16_t *row[4];
     size_t step[4]; /* from pixel to pixel; 0 for a row outside, which is one vector of zeros */
-    size_t width;
+    size_t width, below; /* from a row to the next but one */
 } strip;
 
 /* `count` rows from y on; channels from c on. */
@@ -167,7 +33,7 @@ FK_INLINE strip strip_of(const fk_winograd_maps *m, const uint16_t *data, size_t
                          tile_row r, ptrdiff_t y, int count, size_t c)
 {
     static const uint16_t zeros[FK_LANES];
-    strip s = {.width = m->width};
+    strip s = {.width = m->width, .below = 2 * m->width * channels};
 
     for (int i = 0; i < count; i++) {
         bool inside = y + i >= 0 && y + i < (ptrdiff_t)m->height;
@@ -190,6 +56,8 @@ FK_INLINE void down(const strip *s, size_t x, fk_v *to)
         to[0] = to[1] = to[2] = to[3] = (fk_v){0};
         return;
     }
+    fk_pairs_fetch(s->row[2], s->below + (x - 1) * s->step[2]); /* for the next row of tiles */
+    fk_pairs_fetch(s->row[3], s->below + (x - 1) * s->step[3]);
     fk_v d0 = strip_at(s, 0, x - 1);
     fk_v d1 = strip_at(s, 1, x - 1);
     fk_v d2 = strip_at(s, 2, x - 1);
@@ -217,25 +85,6 @@ FK_INLINE fk_v across(fk_v (*columns)[4], int row, int s)
 FK_INLINE fk_v widen(fk_v a, fk_v b, int s)
 {
     return s == 0 ? a : s == 1 ? a + b : s == 2 ? a - b : -b;
-}
-
-/* a and b as bf16, one beside the other in each pair. */
-FK_INLINE void put_pairs(uint16_t *to, fk_v a, fk_v b)
-{
-#ifdef __AVX512BF16__
-    static const uint16_t turns[PAIR] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                         21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                         11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-    _mm512_storeu_si512(to, _mm512_permutexvar_epi16(_mm512_loadu_si512(turns), both));
-#else
-    uint16_t halves[2][FK_LANES];
-
-    fk_v_store((fk_operand){halves[0], true}, 0, a);
-    fk_v_store((fk_operand){halves[1], true}, 0, b);
-    for (size_t i = 0; i < PAIR; i++)
-        to[i] = halves[i % 2][i / 2];
-#endif
 }
 
 /* --- weights --------------------------------------------------------------------------------- */
@@ -279,21 +128,21 @@ static void pack(const fk_winograd_pack *k, size_t block)
 {
     size_t out = k->back ? k->inputs : k->outputs;
     size_t in = k->back ? k->outputs : k->inputs;
-    size_t n = vectors_of(out, block);
-    uint16_t *to = k->to + block * BLOCK * in * SPOTS;
+    size_t n = fk_pairs_vectors(out, block);
+    uint16_t *to = k->to + block * FK_BLOCK * in * SPOTS;
 
     for (size_t v = 0; v < n; v++)
         for (size_t i = 0; i < in; i += 2) {
             fk_v taps[9];
             fk_v even[SPOTS];
             fk_v odd[SPOTS];
-            size_t o = block * BLOCK + v * FK_LANES;
+            size_t o = block * FK_BLOCK + v * FK_LANES;
             taps_of(k, o, i, taps);
             raise(taps, even);
             taps_of(k, o, i + 1, taps);
             raise(taps, odd);
             for (size_t s = 0; s < SPOTS; s++)
-                put_pairs(to + ((s * in / 2 + i / 2) * n + v) * PAIR, even[s], odd[s]);
+                fk_pairs_put(to + ((s * in / 2 + i / 2) * n + v) * FK_PAIR, even[s], odd[s]);
         }
 }
 
@@ -331,17 +180,17 @@ static void spread_rows(const fk_winograd_maps *m, size_t first, size_t rows, ui
         }
 }
 
-/* One output pixel's vector: bias, what is there, activation. */
+/* One output pixel's vector, if there is such a pixel: bias, what is there, activation. */
 FK_INLINE void put_output(const fk_winograd_forward *k, tile_row r, size_t dy, size_t x, size_t c,
                           fk_v v)
 {
     const fk_winograd_maps *m = &k->maps;
-    size_t y = r.y + dy;
     fk_operand to = {m->y, true};
+    size_t y = r.y + dy;
+    size_t at = ((r.image * m->height + y) * m->width + x) * m->out + c;
 
     if (y >= m->height || x >= m->width)
         return;
-    size_t at = ((r.image * m->height + y) * m->width + x) * m->out + c;
     if (k->bias)
         v += fk_v_at(k->bias + c);
     if (k->add)
@@ -383,7 +232,7 @@ static void gather_rows(const fk_winograd_forward *k, size_t first, size_t rows,
 static void forward(const fk_winograd_forward *k, size_t first, size_t rows, float *room)
 {
     const fk_winograd_maps *m = &k->maps;
-    size_t most = fk_winograd_rows_at_once(m);
+    size_t most = fk_winograd_rows_forward(m);
     size_t width = (m->width + 1) / 2;
 
     for (size_t end = first + rows; first < end; first += most) {
@@ -392,36 +241,43 @@ static void forward(const fk_winograd_forward *k, size_t first, size_t rows, flo
         uint16_t *inputs = (uint16_t *)room;
         float *products = room + SPOTS * tiles * m->in / 2;
         spread_rows(m, first, now, inputs);
-        for (size_t b = 0; b * BLOCK < m->out; b++) {
-            size_t n = vectors_of(m->out, b);
-            const uint16_t *weights = k->weights + b * BLOCK * m->in * SPOTS;
+        for (size_t b = 0; b * FK_BLOCK < m->out; b++) {
+            size_t n = fk_pairs_vectors(m->out, b);
+            const uint16_t *weights = k->weights + b * FK_BLOCK * m->in * SPOTS;
             for (size_t s = 0; s < SPOTS; s++)
-                multiply_all((product){.a = inputs + s * tiles * m->in,
-                                       .a_row = m->in,
-                                       .a_step = 2,
-                                       .b = weights + s * m->in * n * FK_LANES,
-                                       .depth = m->in / 2,
-                                       .c = products + s * tiles * n * FK_LANES,
-                                       .c_row = n * FK_LANES},
-                             tiles, n);
-            gather_rows(k, first, now, b * BLOCK, n, products);
+                fk_pairs_multiply((fk_pairs_product){.a = inputs + s * tiles * m->in,
+                                                     .a_row = m->in,
+                                                     .a_step = 2,
+                                                     .b = weights + s * m->in * n * FK_LANES,
+                                                     .depth = m->in / 2,
+                                                     .c = products + s * tiles * n * FK_LANES,
+                                                     .c_row = n * FK_LANES},
+                                  tiles, n);
+            gather_rows(k, first, now, b * FK_BLOCK, n, products);
         }
     }
 }
 
 /* --- the gradient of the weights -------------------------------------------------------------- */
 
-/* Tiles of a row, two by two. */
-FK_INLINE size_t pairs_of(const fk_winograd_maps *m)
+/* Where pair `pair` of `all`, of vector v of some channels, is spread out: gradients by vectors, inputs by blocks of them. */
+FK_INLINE size_t place_of_gradients(size_t v, size_t all, size_t pair)
 {
-    return (m->width + 3) / 4;
+    return (v * all + pair) * FK_PAIR;
 }
 
-/* As [SPOTS][in / lanes][pairs of tiles][lanes][2]. */
+FK_INLINE size_t place_of_inputs(size_t channels, size_t v, size_t all, size_t pair)
+{
+    size_t block = v / FK_ABREAST;
+    size_t n = fk_pairs_vectors(channels, block);
+
+    return (block * FK_ABREAST * all + pair * n + v % FK_ABREAST) * FK_PAIR;
+}
+
 static void spread_inputs(const fk_winograd_weights *k, tile_row r, size_t as)
 {
     const fk_winograd_maps *m = &k->maps;
-    size_t each = pairs_of(m);
+    size_t each = fk_winograd_pairs(m);
     size_t all = k->rows * each;
 
     for (size_t c = 0; c < m->in; c += FK_LANES) {
@@ -430,33 +286,29 @@ static void spread_inputs(const fk_winograd_weights *k, tile_row r, size_t as)
         down(&in, 0, columns[4]);
         down(&in, 1, columns[5]);
         for (size_t t = 0; t < each; t++) {
-            uint16_t *to = k->inputs + (c / FK_LANES * all + as * each + t) * PAIR;
+            uint16_t *to = k->inputs + place_of_inputs(m->in, c / FK_LANES, all, as * each + t);
             memcpy(columns[0], columns[4], 2 * sizeof columns[0]);
 #pragma GCC unroll 4
             for (int x = 2; x < 6; x++)
                 down(&in, 4 * t + (size_t)x, columns[x]);
 #pragma GCC unroll 16
             for (int s = 0; s < SPOTS; s++)
-                put_pairs(to + (size_t)s * all * m->in * 2, across(columns, s / 4, s % 4),
-                          across(columns + 2, s / 4, s % 4));
+                fk_pairs_put(to + (size_t)s * all * m->in * 2, across(columns, s / 4, s % 4),
+                             across(columns + 2, s / 4, s % 4));
         }
     }
 }
 
-/* As [SPOTS][blocks][pairs of tiles][vectors of the block][lanes][2]. */
 static void spread_gradients(const fk_winograd_weights *k, tile_row r, size_t as)
 {
     const fk_winograd_maps *m = &k->maps;
-    size_t each = pairs_of(m);
+    size_t each = fk_winograd_pairs(m);
     size_t all = k->rows * each;
 
     for (size_t c = 0; c < m->out; c += FK_LANES) {
-        size_t block = c / BLOCK;
-        size_t n = vectors_of(m->out, block);
         strip in = strip_of(m, m->y, m->out, r, (ptrdiff_t)r.y, 2, c);
         for (size_t t = 0; t < each; t++) {
-            uint16_t *to = k->gradients + block * BLOCK * all * 2 +
-                           ((as * each + t) * n + c % BLOCK / FK_LANES) * PAIR;
+            uint16_t *to = k->gradients + place_of_gradients(c / FK_LANES, all, as * each + t);
             fk_v d[2][4];
 #pragma GCC unroll 2
             for (int y = 0; y < 2; y++)
@@ -471,8 +323,8 @@ static void spread_gradients(const fk_winograd_weights *k, tile_row r, size_t as
                     row[x] = widen(d[0][x], d[1][x], y);
 #pragma GCC unroll 4
                 for (int x = 0; x < 4; x++)
-                    put_pairs(to + (size_t)(4 * y + x) * all * m->out * 2, widen(row[0], row[1], x),
-                              widen(row[2], row[3], x));
+                    fk_pairs_put(to + (size_t)(4 * y + x) * all * m->out * 2,
+                                 widen(row[0], row[1], x), widen(row[2], row[3], x));
             }
         }
     }
@@ -484,26 +336,29 @@ static void spread(const fk_winograd_weights *k, size_t row, size_t as)
     spread_gradients(k, row_at(&k->maps, row), as);
 }
 
+/* A vector of outputs with a block of inputs, at one spot. */
 static void multiply(const fk_winograd_weights *k, size_t part, bool add)
 {
     const fk_winograd_maps *m = &k->maps;
-    size_t blocks = (m->out + BLOCK - 1) / BLOCK;
-    size_t spot = part / blocks;
-    size_t block = part % blocks;
-    size_t n = vectors_of(m->out, block);
-    size_t depth = k->rows * pairs_of(m);
-    float *sums = k->sums + spot * m->in * m->out + block * BLOCK;
+    size_t vectors = m->out / FK_LANES;
+    size_t blocks = (m->in + FK_BLOCK - 1) / FK_BLOCK;
+    size_t v = part % vectors;
+    size_t block = part / vectors % blocks;
+    size_t spot = part / vectors / blocks;
+    size_t depth = k->rows * fk_winograd_pairs(m);
 
-    for (size_t c = 0; c < m->in; c += FK_LANES)
-        multiply_all((product){.a = k->inputs + (spot * m->in + c) * depth * 2,
-                               .a_row = 2,
-                               .a_step = PAIR,
-                               .b = k->gradients + (spot * m->out + block * BLOCK) * depth * 2,
-                               .depth = depth,
-                               .c = sums + c * m->out,
-                               .c_row = m->out,
-                               .add = add},
-                     FK_LANES, n);
+    fk_pairs_multiply(
+        (fk_pairs_product){.a = k->gradients + spot * m->out * depth * 2 +
+                                place_of_gradients(v, depth, 0),
+                           .a_row = 2,
+                           .a_step = FK_PAIR,
+                           .b = k->inputs + spot * m->in * depth * 2 +
+                                place_of_inputs(m->in, block * FK_ABREAST, depth, 0),
+                           .depth = depth,
+                           .c = k->sums + (spot * m->out + v * FK_LANES) * m->in + block * FK_BLOCK,
+                           .c_row = m->in,
+                           .add = add},
+        FK_LANES, fk_pairs_vectors(m->in, block));
 }
 
 /* G^T u G */
@@ -525,34 +380,21 @@ FK_INLINE void lower(const fk_v *u, fk_v *to)
     }
 }
 
-/* The 3x3 gradients of a vector of outputs from o on, and of input c. */
-FK_INLINE void collect_taps(const fk_winograd_weights *k, size_t o, size_t c)
+static void collect(const fk_winograd_weights *k, size_t output)
 {
     const fk_winograd_maps *m = &k->maps;
-    float *dw = k->dw + (o * m->in + c) * 9;
-    fk_v u[SPOTS];
-    fk_v taps[9];
-    float lanes[9][FK_LANES];
 
-    for (size_t s = 0; s < SPOTS; s++)
-        u[s] = fk_v_at(k->sums + (s * m->in + c) * m->out + o);
-    lower(u, taps);
-    for (size_t t = 0; t < 9; t++)
-        fk_v_put(lanes[t], taps[t]);
-    for (size_t l = 0; l < FK_LANES; l++)
+    for (size_t c = 0; c < m->in; c += FK_LANES) {
+        float *dw = k->dw + (output * m->in + c) * 9;
+        fk_v u[SPOTS];
+        fk_v taps[9];
+        for (size_t s = 0; s < SPOTS; s++)
+            u[s] = fk_v_at(k->sums + (s * m->out + output) * m->in + c);
+        lower(u, taps);
         for (size_t t = 0; t < 9; t++)
-            dw[l * m->in * 9 + t] = lanes[t][l];
-}
-
-/* A vector of inputs at a time, since the sums lie by outputs and the weights by inputs. */
-static void collect(const fk_winograd_weights *k, size_t block)
-{
-    size_t n = vectors_of(k->maps.out, block);
-
-    for (size_t first = 0; first < k->maps.in; first += FK_LANES)
-        for (size_t v = 0; v < n; v++)
-            for (size_t c = first; c < first + FK_LANES; c++)
-                collect_taps(k, block * BLOCK + v * FK_LANES, c);
+            for (size_t l = 0; l < FK_LANES; l++)
+                dw[l * 9 + t] = taps[t][l];
+    }
 }
 
 const fk_winograd_kernels FK_TABLE(fk_winograd) = {

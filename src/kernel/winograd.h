@@ -1,7 +1,7 @@
-/* 3x3 convolutions (stride 1, padding 1) in bf16 with channels last by Winograd's F(2x2, 3x3): each tile of 2x2 outputs, of
- * 4x4 inputs, takes 16 products for every pair of channels in place of 36 (Lavin and Gray 2016, "Fast algorithms for
- * convolutional neural networks", section 4). The transforms are sums in f32, what is multiplied is rounded to bf16 and added up in
- * f32. Oneself one does not see it: weights are packed once, forward and both gradients are as those of any convolution.
+/* 3x3 convolutions in bf16 with channels last by Winograd's F(2x2, 3x3), for processors that multiply pairs of bf16 but have no matrix
+ * tiles: each tile of 2x2 outputs, of 4x4 inputs, takes 16 products for every pair of channels in place of 36 (Lavin and Gray
+ * 2016, "Fast algorithms for convolutional neural networks", section 4). Stride 1, padding 1, no groups. The transforms are sums in
+ * f32; what is multiplied is rounded to bf16 and added up in f32.
  *
  * The work comes in rows of tiles: fk_winograd_rows() of them in all images. */
 #ifndef FK_WINOGRAD_H
@@ -28,8 +28,8 @@ typedef struct fk_winograd_forward {
     fk_post act; /* n 0: none */
 } fk_winograd_forward;
 
-/* Weights [outputs][inputs][3][3], as the parameter has them; packed for the gradient of the input, outputs become inputs and all
- * turns around. */
+/* Weights [outputs][inputs][3][3], as the parameter has them. Packed `back`, for the gradient of the input, outputs become inputs
+ * and all turns around. */
 typedef struct fk_winograd_pack {
     const float *weights;
     size_t outputs, inputs;
@@ -37,14 +37,14 @@ typedef struct fk_winograd_pack {
     uint16_t *to; /* fk_winograd_packed() of them, at 64 bytes */
 } fk_winograd_pack;
 
-/* dw += for all rows of tiles, a block of at most `rows` at a time: first all threads spread their parts of x and the gradient dy
- * (in y's place) out, then they multiply. */
+/* The gradient of the weights, some rows at a time: first all threads spread their parts of x and the gradient dy (in y's place) out,
+ * as pairs of tiles, then they multiply. */
 typedef struct fk_winograd_weights {
     fk_winograd_maps maps;
-    size_t rows; /* of a block, and of this one */
+    size_t rows; /* at this time */
     uint16_t *inputs,
         *gradients; /* fk_winograd_spread() of `in` and of `out` channels, at 64 bytes */
-    float *sums;    /* [SPOTS][in][out], of all blocks */
+    float *sums;    /* [SPOTS][out][in] */
     float *dw;      /* [out][in][3][3] */
 } fk_winograd_weights;
 
@@ -54,30 +54,38 @@ typedef struct fk_winograd_kernels {
     void (*pack)(const fk_winograd_pack *k, size_t block);
     /* Rows first .. first + rows; room: fk_winograd_room() floats at 64 bytes. */
     void (*forward)(const fk_winograd_forward *k, size_t first, size_t rows, float *room);
-    /* Row `row` of all, as row `as` of the block. */
+    /* Row `row` of all, as row `as` of k->rows. */
     void (*spread)(const fk_winograd_weights *k, size_t row, size_t as);
-    /* Part `part` of SPOTS x fk_winograd_blocks(out), of the first (add: no) or a further block. */
+    /* Part `part` of fk_winograd_parts(); add: to the sums of the rows before. */
     void (*multiply)(const fk_winograd_weights *k, size_t part, bool add);
-    /* The sums of block `block` of fk_winograd_blocks(out) become dw. */
-    void (*collect)(const fk_winograd_weights *k, size_t block);
+    /* The sums of output `output` become dw. */
+    void (*collect)(const fk_winograd_weights *k, size_t output);
 } fk_winograd_kernels;
 
 extern const fk_winograd_kernels fk_winograd_plain16, fk_winograd_plain8;
 
-/* For processors with instructions for bf16, or with FERKD_KERNELS=plain the plain one; NULL: there is none that pays. */
+/* Those for processors with instructions for bf16, or with FERKD_KERNELS=plain the plain ones; NULL: there are none that pay. */
 const fk_winograd_kernels *fk_winograd_best(void);
 
-/* Rows of tiles in all images. */
+/* How many: rows in all images; blocks of four vectors of channels, the last maybe less; parts of the product that gives the gradient of
+ * the weights. */
 size_t fk_winograd_rows(const fk_winograd_maps *m);
-/* Blocks of four vectors of channels, the last maybe less. */
 size_t fk_winograd_blocks(size_t channels, int lanes);
-/* bf16 numbers of packed weights. */
-size_t fk_winograd_packed(size_t outputs, size_t inputs);
-/* Forward: rows of tiles that are done at a time, as many as stay in a second-level cache with what they become; and floats of
- * scratch for it. */
-size_t fk_winograd_rows_at_once(const fk_winograd_maps *m);
-size_t fk_winograd_room(const fk_winograd_maps *m);
-/* bf16 numbers of `rows` rows of tiles spread out. */
+size_t fk_winograd_parts(const fk_winograd_maps *m, int lanes);
+
+/* bf16 numbers of packed weights, and of `rows` rows of tiles spread out. */
+size_t fk_winograd_packed(const fk_winograd_maps *m);
 size_t fk_winograd_spread(const fk_winograd_maps *m, size_t channels, size_t rows);
+/* Rows that are done at a time: forward (as many as stay in a second-level cache with what they become), for the gradient of the
+ * weights (so many that adding to its sums costs little). And floats of scratch for the former. */
+size_t fk_winograd_rows_forward(const fk_winograd_maps *m);
+size_t fk_winograd_rows_weights(const fk_winograd_maps *m);
+size_t fk_winograd_room(const fk_winograd_maps *m);
+
+/* Pairs of tiles in a row that is spread out. */
+static inline size_t fk_winograd_pairs(const fk_winograd_maps *m)
+{
+    return (m->width + 3) / 4;
+}
 
 #endif

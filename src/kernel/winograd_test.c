@@ -1,4 +1,4 @@
-/* Winograd's convolution against the direct one, by sums over 3x3 windows. With whole numbers all of its transforms are exact in
+/* Winograd's convolution in bf16 against sums over windows in double. With whole numbers all of its transforms are exact in
  * bf16, and so the results have to be the same to the last bit; with others they are near, in proportion to bf16's steps. */
 #include "base/compat.h"
 
@@ -128,7 +128,8 @@ static void check_half(const uint16_t *got, const double *want, size_t n, bool w
 
 static uint16_t *packed(const fk_winograd_kernels *v, const problem *z, const float *w, bool back)
 {
-    uint16_t *to = memory(fk_winograd_packed(z->out, z->in) * 2);
+    fk_winograd_maps m = {.in = z->in, .out = z->out};
+    uint16_t *to = memory(fk_winograd_packed(&m) * 2);
     fk_winograd_pack k = {.weights = w, .outputs = z->out, .inputs = z->in, .back = back, .to = to};
 
     for (size_t b = 0; b < fk_winograd_blocks(back ? z->in : z->out, v->lanes); b++)
@@ -179,29 +180,29 @@ static void check_maps(const fk_winograd_kernels *v, const problem *z, const num
     free(weights);
 }
 
-/* By blocks of three rows, the last of them less. */
+/* Three rows at a time, the last time less. */
 static void check_weights(const fk_winograd_kernels *v, const problem *z, const numbers *n,
                           bool whole)
 {
     fk_winograd_weights k = {.maps = {z->images, z->height, z->width, z->in, z->out, n->x, n->g}};
     size_t rows = fk_winograd_rows(&k.maps);
-    size_t blocks = fk_winograd_blocks(z->out, v->lanes);
+    size_t weights = z->in * z->out * 9;
     double size = sqrt((double)(z->images * z->height * z->width));
 
     k.inputs = memory(fk_winograd_spread(&k.maps, z->in, 3) * 2);
     k.gradients = memory(fk_winograd_spread(&k.maps, z->out, 3) * 2);
+    k.dw = memory(weights * sizeof(float));
     k.sums = memory(FK_WINOGRAD_SPOTS * z->in * z->out * sizeof(float));
-    k.dw = memory(z->in * z->out * 9 * sizeof(float));
     for (size_t at = 0; at < rows; at += k.rows) {
         k.rows = fk_min_size(rows - at, 3);
         for (size_t i = 0; i < k.rows; i++)
             v->spread(&k, at + i, i);
-        for (size_t p = 0; p < FK_WINOGRAD_SPOTS * blocks; p++)
+        for (size_t p = 0; p < fk_winograd_parts(&k.maps, v->lanes); p++)
             v->multiply(&k, p, at > 0);
     }
-    for (size_t b = 0; b < blocks; b++)
-        v->collect(&k, b);
-    for (size_t i = 0; i < z->in * z->out * 9; i++) {
+    for (size_t o = 0; o < z->out; o++)
+        v->collect(&k, o);
+    for (size_t i = 0; i < weights; i++) {
         double off = fabs((double)k.dw[i] - n->weights[i]);
         assert_true(whole ? off == 0.0 : off < size * 0x1p-6);
     }
