@@ -87,7 +87,8 @@ ferkd_status fk_winograd_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
         *pays = strcmp(choice, "yes") == 0;
         return FERKD_OK;
     }
-    *pays = fk_has_tiles(); /* they always pay, which a measurement on a busy machine need not see */
+    *pays =
+        fk_has_tiles(); /* they always pay, which a measurement on a busy machine need not see */
     if (!*pays && !off)
         TRY(measure(dn, pays));
     return off ? FERKD_OK : fk_tuner_note(tuner, KEY, *pays ? "yes" : "no", 0.0);

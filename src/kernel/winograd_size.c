@@ -4,7 +4,7 @@
 /* Floats of a second-level cache (1 MiB and more where there are instructions for bf16) for tiles and their products. */
 #define CACHED ((size_t)160 << 10)
 
-/* Tiles that the gradient of the weights takes at a time. */
+/* Tiles that the gradient of the weights takes at a time, about: in rows that many threads can share. */
 #define SPREAD 256
 
 size_t fk_winograd_rows(const fk_winograd_maps *m)
@@ -51,9 +51,7 @@ size_t fk_winograd_rows_forward(const fk_winograd_maps *m)
 
 size_t fk_winograd_rows_weights(const fk_winograd_maps *m)
 {
-    size_t each = 2 * fk_winograd_pairs(m);
-
-    return each < SPREAD ? SPREAD / each : 1;
+    return SPREAD / (2 * fk_winograd_pairs(m)) / 8 * 8 + 8;
 }
 
 size_t fk_winograd_room(const fk_winograd_maps *m)
