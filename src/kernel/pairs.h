@@ -23,7 +23,7 @@ FK_INLINE fk_v fk_pairs_add(fk_v sum, uint32_t a, fk_vu b)
 {
     fk_vu all = a - (fk_vu){0};
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && FK_LANES == 16
     return (fk_v)_mm512_dpbf16_ps((__m512)sum, (__m512bh)all, (__m512bh)b);
 #else
     sum += (fk_v)(all & 0xffff0000u) * (fk_v)(b & 0xffff0000u);

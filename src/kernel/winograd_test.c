@@ -3,6 +3,7 @@
 #include "base/compat.h"
 
 #include <setjmp.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -180,12 +181,26 @@ static void check_maps(const fk_winograd_kernels *v, const problem *z, const num
     free(weights);
 }
 
-/* Three rows at a time, the last time less. */
+/* `once` rows at a time, the last time less. */
+static void weight_gradient(const fk_winograd_kernels *v, fk_winograd_weights *k, size_t once)
+{
+    size_t rows = fk_winograd_rows(&k->maps);
+
+    for (size_t at = 0; at < rows; at += k->rows) {
+        k->rows = fk_min_size(rows - at, once);
+        for (size_t i = 0; i < k->rows; i++)
+            v->spread(k, at + i, i);
+        for (size_t p = 0; p < fk_winograd_parts(&k->maps, v->lanes); p++)
+            v->multiply(k, p, at > 0);
+    }
+    for (size_t o = 0; o < k->maps.out; o++)
+        v->collect(k, o);
+}
+
 static void check_weights(const fk_winograd_kernels *v, const problem *z, const numbers *n,
                           bool whole)
 {
     fk_winograd_weights k = {.maps = {z->images, z->height, z->width, z->in, z->out, n->x, n->g}};
-    size_t rows = fk_winograd_rows(&k.maps);
     size_t weights = z->in * z->out * 9;
     double size = sqrt((double)(z->images * z->height * z->width));
 
@@ -193,15 +208,7 @@ static void check_weights(const fk_winograd_kernels *v, const problem *z, const 
     k.gradients = memory(fk_winograd_spread(&k.maps, z->out, 3) * 2);
     k.dw = memory(weights * sizeof(float));
     k.sums = memory(FK_WINOGRAD_SPOTS * z->in * z->out * sizeof(float));
-    for (size_t at = 0; at < rows; at += k.rows) {
-        k.rows = fk_min_size(rows - at, 3);
-        for (size_t i = 0; i < k.rows; i++)
-            v->spread(&k, at + i, i);
-        for (size_t p = 0; p < fk_winograd_parts(&k.maps, v->lanes); p++)
-            v->multiply(&k, p, at > 0);
-    }
-    for (size_t o = 0; o < z->out; o++)
-        v->collect(&k, o);
+    weight_gradient(v, &k, 3);
     for (size_t i = 0; i < weights; i++) {
         double off = fabs((double)k.dw[i] - n->weights[i]);
         assert_true(whole ? off == 0.0 : off < size * 0x1p-6);
@@ -238,8 +245,67 @@ static void others_are_near(void **unused)
     check(false);
 }
 
-int main(void)
+/* --- how fast -------------------------------------------------------------------------------- */
+
+static double now_s(void)
 {
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The best of five, by one thread: GFLOP/s as if each output were made from 9 products for every input channel. */
+static void bench(const fk_winograd_kernels *v, const problem *z)
+{
+    size_t pixels = z->images * z->height * z->width;
+    size_t weights = z->in * z->out * 9;
+    fk_winograd_maps m = {z->images, z->height, z->width, z->in, z->out, NULL, NULL};
+    double flop = 2e-9 * (double)pixels * (double)weights;
+    double best[3] = {INFINITY, INFINITY, INFINITY};
+
+    float *w = calloc(weights, sizeof *w);
+    float *room = memory(fk_winograd_room(&m) * sizeof *room);
+    m.x = calloc(pixels * z->in, sizeof *m.x);
+    m.y = calloc(pixels * z->out, sizeof *m.y);
+    uint16_t *to = packed(v, z, w, false);
+    fk_winograd_forward k = {.maps = m, .weights = to};
+    fk_winograd_weights g = {.maps = m, .dw = w};
+    size_t rows = fk_winograd_rows(&m);
+    size_t once = fk_min_size(rows, fk_winograd_rows_weights(&m));
+    g.inputs = memory(fk_winograd_spread(&m, z->in, once) * 2);
+    g.gradients = memory(fk_winograd_spread(&m, z->out, once) * 2);
+    g.sums = memory(FK_WINOGRAD_SPOTS * z->in * z->out * sizeof *g.sums);
+    for (int i = 0; i < 5; i++) {
+        double start = now_s();
+        v->forward(&k, 0, rows, room);
+        double then = now_s();
+        weight_gradient(v, &g, once);
+        double last = now_s();
+        free(packed(v, z, w, true));
+        best[0] = fmin(best[0], then - start);
+        best[1] = fmin(best[1], last - then);
+        best[2] = fmin(best[2], now_s() - last);
+    }
+    printf("%3zu images %3zu x %-3zu %4zu to %-4zu forward %4.0f, weights %4.0f GFLOP/s, "
+           "packing %.2f ms\n",
+           z->images, z->height, z->width, z->in, z->out, flop / best[0], flop / best[1],
+           1e3 * best[2]);
+    free(m.x), free(m.y), free(w), free(room), free(to);
+    free(g.inputs), free(g.gradients), free(g.sums);
+}
+
+int main(int argc, char **argv)
+{
+    static const problem SPEEDS[] = {
+        {64, 32, 32, 64, 64}, {64, 16, 16, 128, 128}, {64, 8, 8, 256, 256}, {64, 4, 4, 512, 512},
+        {16, 56, 56, 64, 64}, {16, 14, 14, 256, 256}, {64, 32, 32, 32, 32}};
+
+    if (argc > 1 && strcmp(argv[1], "bench") == 0) {
+        for (size_t i = 0; fk_winograd_best() && i < FK_COUNT(SPEEDS); i++)
+            bench(fk_winograd_best(), &SPEEDS[i]);
+        return 0;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_numbers_are_exact),
         cmocka_unit_test(others_are_near),
