@@ -484,7 +484,7 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     TRY_DONE(fk_dn_new(&p->dn));
     if (o->half && !o->stored)
         TRY_DONE(fk_winograd_pays(p->dn, o->tuner, &p->half_conv));
-    if (p->half_conv && o->layout == FK_LAYOUT_ANY && (o->train || fk_has_own_winograd()))
+    if (o->train && p->half_conv && o->layout == FK_LAYOUT_ANY)
         p->o.layout = FK_LAYOUT_LAST; /* what matrix tiles work on, and our own kernels */
     p->o.half = p->half_conv || (o->half && o->train);
     TRY_DONE(fk_calloc(&p->tensor_of, g->n_nodes, sizeof *p->tensor_of, g->name));

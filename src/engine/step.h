@@ -352,9 +352,8 @@ ferkd_status fk_compile_tiles_conv(fk_plan *p, const fk_node *n, int in, const f
                                    const fk_node *norm);
 void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias);
 
-/* A 3x3 convolution in bf16 by our own Winograd kernels (op_conv_winograd.c): are there any here, can it be, and is that faster than
+/* A 3x3 convolution in bf16 by our own Winograd kernels (op_conv_winograd.c): can it be, and is that faster than
  * oneDNN's with channels last, measured or by rule? */
-bool fk_has_own_winograd(void);
 bool fk_conv_suits_winograd(const fk_plan *p, const fk_conv_args *a);
 FERKD_CHECK ferkd_status fk_conv_winograd_wins(fk_plan *p, const fk_conv_args *a, bool *wins);
 ferkd_status fk_compile_winograd(fk_plan *p, const fk_node *n, int in, const fk_tail *tail,

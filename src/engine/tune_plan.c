@@ -112,7 +112,7 @@ static ferkd_status search_from(const fk_plan_options *o, candidate c, fk_graph_
     if (!o->train || full) /* in training convolutions take them anyway */
         (void)better(o, c, make, ctx, batch, &mine, &mine_s, &st);
     c.layout = FK_LAYOUT_LAST;
-    if (full)
+    if (full || (!o->train && c.half == IN_BF16 && fk_has_own_winograd()))
         (void)better(o, c, make, ctx, batch, &mine, &mine_s, &st);
     for (uint32_t slices = 2; !o->train && batch % slices == 0 && batch / slices >= MIN_SLICE;
          slices *= 2) {

@@ -225,10 +225,10 @@ int main(int argc, char **argv)
     int failed = 0;
     FILE *cases = fopen(TEST_SOURCE "/ops/cases.txt", "r");
 
-    in_half = strcmp(mode, "bf16") == 0;
-    layout = strcmp(mode, "last") == 0    ? FK_LAYOUT_LAST
-             : strcmp(mode, "lanes") == 0 ? FK_LAYOUT_LANES
-                                          : FK_LAYOUT_ANY;
+    in_half = strncmp(mode, "bf16", 4) == 0;
+    layout = strstr(mode, "last")    ? FK_LAYOUT_LAST
+             : strstr(mode, "lanes") ? FK_LAYOUT_LANES
+                                     : FK_LAYOUT_ANY;
     if (!cases || fk_safetensors_open(&f, TEST_SOURCE "/golden/ops.safetensors") != FERKD_OK) {
         (void)printf("%s\n", ferkd_last_error());
         return 1;
