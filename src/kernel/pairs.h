@@ -60,6 +60,7 @@ typedef struct fk_pairs_product {
     bool add;
 } fk_pairs_product;
 
+#ifdef __AVX512BF16__
 /* m rows and n vectors, both constants where this is used. */
 FK_INLINE void fk_pairs_block(const fk_pairs_product *g, int m, int n)
 {
@@ -99,6 +100,7 @@ FK_INLINE void fk_pairs_block(const fk_pairs_product *g, int m, int n)
             fk_v_put(g->c + (size_t)i * g->c_row + (size_t)j * FK_LANES, sum[i][j]);
 }
 
+/* m rows, and n vectors, a constant. */
 FK_INLINE void fk_pairs_rows(const fk_pairs_product *g, size_t m, int n)
 {
     switch (m) {
@@ -122,24 +124,50 @@ FK_INLINE void fk_pairs_rows(const fk_pairs_product *g, size_t m, int n)
     }
 }
 
+/* m rows, at most FK_DEEP, and n vectors, with their sums in registers. */
+FK_INLINE void fk_pairs_some(const fk_pairs_product *g, size_t m, size_t n)
+{
+    switch (n) {
+    case 1:
+        fk_pairs_rows(g, m, 1);
+        break;
+    case 2:
+        fk_pairs_rows(g, m, 2);
+        break;
+    case 3:
+        fk_pairs_rows(g, m, 3);
+        break;
+    default:
+        fk_pairs_rows(g, m, FK_ABREAST);
+    }
+}
+#else
+/* The same, one row and vector after the other. */
+FK_INLINE void fk_pairs_some(const fk_pairs_product *g, size_t m, size_t n)
+{
+    for (size_t i = 0; i < m * n; i++) {
+        const uint16_t *a = g->a + i / n * g->a_row;
+        const uint16_t *b = g->b + i % n * FK_PAIR;
+        float *c = g->c + i / n * g->c_row + i % n * FK_LANES;
+        fk_v sum = g->add ? fk_v_at(c) : (fk_v){0};
+        for (size_t d = 0; d < g->depth; d++, a += g->a_step, b += n * FK_PAIR) {
+            uint32_t x;
+            fk_vu with;
+            memcpy(&x, a, sizeof x);
+            memcpy(&with, b, sizeof with);
+            sum = fk_pairs_add(sum, x, with);
+        }
+        fk_v_put(c, sum);
+    }
+}
+#endif
+
 /* All m rows. */
 FK_INLINE void fk_pairs_multiply(fk_pairs_product g, size_t m, size_t n)
 {
     while (m) {
         size_t now = m > FK_DEEP && m < 2 * FK_DEEP ? (m + 1) / 2 : m < FK_DEEP ? m : FK_DEEP;
-        switch (n) {
-        case 1:
-            fk_pairs_rows(&g, now, 1);
-            break;
-        case 2:
-            fk_pairs_rows(&g, now, 2);
-            break;
-        case 3:
-            fk_pairs_rows(&g, now, 3);
-            break;
-        default:
-            fk_pairs_rows(&g, now, FK_ABREAST);
-        }
+        fk_pairs_some(&g, now, n);
         g.a += now * g.a_row;
         g.c += now * g.c_row;
         m -= now;

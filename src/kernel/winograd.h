@@ -62,7 +62,7 @@ typedef struct fk_winograd_kernels {
     void (*collect)(const fk_winograd_weights *k, size_t output);
 } fk_winograd_kernels;
 
-extern const fk_winograd_kernels fk_winograd_plain16, fk_winograd_plain8;
+extern const fk_winograd_kernels fk_winograd_plain16;
 
 /* Those for processors with instructions for bf16, or with FERKD_KERNELS=plain the plain ones; NULL: there are none that pay. */
 const fk_winograd_kernels *fk_winograd_best(void);

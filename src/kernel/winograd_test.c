@@ -218,8 +218,7 @@ static void check_weights(const fk_winograd_kernels *v, const problem *z, const 
 
 static void check(bool whole)
 {
-    const fk_winograd_kernels *variants[] = {&fk_winograd_plain16, &fk_winograd_plain8,
-                                             fk_winograd_best()};
+    const fk_winograd_kernels *variants[] = {&fk_winograd_plain16, fk_winograd_best()};
 
     for (size_t i = 0; i < FK_COUNT(PROBLEMS); i++) {
         numbers n = numbers_of(&PROBLEMS[i], whole);
