@@ -74,7 +74,7 @@ static ferkd_status measure(fk_dn *dn, bool *pays)
     return FERKD_OK;
 }
 
-ferkd_status fk_winograd_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
+ferkd_status fk_half_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
 {
     bool off = fk_tuner_mode(tuner) == FK_TUNE_OFF;
     const char *choice = off ? NULL : fk_tuner_find(tuner, KEY);
@@ -87,8 +87,7 @@ ferkd_status fk_winograd_pays(fk_dn *dn, fk_tuner *tuner, bool *pays)
         *pays = strcmp(choice, "yes") == 0;
         return FERKD_OK;
     }
-    *pays =
-        fk_has_tiles(); /* they always pay, which a measurement on a busy machine need not see */
+    *pays = fk_has_tiles(); /* they always do, which measuring on a busy machine need not see */
     if (!*pays && !off)
         TRY(measure(dn, pays));
     return off ? FERKD_OK : fk_tuner_note(tuner, KEY, *pays ? "yes" : "no", 0.0);

@@ -483,7 +483,7 @@ ferkd_status fk_plan_new(fk_plan **out, fk_graph *g, const fk_plan_options *o)
     p->threads = (size_t)omp_get_max_threads();
     TRY_DONE(fk_dn_new(&p->dn));
     if (o->half && !o->stored)
-        TRY_DONE(fk_winograd_pays(p->dn, o->tuner, &p->half_conv));
+        TRY_DONE(fk_half_pays(p->dn, o->tuner, &p->half_conv));
     if (o->train && p->half_conv && o->layout == FK_LAYOUT_ANY)
         p->o.layout = FK_LAYOUT_LAST; /* what matrix tiles work on, and our own kernels */
     p->o.half = p->half_conv || (o->half && o->train);

@@ -32,7 +32,7 @@ struct fk_dn;
 
 /* Does this processor convolve faster in bf16 than in f32? Some have the instructions and run them at half the
  * rate. Measured once, in milliseconds; by rule where the tuner is off or NULL. */
-FERKD_CHECK ferkd_status fk_winograd_pays(struct fk_dn *dn, fk_tuner *tuner, bool *pays);
+FERKD_CHECK ferkd_status fk_half_pays(struct fk_dn *dn, fk_tuner *tuner, bool *pays);
 
 /* Has it kernels of ours for 3x3 convolutions in bf16 with channels last (op_conv_winograd.c)? */
 bool fk_has_own_winograd(void);

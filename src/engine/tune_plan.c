@@ -140,7 +140,7 @@ static ferkd_status search(const fk_plan_options *o, fk_precision precision, fk_
     *best_s = INFINITY;
     if (precision != FK_PRECISION_F32) {
         TRY(fk_dn_new(&dn));
-        st = fk_winograd_pays(dn, o->tuner, &pays);
+        st = fk_half_pays(dn, o->tuner, &pays);
         fk_dn_free(&dn);
         TRY(st);
     }

@@ -41,11 +41,11 @@ typedef struct fk_winograd_pack {
  * as pairs of tiles, then they multiply. */
 typedef struct fk_winograd_weights {
     fk_winograd_maps maps;
-    size_t rows; /* at this time */
-    uint16_t *inputs,
-        *gradients; /* fk_winograd_spread() of `in` and of `out` channels, at 64 bytes */
-    float *sums;    /* [SPOTS][out][in] */
-    float *dw;      /* [out][in][3][3] */
+    size_t rows;         /* at this time */
+    uint16_t *inputs;    /* fk_winograd_spread() of `in` channels, at 64 bytes */
+    uint16_t *gradients; /* the same of `out` channels */
+    float *sums;         /* [SPOTS][out][in] */
+    float *dw;           /* [out][in][3][3] */
 } fk_winograd_weights;
 
 typedef struct fk_winograd_kernels {
