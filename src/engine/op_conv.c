@@ -102,6 +102,13 @@ static void fold(fk_plan *p, const fk_step *s, float *bias)
     }
 }
 
+const float *fk_conv_bias(const fk_plan *p, const fk_step *s, int buffer)
+{
+    if (s->folded)
+        return fk_buffer_at(p, s->buffers[buffer]);
+    return s->node->param[1] >= 0 ? fk_graph_values(p->g, s->node->param[1]) : NULL;
+}
+
 void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias)
 {
     const fk_param *w = &p->g->params[s->node->param[0]];

@@ -55,13 +55,6 @@ bool fk_conv_suits_tiles_forward(const fk_plan *p, const fk_conv_args *a, int in
 
 /* --- running --------------------------------------------------------------------------------- */
 
-static const float *bias_of(const fk_plan *p, const fk_step *s)
-{
-    if (s->folded)
-        return fk_buffer_at(p, s->buffers[BIAS]);
-    return s->node->param[1] >= 0 ? fk_graph_values(p->g, s->node->param[1]) : NULL;
-}
-
 /* Bias and activation, where y is: of the pixels at `at` in each vector of channels, or, side by side, in all of them at once. */
 static void finish_planes(const fk_plan *p, const fk_step *s, const float *bias, fk_planes at)
 {
@@ -114,7 +107,7 @@ static void run_rows(const fk_plan *p, const fk_step *s, size_t first, size_t co
     bool last = is_last(p, s->in[0]);
     fk_tiles_images x = images_of(p, s->in[0], last);
     fk_tiles_images y = images_of(p, s->out, last);
-    const float *bias = bias_of(p, s);
+    const float *bias = fk_conv_bias(p, s, BIAS);
     bool adds = s->residual >= 0; /* it is where the output goes */
 
     x.at = fk_data_operand(p, s->in[0]).data;

@@ -222,18 +222,11 @@ static uint16_t *values_of(const fk_plan *p, const fk_step *s, fk_ref r)
     return fk_ref_pointer(p, s, r);
 }
 
-static const float *bias_of(const fk_plan *p, const fk_step *s)
-{
-    if (s->folded)
-        return fk_buffer_at(p, s->buffers[BIAS]);
-    return s->node->param[1] >= 0 ? fk_graph_values(p->g, s->node->param[1]) : NULL;
-}
-
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
     fk_winograd_forward k = {.maps = maps_of(&p->tensors[s->in[0]].shape, s->node->shape.d[1]),
                              .weights = fk_buffer_at(p, s->buffers[WEIGHTS]),
-                             .bias = bias_of(p, s),
+                             .bias = fk_conv_bias(p, s, BIAS),
                              .add = s->residual >= 0, /* it is where the output goes */
                              .act = s->post};
 

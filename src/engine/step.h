@@ -351,6 +351,8 @@ bool fk_conv_suits_tiles_forward(const fk_plan *p, const fk_conv_args *a, int in
 ferkd_status fk_compile_tiles_conv(fk_plan *p, const fk_node *n, int in, const fk_tail *tail,
                                    const fk_node *norm);
 void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias);
+/* The bias it runs with: its own, or that of the folded BatchNorm in its buffer `buffer`; NULL: none. */
+const float *fk_conv_bias(const fk_plan *p, const fk_step *s, int buffer);
 
 /* A 3x3 convolution in bf16 by our own Winograd kernels (op_conv_winograd.c): can it be, and is that faster than
  * oneDNN's with channels last, measured or by rule? */
