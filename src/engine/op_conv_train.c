@@ -131,7 +131,9 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
     if (p->sliced[id])
         return p->sliced[id] > 0;
     slice_args(p, n, &a);
-    bool can = slice_layouts(&a, picture, &src, &dst) == FERKD_OK;
+    bool own = fk_conv_suits_winograd(p, &a);
+    own = own && fk_conv_winograd_wins(p, &a, &own) == FERKD_OK && own;
+    bool can = !own && slice_layouts(&a, picture, &src, &dst) == FERKD_OK;
     a.src_md = src;
     a.dst_md = dst;
     can = can && (fk_conv_suits_tiles(p, &a) || choose_all(p, &a, !picture, pds));

@@ -354,8 +354,8 @@ void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias);
 /* The bias it runs with: its own, or that of the folded BatchNorm in its buffer `buffer`; NULL: none. */
 const float *fk_conv_bias(const fk_plan *p, const fk_step *s, int buffer);
 
-/* A 3x3 convolution in bf16 by our own Winograd kernels (op_conv_winograd.c): can it be, and is that faster than
- * oneDNN's with channels last, measured or by rule? */
+/* A 3x3 convolution by our own Winograd kernels (op_conv_winograd.c): can it be, and is that faster than oneDNN's in the same layout,
+ * measured or by rule? */
 bool fk_conv_suits_winograd(const fk_plan *p, const fk_conv_args *a);
 FERKD_CHECK ferkd_status fk_conv_winograd_wins(fk_plan *p, const fk_conv_args *a, bool *wins);
 ferkd_status fk_compile_winograd(fk_plan *p, const fk_node *n, int in, const fk_tail *tail,

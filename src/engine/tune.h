@@ -34,8 +34,8 @@ struct fk_dn;
  * rate. Measured once, in milliseconds; by rule where the tuner is off or NULL. */
 FERKD_CHECK ferkd_status fk_half_pays(struct fk_dn *dn, fk_tuner *tuner, bool *pays);
 
-/* Has it kernels of ours for 3x3 convolutions in bf16 with channels last (op_conv_winograd.c)? */
-bool fk_has_own_winograd(void);
+/* Has it kernels of ours for 3x3 convolutions, in bf16 with channels last or in f32 (op_conv_winograd.c)? */
+bool fk_has_own_winograd(bool half);
 
 typedef enum fk_precision { FK_PRECISION_F32, FK_PRECISION_BF16, FK_PRECISION_AUTO } fk_precision;
 

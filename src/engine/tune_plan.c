@@ -10,7 +10,7 @@
 #include "engine/tune.h"
 
 #define MIN_SLICE 2
-#define ENGINE    8 /* grows when the engine changes so much that choices should be made anew */
+#define ENGINE    9 /* grows when the engine changes so much that choices should be made anew */
 
 /* STORED: bf16 in memory, multiplied in f32. */
 typedef enum numbers { IN_F32, IN_BF16, STORED } numbers;
@@ -112,7 +112,7 @@ static ferkd_status search_from(const fk_plan_options *o, candidate c, fk_graph_
     if (!o->train || full) /* in training convolutions take them anyway */
         (void)better(o, c, make, ctx, batch, &mine, &mine_s, &st);
     c.layout = FK_LAYOUT_LAST;
-    if (full || (!o->train && c.half == IN_BF16 && fk_has_own_winograd()))
+    if (full || (!o->train && c.half == IN_BF16 && fk_has_own_winograd(true)))
         (void)better(o, c, make, ctx, batch, &mine, &mine_s, &st);
     for (uint32_t slices = 2; !o->train && batch % slices == 0 && batch / slices >= MIN_SLICE;
          slices *= 2) {

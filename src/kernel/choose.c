@@ -44,7 +44,7 @@ static bool wants_plain(void)
 extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
 extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
 extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_avx2;
-extern const fk_winograd_kernels fk_winograd_avx512bf16;
+extern const fk_winograd_kernels fk_winograd2_avx512bf16, fk_winograd4_avx512;
 extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
 
 bool fk_has_avx512(void)
@@ -101,9 +101,13 @@ const fk_gather_kernel *fk_gather_for(int lanes)
     return lanes != 8 ? NULL : has_avx2() ? &fk_gather_avx2 : &fk_gather_plain8;
 }
 
-const fk_winograd_kernels *fk_winograd_best(void)
+const fk_winograd_kernels *fk_winograd_best(bool half)
 {
-    return has_avx512bf16() ? &fk_winograd_avx512bf16 : wants_plain() ? &fk_winograd_plain16 : NULL;
+    if (wants_plain())
+        return half ? &fk_winograd2_plain16 : &fk_winograd4_plain16;
+    if (half)
+        return has_avx512bf16() ? &fk_winograd2_avx512bf16 : NULL;
+    return fk_has_avx512() ? &fk_winograd4_avx512 : NULL;
 }
 
 const fk_row_kernels *fk_rows_best(void)
@@ -124,9 +128,9 @@ bool fk_has_tiles(void)
     return false;
 }
 
-const fk_winograd_kernels *fk_winograd_best(void)
+const fk_winograd_kernels *fk_winograd_best(bool half)
 {
-    return wants_plain() ? &fk_winograd_plain16 : NULL;
+    return !wants_plain() ? NULL : half ? &fk_winograd2_plain16 : &fk_winograd4_plain16;
 }
 
 const fk_row_kernels *fk_rows_best(void)

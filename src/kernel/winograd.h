@@ -1,29 +1,35 @@
-/* 3x3 convolutions in bf16 with channels last by Winograd's F(2x2, 3x3), for processors that multiply pairs of bf16 but have no matrix
- * tiles: each tile of 2x2 outputs, of 4x4 inputs, takes 16 products for every pair of channels in place of 36 (Lavin and Gray
- * 2016, "Fast algorithms for convolutional neural networks", section 4). Stride 1, padding 1, no groups. The transforms are sums in
- * f32; what is multiplied is rounded to bf16 and added up in f32.
+/* 3x3 convolutions by Winograd's algorithm (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", section 4):
+ * F(2x2, 3x3) in bf16, for processors that multiply pairs of bf16 but have no matrix tiles, and F(4x4, 3x3) in f32. Each tile of 2x2
+ * outputs, of 4x4 inputs, takes 16 products for every pair of channels in place of 36; of 4x4, of 6x6 inputs, 36 in place of 144.
+ * Stride 1, padding 1, no groups. The transforms are sums in f32; in bf16 what is multiplied is rounded to it, and added up in f32.
  *
- * The work comes in rows of tiles: fk_winograd_rows() of them in all images. */
+ * The work comes in rows of tiles: fk_winograd_rows() of them in all images. A word is a float, or a pair of bf16. */
 #ifndef FK_WINOGRAD_H
 #define FK_WINOGRAD_H
 
 #include "kernel/kernel.h"
 
-enum { FK_WINOGRAD_SPOTS = 16 }; /* numbers in a transformed tile */
+/* A feature map as vectors of channels: element of the first image's first pixel is 0; from one image, vector, pixel to the next. A row is
+ * `width` pixels, an image so many rows. f32 or bf16, as the table of kernels is, at whole vectors. */
+typedef struct fk_winograd_map {
+    void *data;
+    size_t image, vector, pixel;
+} fk_winograd_map;
 
 /* Two feature maps of one size. */
 typedef struct fk_winograd_maps {
+    size_t tile; /* outputs along a side of a tile: 2 in bf16, 4 in f32 */
     size_t images, height, width;
-    size_t in, out; /* channels, multiples of the table's lanes */
-    uint16_t *x;    /* [images][height][width][in] */
-    uint16_t *y;    /* [images][height][width][out] */
+    size_t in, out; /* channels of x and of y, multiples of the table's lanes */
+    fk_winograd_map x, y;
 } fk_winograd_maps;
 
-/* y = act(conv(x) + bias), or act(y + conv(x) + bias). */
+/* Some channels of y = act(conv(x) + bias), or of act(y + conv(x) + bias). */
 typedef struct fk_winograd_forward {
     fk_winograd_maps maps;
-    const uint16_t *weights; /* packed */
-    const float *bias;       /* [out], or NULL */
+    size_t block, blocks; /* the first one of y's blocks of channels, and how many */
+    const void *weights;  /* theirs, packed */
+    const float *bias;    /* [out], or NULL */
     bool add;
     fk_post act; /* n 0: none */
 } fk_winograd_forward;
@@ -34,56 +40,72 @@ typedef struct fk_winograd_pack {
     const float *weights;
     size_t outputs, inputs;
     bool back;
-    uint16_t *to; /* fk_winograd_packed() of them, at 64 bytes */
+    size_t block; /* of outputs, with which `to` begins */
+    void *to;     /* fk_winograd_packed() words, at 64 bytes */
 } fk_winograd_pack;
 
-/* The gradient of the weights, some rows at a time: first all threads spread their parts of x and the gradient dy (in y's place) out,
- * as pairs of tiles, then they multiply. */
+/* The gradient of the weights of some outputs, some rows at a time: x and the gradient dy (in y's place) are spread out, step by step, then
+ * multiplied. */
 typedef struct fk_winograd_weights {
     fk_winograd_maps maps;
-    size_t rows;         /* at this time */
-    uint16_t *inputs;    /* fk_winograd_spread() of `in` channels, at 64 bytes */
-    uint16_t *gradients; /* the same of `out` channels */
-    float *sums;         /* [SPOTS][out][in] */
-    float *dw;           /* [out][in][3][3] */
+    size_t from, outputs; /* which, whole vectors */
+    size_t rows;          /* at this time */
+    size_t first, count;  /* of them, multiplied at this time */
+    uint32_t *inputs;     /* fk_winograd_spread() of `in` channels, at 64 bytes */
+    uint32_t *gradients;  /* the same of `outputs` channels */
+    float *sums;          /* fk_winograd_sums() of `count` outputs */
+    float *dw;            /* [out][in][3][3] */
 } fk_winograd_weights;
 
 typedef struct fk_winograd_kernels {
     int lanes;
-    /* Block `block` of fk_winograd_blocks(outputs, or inputs if back). */
-    void (*pack)(const fk_winograd_pack *k, size_t block);
+    size_t tile;
+    /* Vector `vector` of the outputs, or of the inputs if back. */
+    void (*pack)(const fk_winograd_pack *k, size_t vector);
     /* Rows first .. first + rows; room: fk_winograd_room() floats at 64 bytes. */
     void (*forward)(const fk_winograd_forward *k, size_t first, size_t rows, float *room);
-    /* Row `row` of all, as row `as` of k->rows. */
+    /* Row `row` of all, as row `as` of k->rows: all of x, and `outputs` of dy. */
     void (*spread)(const fk_winograd_weights *k, size_t row, size_t as);
-    /* Part `part` of fk_winograd_parts(); add: to the sums of the rows before. */
-    void (*multiply)(const fk_winograd_weights *k, size_t part, bool add);
-    /* The sums of output `output` become dw. */
+    /* Outputs first .. first + count; add: to the sums of the rows before. */
+    void (*multiply)(const fk_winograd_weights *k, bool add);
+    /* The sums of output `output` of all become dw. */
     void (*collect)(const fk_winograd_weights *k, size_t output);
 } fk_winograd_kernels;
 
-extern const fk_winograd_kernels fk_winograd_plain16;
+extern const fk_winograd_kernels fk_winograd2_plain16, fk_winograd4_plain16;
 
-/* Those for processors with instructions for bf16, or with FERKD_KERNELS=plain the plain ones; NULL: there are none that pay. */
-const fk_winograd_kernels *fk_winograd_best(void);
+/* Those in bf16, for processors with instructions for it, or in f32, with AVX-512; with FERKD_KERNELS=plain the plain ones. NULL: there
+ * are none that pay. */
+const fk_winograd_kernels *fk_winograd_best(bool half);
 
-/* How many: rows in all images; blocks of four vectors of channels, the last maybe less; parts of the product that gives the gradient of
- * the weights. */
+/* How many: numbers in a transformed tile; rows in all images; blocks of four vectors of y's channels, the last maybe less. */
+size_t fk_winograd_spots(const fk_winograd_maps *m);
 size_t fk_winograd_rows(const fk_winograd_maps *m);
-size_t fk_winograd_blocks(size_t channels, int lanes);
-size_t fk_winograd_parts(const fk_winograd_maps *m, int lanes);
+size_t fk_winograd_blocks(const fk_winograd_maps *m);
 
-/* bf16 numbers of packed weights, and of `rows` rows of tiles spread out. */
-size_t fk_winograd_packed(const fk_winograd_maps *m);
+/* Words from one spot's matrix to the next: a line of the cache more than the matrix has, since all spots are written side by side, and
+ * with a power of two between them would all go to the same few places of the cache. */
+static inline size_t fk_winograd_stride(size_t words)
+{
+    return words + 16;
+}
+
+/* Words of `blocks` blocks of packed weights, of `rows` rows of tiles spread out, and of the sums of `outputs` outputs for the gradient of
+ * weights. */
+size_t fk_winograd_packed(const fk_winograd_maps *m, size_t blocks);
 size_t fk_winograd_spread(const fk_winograd_maps *m, size_t channels, size_t rows);
+size_t fk_winograd_sums(const fk_winograd_maps *m, size_t outputs);
+/* Blocks of packed weights that stay in a thread's part of a third-level cache until they are used, and outputs whose sums do. */
+size_t fk_winograd_blocks_at_once(const fk_winograd_maps *m);
+size_t fk_winograd_outputs_at_once(const fk_winograd_maps *m);
 /* Rows that are done at a time: forward (as many as stay in a second-level cache with what they become), for the gradient of the
- * weights (so many that adding to its sums costs little). And floats of scratch for the former. */
+ * weights of `outputs` outputs (so many that adding to its sums costs little). And floats of scratch for the former. */
 size_t fk_winograd_rows_forward(const fk_winograd_maps *m);
-size_t fk_winograd_rows_weights(const fk_winograd_maps *m);
+size_t fk_winograd_rows_weights(const fk_winograd_maps *m, size_t outputs);
 size_t fk_winograd_room(const fk_winograd_maps *m);
 
-/* Pairs of tiles in a row that is spread out. */
-static inline size_t fk_winograd_pairs(const fk_winograd_maps *m)
+/* Steps in a row that is spread out: two tiles of 2x2, or one of 4x4. */
+static inline size_t fk_winograd_steps(const fk_winograd_maps *m)
 {
     return (m->width + 3) / 4;
 }

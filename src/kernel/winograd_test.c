@@ -1,5 +1,5 @@
-/* Winograd's convolution in bf16 against sums over windows in double. With whole numbers all of its transforms are exact in
- * bf16, and so the results have to be the same to the last bit; with others they are near, in proportion to bf16's steps. */
+/* Winograd's convolutions against sums over windows in double. With whole numbers all transforms of F(2x2, 3x3) are exact in
+ * bf16, and so the results have to be the same to the last bit; with others they are near, in proportion to the steps of bf16 or f32. */
 #include "base/compat.h"
 
 #include <setjmp.h>
@@ -19,7 +19,8 @@ static const problem PROBLEMS[] = {{2, 4, 6, 16, 16},  {1, 5, 7, 48, 80}, {3, 1,
                                    {2, 7, 7, 64, 112}, {1, 2, 9, 32, 64}, {5, 13, 11, 128, 48}};
 
 typedef struct numbers {
-    uint16_t *x, *y, *g; /* maps: input, output, gradient of the output */
+    bool half;
+    void *x, *y, *g; /* maps with channels last: input, output, gradient of the output */
     float *w, *bias;
     double *forward, *data, *weights; /* what is right */
 } numbers;
@@ -45,6 +46,28 @@ static uint16_t bf16(float v)
 
     memcpy(&u, &v, sizeof u);
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
+
+static size_t size_of(bool half)
+{
+    return half ? sizeof(uint16_t) : sizeof(float);
+}
+
+static double at(const void *map, bool half, size_t i)
+{
+    return half ? (double)fk_bf16_value(((const uint16_t *)map)[i])
+                : (double)((const float *)map)[i];
+}
+
+static void fill(void *map, bool half, size_t n, bool whole)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = random_value(whole, 1.0f);
+        if (half)
+            ((uint16_t *)map)[i] = bf16(v);
+        else
+            ((float *)map)[i] = v;
+    }
 }
 
 static void *memory(size_t bytes)
@@ -73,8 +96,8 @@ static void direct(const problem *z, const numbers *n)
             size_t q = i + y * z->width + x;
             for (size_t o = 0; o < z->out; o++)
                 for (size_t c = 0; c < z->in; c++) {
-                    double a = (double)fk_bf16_value(n->x[q * z->in + c]);
-                    double g = (double)fk_bf16_value(n->g[p * z->out + o]);
+                    double a = at(n->x, n->half, q * z->in + c);
+                    double g = at(n->g, n->half, p * z->out + o);
                     double w = (double)n->w[(o * z->in + c) * 9 + t];
                     n->forward[p * z->out + o] += a * w;
                     n->data[q * z->in + c] += g * w;
@@ -84,23 +107,22 @@ static void direct(const problem *z, const numbers *n)
     }
 }
 
-static numbers numbers_of(const problem *z, bool whole)
+static numbers numbers_of(const problem *z, bool half, bool whole)
 {
     size_t pixels = z->images * z->height * z->width;
     size_t weights = z->out * z->in * 9;
-    numbers n = {.x = memory(pixels * z->in * 2),
-                 .y = memory(pixels * fk_max_size(z->out, z->in) * 2),
-                 .g = memory(pixels * z->out * 2),
+    numbers n = {.half = half,
+                 .x = memory(pixels * z->in * size_of(half)),
+                 .y = memory(pixels * fk_max_size(z->out, z->in) * size_of(half)),
+                 .g = memory(pixels * z->out * size_of(half)),
                  .w = memory(weights * sizeof(float)),
                  .bias = memory(z->out * sizeof(float)),
                  .forward = calloc(pixels * z->out, sizeof(double)),
                  .data = calloc(pixels * z->in, sizeof(double)),
                  .weights = calloc(weights, sizeof(double))};
 
-    for (size_t i = 0; i < pixels * z->in; i++)
-        n.x[i] = bf16(random_value(whole, 1.0f));
-    for (size_t i = 0; i < pixels * z->out; i++)
-        n.g[i] = bf16(random_value(whole, 1.0f));
+    fill(n.x, half, pixels * z->in, whole);
+    fill(n.g, half, pixels * z->out, whole);
     for (size_t i = 0; i < weights; i++) /* the transform divides by 4 */
         n.w[i] = random_value(whole, 4.0f);
     for (size_t i = 0; i < z->out; i++)
@@ -116,43 +138,75 @@ static void free_numbers(numbers *n)
 }
 
 /* Equal to the last bit of bf16 if whole; else within its steps times the size of what was added up, and all together within
- * 0.6% of their root mean square: rounding tiles and weights makes some 0.4%, storing the result 0.16%. */
-static void check_half(const uint16_t *got, const double *want, size_t n, bool whole, double size)
+ * 0.6% of their root mean square: rounding tiles and weights makes some 0.4%, storing the result 0.16%. In f32 it is some 1e-6. */
+static void check_map(const numbers *n, const double *want, size_t count, bool whole, double size)
 {
     double wrong = 0.0;
     double all = 0.0;
 
-    for (size_t i = 0; i < n; i++) {
-        double off = (double)fk_bf16_value(got[i]) - want[i];
-        if (whole)
-            assert_int_equal(got[i], bf16((float)want[i] + 0.0f));
+    for (size_t i = 0; i < count; i++) {
+        double off = at(n->y, n->half, i) - want[i];
+        if (!n->half)
+            assert_true(fabs(off) < size * 0x1p-15);
+        else if (whole)
+            assert_int_equal(((uint16_t *)n->y)[i], bf16((float)want[i] + 0.0f));
         else
             assert_true(fabs(off) < size * 0x1p-7 + fabs(want[i]) * 0x1p-8);
         wrong += off * off;
         all += want[i] * want[i];
     }
-    assert_true(whole || sqrt(wrong / all) < 0.006);
+    assert_true(whole || sqrt(wrong / all) < (n->half ? 0.006 : 3e-6));
 }
 
-static uint16_t *packed(const fk_winograd_kernels *v, const problem *z, const float *w, bool back)
+/* Channels last. */
+static fk_winograd_map map_of(const problem *z, size_t channels, void *data)
 {
-    fk_winograd_maps m = {.in = z->in, .out = z->out};
-    uint16_t *to = memory(fk_winograd_packed(&m) * 2);
+    return (fk_winograd_map){data, z->height * z->width * channels, 16, channels};
+}
+
+static fk_winograd_maps maps_of(const fk_winograd_kernels *v, const problem *z, void *x, void *y)
+{
+    return (fk_winograd_maps){.tile = v->tile,
+                              .images = z->images,
+                              .height = z->height,
+                              .width = z->width,
+                              .in = z->in,
+                              .out = z->out,
+                              .x = map_of(z, z->in, x),
+                              .y = map_of(z, z->out, y)};
+}
+
+static problem turned(const problem *z)
+{
+    return (problem){z->images, z->height, z->width, z->out, z->in};
+}
+
+static void *packed(const fk_winograd_kernels *v, const problem *z, const float *w, bool back)
+{
+    problem back_z = turned(z);
+    fk_winograd_maps m = maps_of(v, back ? &back_z : z, NULL, NULL);
+    void *to = memory(fk_winograd_packed(&m, fk_winograd_blocks(&m)) * sizeof(uint32_t));
     fk_winograd_pack k = {.weights = w, .outputs = z->out, .inputs = z->in, .back = back, .to = to};
 
-    for (size_t b = 0; b < fk_winograd_blocks(back ? z->in : z->out, v->lanes); b++)
-        v->pack(&k, b);
+    for (size_t i = 0; i < (back ? z->in : z->out) / (size_t)v->lanes; i++)
+        v->pack(&k, i);
     return to;
 }
 
-/* In two parts, as two threads would do it. */
-static void run(const fk_winograd_kernels *v, const fk_winograd_forward *k)
+/* In two parts, as two threads would do it; blocks of channels one after the other. */
+static void run(const fk_winograd_kernels *v, fk_winograd_forward *k)
 {
+    const uint32_t *weights = k->weights;
     size_t rows = fk_winograd_rows(&k->maps);
     float *room = memory(fk_winograd_room(&k->maps) * sizeof *room);
 
-    v->forward(k, 0, rows / 2, room);
-    v->forward(k, rows / 2, rows - rows / 2, room);
+    k->blocks = 1;
+    for (k->block = 0; k->block < fk_winograd_blocks(&k->maps); k->block++) {
+        k->weights = weights + fk_winograd_packed(&k->maps, k->block);
+        v->forward(k, 0, rows / 2, room);
+        v->forward(k, rows / 2, rows - rows / 2, room);
+    }
+    k->weights = weights;
     free(room);
 }
 
@@ -162,73 +216,78 @@ static void check_maps(const fk_winograd_kernels *v, const problem *z, const num
     size_t pixels = z->images * z->height * z->width;
     size_t out = pixels * z->out;
     double *want = calloc(out, sizeof *want);
-    uint16_t *weights = packed(v, z, n->w, false);
-    fk_winograd_forward k = {.maps = {z->images, z->height, z->width, z->in, z->out, n->x, n->y},
-                             .weights = weights};
+    void *weights = packed(v, z, n->w, false);
+    problem back = turned(z);
+    fk_winograd_forward k = {.maps = maps_of(v, z, n->x, n->y), .weights = weights};
 
     run(v, &k);
-    check_half(n->y, n->forward, out, whole, 4.0 * sqrt(9.0 * (double)z->in));
-    memcpy(n->y, n->g, out * sizeof *n->y);
+    check_map(n, n->forward, out, whole, 4.0 * sqrt(9.0 * (double)z->in));
+    memcpy(n->y, n->g, out * size_of(n->half));
     for (size_t i = 0; i < out; i++)
-        want[i] =
-            fmax(0.0, n->forward[i] + (double)n->bias[i % z->out] + (double)fk_bf16_value(n->g[i]));
+        want[i] = fmax(0.0, n->forward[i] + (double)n->bias[i % z->out] + at(n->g, n->half, i));
     k.bias = n->bias;
     k.add = true;
     k.act = (fk_post){1, FK_RELU, 0, 0};
     run(v, &k);
-    check_half(n->y, want, out, whole, 4.0 * sqrt(9.0 * (double)z->in));
+    check_map(n, want, out, whole, 4.0 * sqrt(9.0 * (double)z->in));
     free(weights);
     free(want);
 
     weights = packed(v, z, n->w, true);
-    k = (fk_winograd_forward){.maps = {z->images, z->height, z->width, z->out, z->in, n->g, n->y},
-                              .weights = weights};
+    k = (fk_winograd_forward){.maps = maps_of(v, &back, n->g, n->y), .weights = weights};
     run(v, &k);
-    check_half(n->y, n->data, pixels * z->in, whole, 4.0 * sqrt(9.0 * (double)z->out));
+    check_map(n, n->data, pixels * z->in, whole, 4.0 * sqrt(9.0 * (double)z->out));
     free(weights);
 }
 
-/* `once` rows at a time, the last time less. */
-static void weight_gradient(const fk_winograd_kernels *v, fk_winograd_weights *k, size_t once)
+/* `once` rows at a time, the last time less; the outputs in parts, of each of which a vector after the other where all rows are there. */
+static void weight_gradient(const fk_winograd_kernels *v, fk_winograd_weights *k, size_t once,
+                            size_t part)
 {
     size_t rows = fk_winograd_rows(&k->maps);
 
-    for (size_t at = 0; at < rows; at += k->rows) {
-        k->rows = fk_min_size(rows - at, once);
-        for (size_t i = 0; i < k->rows; i++)
-            v->spread(k, at + i, i);
-        for (size_t p = 0; p < fk_winograd_parts(&k->maps, v->lanes); p++)
-            v->multiply(k, p, at > 0);
+    for (k->from = 0; k->from < k->maps.out; k->from += k->outputs) {
+        k->outputs = fk_min_size(part, k->maps.out - k->from);
+        for (size_t at = 0; at < rows; at += k->rows) {
+            k->rows = fk_min_size(rows - at, once);
+            for (size_t i = 0; i < k->rows; i++)
+                v->spread(k, at + i, i);
+            k->count = once < rows ? k->outputs : 16;
+            for (k->first = k->from; k->first < k->from + k->outputs; k->first += k->count) {
+                v->multiply(k, at > 0);
+                for (size_t o = 0; at + k->rows == rows && o < k->count; o++)
+                    v->collect(k, k->first + o);
+            }
+        }
     }
-    for (size_t o = 0; o < k->maps.out; o++)
-        v->collect(k, o);
 }
 
 static void check_weights(const fk_winograd_kernels *v, const problem *z, const numbers *n,
                           bool whole)
 {
-    fk_winograd_weights k = {.maps = {z->images, z->height, z->width, z->in, z->out, n->x, n->g}};
+    fk_winograd_weights k = {.maps = maps_of(v, z, n->x, n->g)};
     size_t weights = z->in * z->out * 9;
     double size = sqrt((double)(z->images * z->height * z->width));
 
-    k.inputs = memory(fk_winograd_spread(&k.maps, z->in, 3) * 2);
-    k.gradients = memory(fk_winograd_spread(&k.maps, z->out, 3) * 2);
+    k.inputs = memory(fk_winograd_spread(&k.maps, z->in, 3) * sizeof(uint32_t));
+    k.gradients = memory(fk_winograd_spread(&k.maps, z->out, 3) * sizeof(uint32_t));
     k.dw = memory(weights * sizeof(float));
-    k.sums = memory(FK_WINOGRAD_SPOTS * z->in * z->out * sizeof(float));
-    weight_gradient(v, &k, 3);
+    k.sums = memory(fk_winograd_sums(&k.maps, z->out) * sizeof(float));
+    weight_gradient(v, &k, 3, 32);
     for (size_t i = 0; i < weights; i++) {
         double off = fabs((double)k.dw[i] - n->weights[i]);
-        assert_true(whole ? off == 0.0 : off < size * 0x1p-6);
+        assert_true(!n->half ? off < size * 0x1p-16 : whole ? off == 0.0 : off < size * 0x1p-6);
     }
     free(k.inputs), free(k.gradients), free(k.sums), free(k.dw);
 }
 
-static void check(bool whole)
+static void check(bool half, bool whole)
 {
-    const fk_winograd_kernels *variants[] = {&fk_winograd_plain16, fk_winograd_best()};
+    const fk_winograd_kernels *variants[] = {half ? &fk_winograd2_plain16 : &fk_winograd4_plain16,
+                                             fk_winograd_best(half)};
 
     for (size_t i = 0; i < FK_COUNT(PROBLEMS); i++) {
-        numbers n = numbers_of(&PROBLEMS[i], whole);
+        numbers n = numbers_of(&PROBLEMS[i], half, whole);
         for (size_t v = 0; v < FK_COUNT(variants); v++) {
             if (!variants[v])
                 continue;
@@ -242,13 +301,19 @@ static void check(bool whole)
 static void whole_numbers_are_exact(void **unused)
 {
     (void)unused;
-    check(true);
+    check(true, true);
 }
 
 static void others_are_near(void **unused)
 {
     (void)unused;
-    check(false);
+    check(true, false);
+}
+
+static void f32_is_near(void **unused)
+{
+    (void)unused;
+    check(false, false);
 }
 
 /* --- how fast -------------------------------------------------------------------------------- */
@@ -266,38 +331,39 @@ static void bench(const fk_winograd_kernels *v, const problem *z)
 {
     size_t pixels = z->images * z->height * z->width;
     size_t weights = z->in * z->out * 9;
-    fk_winograd_maps m = {z->images, z->height, z->width, z->in, z->out, NULL, NULL};
+    size_t size = size_of(v->tile == 2);
+    void *x = calloc(pixels * z->in, size);
+    void *y = calloc(pixels * z->out, size);
+    fk_winograd_maps m = maps_of(v, z, x, y);
     double flop = 2e-9 * (double)pixels * (double)weights;
     double best[3] = {INFINITY, INFINITY, INFINITY};
 
     float *w = calloc(weights, sizeof *w);
     float *room = memory(fk_winograd_room(&m) * sizeof *room);
-    m.x = calloc(pixels * z->in, sizeof *m.x);
-    m.y = calloc(pixels * z->out, sizeof *m.y);
-    uint16_t *to = packed(v, z, w, false);
-    fk_winograd_forward k = {.maps = m, .weights = to};
+    void *to = packed(v, z, w, false);
+    fk_winograd_forward k = {.maps = m, .blocks = fk_winograd_blocks(&m), .weights = to};
     fk_winograd_weights g = {.maps = m, .dw = w};
     size_t rows = fk_winograd_rows(&m);
-    size_t once = fk_min_size(rows, fk_winograd_rows_weights(&m));
-    g.inputs = memory(fk_winograd_spread(&m, z->in, once) * 2);
-    g.gradients = memory(fk_winograd_spread(&m, z->out, once) * 2);
-    g.sums = memory(FK_WINOGRAD_SPOTS * z->in * z->out * sizeof *g.sums);
+    size_t once = fk_min_size(rows, fk_winograd_rows_weights(&m, z->out));
+    g.inputs = memory(fk_winograd_spread(&m, z->in, once) * sizeof *g.inputs);
+    g.gradients = memory(fk_winograd_spread(&m, z->out, once) * sizeof *g.gradients);
+    g.sums = memory(fk_winograd_sums(&m, z->out) * sizeof *g.sums);
     for (int i = 0; i < 5; i++) {
         double start = now_s();
         v->forward(&k, 0, rows, room);
         double then = now_s();
-        weight_gradient(v, &g, once);
+        weight_gradient(v, &g, once, z->out);
         double last = now_s();
         free(packed(v, z, w, true));
         best[0] = fmin(best[0], then - start);
         best[1] = fmin(best[1], last - then);
         best[2] = fmin(best[2], now_s() - last);
     }
-    printf("%3zu images %3zu x %-3zu %4zu to %-4zu forward %4.0f, weights %4.0f GFLOP/s, "
+    printf("%-4s %3zu images %3zu x %-3zu %4zu to %-4zu forward %4.0f, weights %4.0f GFLOP/s, "
            "packing %.2f ms\n",
-           z->images, z->height, z->width, z->in, z->out, flop / best[0], flop / best[1],
-           1e3 * best[2]);
-    free(m.x), free(m.y), free(w), free(room), free(to);
+           v->tile == 2 ? "bf16" : "f32", z->images, z->height, z->width, z->in, z->out,
+           flop / best[0], flop / best[1], 1e3 * best[2]);
+    free(x), free(y), free(w), free(room), free(to);
     free(g.inputs), free(g.gradients), free(g.sums);
 }
 
@@ -308,13 +374,17 @@ int main(int argc, char **argv)
         {16, 56, 56, 64, 64}, {16, 14, 14, 256, 256}, {64, 32, 32, 32, 32}};
 
     if (argc > 1 && strcmp(argv[1], "bench") == 0) {
-        for (size_t i = 0; fk_winograd_best() && i < FK_COUNT(SPEEDS); i++)
-            bench(fk_winograd_best(), &SPEEDS[i]);
+        for (size_t i = 0; i < 2 * FK_COUNT(SPEEDS); i++) {
+            const fk_winograd_kernels *v = fk_winograd_best(i < FK_COUNT(SPEEDS));
+            if (v)
+                bench(v, &SPEEDS[i % FK_COUNT(SPEEDS)]);
+        }
         return 0;
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_numbers_are_exact),
         cmocka_unit_test(others_are_near),
+        cmocka_unit_test(f32_is_near),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
