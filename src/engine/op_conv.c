@@ -6,7 +6,7 @@
 
 enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
 
-enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS, PATCHES, WIDE, PARTS };
+enum { WEIGHTS, BIAS, DIFF_WEIGHTS, DATA_WEIGHTS, PATCHES, WIDE, PARTS, SUMS };
 
 /* --- groups of few channels ------------------------------------------------------------------ */
 
@@ -64,8 +64,12 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
     return fk_run(p, s, RUN);
 }
 
-static ferkd_status backward(fk_plan *p, fk_step *s)
+static ferkd_status backward_weights(fk_plan *p, fk_step *s)
 {
+    if (s->buffers[SUMS] >= 0) {
+        fk_run_outer(p, s, fk_buffer_at(p, s->buffers[SUMS]));
+        return FERKD_OK;
+    }
     if (s->buffers[PATCHES] >= 0)
         fk_take_patches(p, s, fk_buffer_at(p, s->buffers[PATCHES]));
     TRY(fk_run(p, s, RUN_WEIGHTS));
@@ -77,6 +81,12 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     if (s->buffers[WIDE] >= 0)
         copy_own(p, s->node, p->grads + p->g->params[s->node->param[0]].offset,
                  fk_buffer_at(p, s->buffers[WIDE]), false);
+    return FERKD_OK;
+}
+
+static ferkd_status backward(fk_plan *p, fk_step *s)
+{
+    TRY(backward_weights(p, s));
     return fk_wants_din(p, s, 0) ? fk_run(p, s, RUN_DATA) : FERKD_OK;
 }
 
@@ -219,10 +229,14 @@ static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_conv_args a)
     ferkd_status st = FERKD_OK;
     fk_shape shape = wide_shape(p, n);
     int64_t together = groups_in_one(p, n);
+    bool own = false;
     fk_arg args[4] = {[2] = {.ref = {FK_REF_GRADS, n->param[0]}},
                       [3] = {FK_DIFF_BIASES, {FK_REF_GRADS, n->param[1]}}};
 
     a.prop = FK_BACKWARD_WEIGHTS;
+    TRY(fk_outer_wins(p, &a, &own));
+    if (own)
+        return fk_step_buffer(p, s, SUMS, fk_outer_bytes(p, &a.src, &a.dst), FK_LIFE_BACKWARD);
     TRY_DONE(choose_weights(p, s, &a, &pd, &md, args));
     TRY_DONE(fk_md_weights(&plain, &shape, n->u.conv.groups / together));
     if (together > 1) {

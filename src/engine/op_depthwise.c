@@ -64,15 +64,19 @@ static void gather_gradient(const fk_plan *p, const fk_step *s, const fk_split *
     const double *parts = fk_buffer_at(p, s->buffers[DIFF_WEIGHTS]);
     float *dw = p->grads + p->g->params[s->node->param[0]].offset;
     size_t lanes = (size_t)p->tensors[s->out].lay.lanes;
+    size_t channels = (size_t)s->node->shape.d[1];
     size_t taps = taps_of(s);
 
-    for (size_t c = 0; c < (size_t)s->node->shape.d[1]; c++) {
-        for (size_t t = 0; t < taps; t++) {
-            double sum = 0.0;
-            for (size_t part = 0; part < split->parts; part++)
-                sum += parts[((c / lanes * split->parts + part) * taps + t) * lanes + c % lanes];
-            dw[c * taps + t] = (float)sum;
-        }
+#pragma omp parallel for schedule(static)
+    for (size_t v = 0; v < p->tensors[s->out].lay.vectors; v++) {
+        double sums[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE * FK_MAX_LANES] = {0};
+        const double *from = parts + v * split->parts * taps * lanes;
+        for (size_t part = 0; part < split->parts; part++, from += taps * lanes)
+            for (size_t i = 0; i < taps * lanes; i++)
+                sums[i] += from[i];
+        for (size_t l = 0; l < lanes && v * lanes + l < channels; l++)
+            for (size_t t = 0; t < taps; t++)
+                dw[(v * lanes + l) * taps + t] = (float)sums[t * lanes + l];
     }
 }
 

@@ -81,18 +81,17 @@ double *fk_norm_part_of(const fk_plan *p, const fk_step *s, const fk_split *spli
     return all + (v * split->parts + part) * 2 * lanes;
 }
 
-/* The sums of all parts of channel c of vector v, in their order. */
-static void total_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v, size_t c,
-                     double *first, double *second)
+/* Both sums [2][lanes] of all parts of vector v, in their order. */
+static void totals_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
+                      double *totals)
 {
-    size_t lanes = (size_t)p->tensors[s->in[0]].lay.lanes;
+    size_t count = 2 * (size_t)p->tensors[s->in[0]].lay.lanes;
+    const double *sums = fk_norm_part_of(p, s, split, v, 0);
 
-    *first = *second = 0.0;
-    for (size_t part = 0; part < split->parts; part++) {
-        const double *sums = fk_norm_part_of(p, s, split, v, part);
-        *first += sums[c];
-        *second += sums[lanes + c];
-    }
+    memset(totals, 0, count * sizeof *totals);
+    for (size_t part = 0; part < split->parts; part++, sums += count)
+        for (size_t i = 0; i < count; i++)
+            totals[i] += sums[i];
 }
 
 fk_norm_args fk_norm_args_of(const fk_plan *p, const fk_step *s, size_t v)
@@ -204,12 +203,13 @@ static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *s
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
     size_t lanes = (size_t)lay->lanes;
     double n = (double)(lay->images * lay->pixels);
+    double totals[2 * FK_MAX_LANES];
 
+    totals_of(p, s, split, v, totals);
     for (size_t l = 0; l < lanes; l++) {
-        double sum;
-        double squares;
+        double sum = totals[l];
+        double squares = totals[lanes + l];
         double origin = (double)fk_norm_vector_of(p, s, FK_NORM_MEAN, v)[l];
-        total_of(p, s, split, v, l, &sum, &squares);
         double mean = origin + sum / n;
         double var = fmax(squares / n - sum / n * (sum / n), 0.0);
         set_channel(p, s, v * lanes + l, mean, var);
@@ -238,6 +238,7 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 #pragma omp parallel for schedule(static)
         for (size_t j = 0; j < (s->moments_by < 0 ? all.n : 0); j++)
             take_moments(p, s, &all, job_at(&all, j));
+#pragma omp parallel for schedule(static)
         for (size_t v = 0; v < lay->vectors; v++)
             finish_moments(p, s, &all.split, v);
     }
@@ -293,14 +294,15 @@ static void finish_sums(const fk_plan *p, const fk_step *s, const fk_split *spli
     double n = (double)(lay->images * lay->pixels);
     float *dgamma = p->grads + p->g->params[s->node->param[0]].offset;
     float *dbeta = p->grads + p->g->params[s->node->param[1]].offset;
+    double totals[2 * FK_MAX_LANES];
 
+    totals_of(p, s, split, v, totals);
     for (size_t l = 0; l < lanes; l++) {
-        double sum;
-        double product;
+        double sum = totals[l];
+        double product = totals[lanes + l];
         size_t c = v * lanes + l;
         double rstd = (double)fk_norm_vector_of(p, s, FK_NORM_RSTD, v)[l];
         double scale = (double)fk_norm_vector_of(p, s, FK_NORM_SCALE, v)[l];
-        total_of(p, s, split, v, l, &sum, &product);
         fk_norm_vector_of(p, s, FK_NORM_TO_Y, v)[l] = (float)(-scale * rstd * rstd * product / n);
         fk_norm_vector_of(p, s, FK_NORM_TO_1, v)[l] = (float)(-scale * sum / n);
         if (c < (size_t)s->node->shape.d[1]) {
@@ -327,6 +329,7 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < (s->sums_by < 0 ? all.n : 0); j++)
         take_sums(p, s, &all, job_at(&all, j));
+#pragma omp parallel for schedule(static)
     for (size_t v = 0; v < lay->vectors; v++)
         finish_sums(p, s, &all.split, v);
 #pragma omp parallel for schedule(static)

@@ -206,6 +206,9 @@ FERKD_CHECK ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
 typedef ferkd_status fk_time_conv_fn(fk_plan *p, const fk_conv_args *a, double *seconds);
 FERKD_CHECK ferkd_status fk_conv_against(fk_plan *p, const fk_conv_args *a, const char *word,
                                          fk_time_conv_fn *other, bool *wins);
+/* The same for the gradient of the weights alone, where oneDNN's is a product. */
+FERKD_CHECK ferkd_status fk_weights_against(fk_plan *p, const fk_conv_args *a, const char *word,
+                                            fk_time_conv_fn *other, bool *wins);
 
 /* --- used while running --------------------------------------------------------------------- */
 
@@ -312,6 +315,12 @@ size_t fk_patches_bytes(const fk_conv_args *a);
 FERKD_CHECK ferkd_status fk_pd_weights_product(fk_dn *dn, const fk_conv_args *a, size_t parts,
                                                fk_pd **pd, fk_md **gradient);
 void fk_take_patches(const fk_plan *p, const fk_step *s, void *to);
+
+/* The same for 1x1 by our own sums of outer products (conv_outer.c): can it be, and is that faster? The bytes that it takes, of values
+ * between these shapes; and the gradient itself. */
+FERKD_CHECK ferkd_status fk_outer_wins(fk_plan *p, const fk_conv_args *a, bool *wins);
+size_t fk_outer_bytes(const fk_plan *p, const fk_shape *src, const fk_shape *dst);
+void fk_run_outer(const fk_plan *p, const fk_step *s, void *room);
 
 /* Concatenations and slices of channels where the input is in vectors of them (op_channels.c). */
 #define FK_MAX_MOVED 64 /* inputs of such a step */

@@ -127,6 +127,34 @@ ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
     return fk_pd_conv(p->dn, pd, a);
 }
 
+ferkd_status fk_weights_against(fk_plan *p, const fk_conv_args *a, const char *word,
+                                fk_time_conv_fn *other, bool *wins)
+{
+    char key[320];
+    char what[256];
+    double direct;
+    double mine;
+    fk_pd *pd = NULL;
+    fk_md *md = NULL;
+
+    describe(a, what, sizeof what);
+    (void)snprintf(key, sizeof key, "%s or %s", what, word);
+    const char *choice = fk_tuner_find(p->o.tuner, key);
+    if (!choice) {
+        TRY(fk_pd_weights_product(p->dn, a, fk_weights_parts(a, p->threads), &pd, &md));
+        fk_md_free(md);
+        ferkd_status st = time_pd(p, pd, a, &direct);
+        fk_pd_free(pd);
+        TRY(st);
+        TRY(other(p, a, &mine));
+        fk_trace("plan", "%s: product %.3f ms, %s %.3f ms", what, 1e3 * direct, word, 1e3 * mine);
+        choice = mine < direct ? word : "product";
+        TRY(fk_tuner_note(p->o.tuner, key, choice, fmin(mine, direct)));
+    }
+    *wins = strcmp(choice, word) == 0;
+    return FERKD_OK;
+}
+
 /* oneDNN's primitive for one direction: seconds more. Forward stays for the others. */
 static ferkd_status add_direction(fk_plan *p, fk_conv_args *a, fk_pd **pd, double *seconds)
 {

@@ -1,4 +1,5 @@
 /* Which table: by processor and by channels a vector. */
+#include "kernel/outer.h"
 #include "kernel/winograd.h"
 
 size_t fk_depthwise_room(const fk_depthwise_args *k)
@@ -45,6 +46,7 @@ extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
 extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
 extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_avx2;
 extern const fk_winograd_kernels fk_winograd2_avx512bf16, fk_winograd4_avx512;
+extern fk_outer_kernel fk_outer_avx512bf16;
 extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
 
 bool fk_has_avx512(void)
@@ -110,6 +112,11 @@ const fk_winograd_kernels *fk_winograd_best(bool half)
     return fk_has_avx512() ? &fk_winograd4_avx512 : NULL;
 }
 
+fk_outer_kernel *fk_outer_best(void)
+{
+    return has_avx512bf16() ? fk_outer_avx512bf16 : wants_plain() ? fk_outer_plain16 : NULL;
+}
+
 const fk_row_kernels *fk_rows_best(void)
 {
     return has_avx512bf16()  ? &fk_rows_avx512bf16
@@ -131,6 +138,11 @@ bool fk_has_tiles(void)
 const fk_winograd_kernels *fk_winograd_best(bool half)
 {
     return !wants_plain() ? NULL : half ? &fk_winograd2_plain16 : &fk_winograd4_plain16;
+}
+
+fk_outer_kernel *fk_outer_best(void)
+{
+    return wants_plain() ? fk_outer_plain16 : NULL;
 }
 
 const fk_row_kernels *fk_rows_best(void)

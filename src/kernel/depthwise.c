@@ -382,9 +382,31 @@ static void gradient_row(const fk_depthwise_args *k, const ring *dy, int64_t y, 
     }
 }
 
+/* Sums of the gradients of the weights, in float as long as they are of few pixels. */
+typedef struct tally {
+    fk_v sums[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE];
+    size_t pixels;
+} tally;
+
+#define TALLIED 128
+
+/* Into the totals, if there are many pixels in it or `all` is done. */
+static void flush_tally(tally *t, const fk_depthwise_args *k, bool all)
+{
+    int taps = k->kernel[0] * k->kernel[1];
+
+    if (t->pixels < TALLIED && !all)
+        return;
+    for (int i = 0; i < taps; i++) {
+        fk_v_add_to(k->dweights + (size_t)i * FK_LANES, t->sums[i]);
+        t->sums[i] = (fk_v){0};
+    }
+    t->pixels = 0;
+}
+
 /* Row y of the output's gradient times row i of its windows, `side` taps wide. */
 FK_INLINE void weight_row(const float *x, const float *dy, size_t width, size_t step, int side,
-                          double *dw)
+                          fk_v *dw)
 {
     fk_v acc[2][FK_MAX_DEPTHWISE] = {{{0}}};
     size_t u = 0;
@@ -403,14 +425,16 @@ FK_INLINE void weight_row(const float *x, const float *dy, size_t width, size_t 
             acc[0][j] += g * fk_v_at(x + u * step + (size_t)j * FK_LANES);
     }
     for (int j = 0; j < side; j++)
-        fk_v_add_to(dw + (size_t)j * FK_LANES, acc[0][j] + acc[1][j]);
+        dw[j] += acc[0][j] + acc[1][j];
 }
 
 /* All nine taps of a 3x3 at once: one load of the gradient for nine products. */
 static void weight_rows_3x3(const float *const *x, const float *dy, size_t width, size_t step,
-                            double *dw)
+                            fk_v *dw)
 {
-    fk_v acc[9] = {{0}};
+    fk_v acc[9];
+
+    memcpy(acc, dw, sizeof acc);
 
     for (size_t u = 0; u < width; u++) {
         fk_v g = fk_v_at(dy + u * FK_LANES);
@@ -420,11 +444,11 @@ static void weight_rows_3x3(const float *const *x, const float *dy, size_t width
                 acc[3 * i + j] += g * fk_v_at(s + (size_t)j * FK_LANES);
         }
     }
-    for (int i = 0; i < 9; i++)
-        fk_v_add_to(dw + (size_t)i * FK_LANES, acc[i]);
+    memcpy(dw, acc, sizeof acc);
 }
 
-static void weight_rows(const fk_depthwise_args *k, const ring *x, const ring *dy, int64_t y)
+static void weight_rows(const fk_depthwise_args *k, const ring *x, const ring *dy, int64_t y,
+                        tally *t)
 {
     const float *g = ring_row(dy, y) + dy->before * FK_LANES;
     const float *rows[FK_MAX_DEPTHWISE];
@@ -432,14 +456,15 @@ static void weight_rows(const fk_depthwise_args *k, const ring *x, const ring *d
     size_t width = (size_t)k->out_width;
     int side = k->kernel[1];
 
+    t->pixels += width;
     for (int i = 0; i < k->kernel[0]; i++)
         rows[i] = ring_row(x, y * k->stride[0] - k->pad[0] + i);
     if (k->kernel[0] == 3 && side == 3) {
-        weight_rows_3x3(rows, g, width, step, k->dweights);
+        weight_rows_3x3(rows, g, width, step, t->sums);
         return;
     }
     for (int i = 0; i < k->kernel[0]; i++) {
-        double *dw = k->dweights + (size_t)(i * side) * FK_LANES;
+        fk_v *dw = t->sums + (size_t)(i * side);
         if (side == 5)
             weight_row(rows[i], g, width, step, 5, dw);
         else
@@ -462,6 +487,7 @@ static void backward(const fk_depthwise_args *k)
 {
     ring shape = input_ring(k, 0, k->room);
     float *second = k->room + (size_t)shape.depth * shape.padded;
+    tally t = {.pixels = 0};
 
     for (size_t n = 0; n < k->images; n++) {
         ring x = input_ring(k, n, k->room);
@@ -474,11 +500,13 @@ static void backward(const fk_depthwise_args *k)
         for (int64_t y = 0; y < k->out_height; y++) {
             advance(&x, y * k->stride[0] - k->pad[0] + k->kernel[0] - 1);
             advance(&dy, y);
-            weight_rows(k, &x, &dy, y);
+            weight_rows(k, &x, &dy, y, &t);
+            flush_tally(&t, k, false);
             if (k->dx.data)
                 finish_rows(k, &dy, y, &done, n);
         }
     }
+    flush_tally(&t, k, true);
 }
 
 const fk_depthwise_kernels FK_TABLE(fk_depthwise) = {FK_LANES, forward, backward};
