@@ -33,12 +33,12 @@ test:
 ## check: test, check-sanitized, check-dnnl3, check-peers
 check: test check-sanitized check-dnnl3 check-peers
 
-## check-sanitized: the tests with address and undefined-behaviour sanitizers
+## check-sanitized: the tests with address and undefined-behaviour sanitizers (fewer networks: they are slow)
 check-sanitized:
 	@cmake -S . -B $(SANITIZE_BUILD) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DFERKD_SANITIZE=address,undefined >/dev/null
 	@cmake --build $(SANITIZE_BUILD) -j $(JOBS)
 	@cd $(SANITIZE_BUILD) && LSAN_OPTIONS=suppressions=$(CURDIR)/tests/suppressions/lsan.txt:print_suppressions=0 \
-	  UBSAN_OPTIONS=halt_on_error=1 ctest --output-on-failure
+	  UBSAN_OPTIONS=halt_on_error=1 TEST_FEW=1 ctest --output-on-failure
 
 ## check-dnnl3: build and test with oneDNN 3.x (from PyPI; Debian 12 has 2.6)
 check-dnnl3:

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Install the Debian packages of the groups named (build, demo, test), or say which are missing.
+# Install the Debian packages of the groups named (build, demo, test, ci), or say which are missing.
 set -eu
 build="gcc make cmake pkg-config libdnnl-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libjansson-dev
 libyaml-dev libxxhash-dev libarchive-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev"
 demo="dataset-fashion-mnist"
 test="libcmocka-dev bats python3 python3-venv"
+ci="ccache"
 
 missing=""
 for group in "$@"; do

@@ -129,9 +129,16 @@ void fk_load_conv_weights(fk_plan *p, const fk_step *s, float *bias)
         memcpy(p->scratch, fk_graph_values(p->g, s->node->param[0]), w->count * sizeof(float));
 }
 
+/* Do the weights change on their way to the kernel by more than their layout? Then they go through the plan's scratch. */
+static bool is_worked_over(const fk_plan *p, const fk_step *s)
+{
+    return s->folded || groups_in_one(p, s->node) > 1;
+}
+
 static ferkd_status refresh(fk_plan *p, fk_step *s)
 {
-    fk_load_conv_weights(p, s, s->folded ? fk_buffer_at(p, s->buffers[BIAS]) : NULL);
+    if (is_worked_over(p, s))
+        fk_load_conv_weights(p, s, s->folded ? fk_buffer_at(p, s->buffers[BIAS]) : NULL);
     if (groups_in_one(p, s->node) > 1)
         copy_own(p, s->node, p->scratch, p->scratch, true);
     TRY(fk_run(p, s, LOAD_WEIGHTS));
@@ -143,23 +150,23 @@ static bool is_reference(const fk_pd *pd)
     return strstr(fk_pd_impl(pd), "ref") != NULL;
 }
 
-/* A step-owned copy of the weights in layout md, and the primitive that fills it from scratch. */
+/* A step-owned copy of the weights in layout md, and the primitive that fills it. */
 static ferkd_status weights_copy(fk_plan *p, fk_step *s, const fk_md *md, int buffer, int role)
 {
     const fk_node *n = s->node;
     fk_md *plain = NULL;
     fk_pd *pd = NULL;
-
     fk_shape shape = wide_shape(p, n);
+    fk_ref from =
+        is_worked_over(p, s) ? (fk_ref){FK_REF_SCRATCH, 0} : (fk_ref){FK_REF_VALUES, n->param[0]};
 
     TRY(fk_step_buffer(p, s, buffer, fk_md_bytes(md), FK_LIFE_ALWAYS));
     TRY(fk_md_weights(&plain, &shape, n->u.conv.groups / groups_in_one(p, n)));
     ferkd_status st = fk_pd_reorder(p->dn, &pd, plain, md);
     fk_md_free(plain);
     TRY(st);
-    return fk_step_prim(
-        p, s, role, pd, "load weights",
-        (fk_arg[]){{FK_SRC, {FK_REF_SCRATCH, 0}}, {FK_DST, {FK_REF_BUFFER, buffer}}}, 2);
+    return fk_step_prim(p, s, role, pd, "load weights",
+                        (fk_arg[]){{FK_SRC, from}, {FK_DST, {FK_REF_BUFFER, buffer}}}, 2);
 }
 
 static ferkd_status compile_data(fk_plan *p, fk_step *s, fk_conv_args a, const fk_md *weights)
