@@ -127,34 +127,6 @@ ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
     return fk_pd_conv(p->dn, pd, a);
 }
 
-ferkd_status fk_weights_against(fk_plan *p, const fk_conv_args *a, const char *word,
-                                fk_time_conv_fn *other, bool *wins)
-{
-    char key[320];
-    char what[256];
-    double direct;
-    double mine;
-    fk_pd *pd = NULL;
-    fk_md *md = NULL;
-
-    describe(a, what, sizeof what);
-    (void)snprintf(key, sizeof key, "%s or %s", what, word);
-    const char *choice = fk_tuner_find(p->o.tuner, key);
-    if (!choice) {
-        TRY(fk_pd_weights_product(p->dn, a, fk_weights_parts(a, p->threads), &pd, &md));
-        fk_md_free(md);
-        ferkd_status st = time_pd(p, pd, a, &direct);
-        fk_pd_free(pd);
-        TRY(st);
-        TRY(other(p, a, &mine));
-        fk_trace("plan", "%s: product %.3f ms, %s %.3f ms", what, 1e3 * direct, word, 1e3 * mine);
-        choice = mine < direct ? word : "product";
-        TRY(fk_tuner_note(p->o.tuner, key, choice, fmin(mine, direct)));
-    }
-    *wins = strcmp(choice, word) == 0;
-    return FERKD_OK;
-}
-
 /* oneDNN's primitive for one direction: seconds more. Forward stays for the others. */
 static ferkd_status add_direction(fk_plan *p, fk_conv_args *a, fk_pd **pd, double *seconds)
 {
@@ -172,8 +144,9 @@ static ferkd_status add_direction(fk_plan *p, fk_conv_args *a, fk_pd **pd, doubl
 }
 
 /* All directions that there are: in training the gradients as well. */
-static ferkd_status time_directions(fk_plan *p, fk_conv_args a, double *seconds)
+static ferkd_status time_directions(fk_plan *p, const fk_conv_args *all, double *seconds)
 {
+    fk_conv_args a = *all;
     static const fk_prop PROPS[] = {FK_BACKWARD_DATA, FK_BACKWARD_WEIGHTS};
     fk_pd *pds[3] = {NULL, NULL, NULL};
     ferkd_status st = FERKD_OK;
@@ -192,24 +165,51 @@ done:
     return st;
 }
 
-ferkd_status fk_conv_against(fk_plan *p, const fk_conv_args *a, const char *word,
-                             fk_time_conv_fn *other, bool *wins)
+/* The gradient of the weights alone, as oneDNN's product. */
+static ferkd_status time_product(fk_plan *p, const fk_conv_args *a, double *seconds)
+{
+    fk_pd *pd = NULL;
+    fk_md *md = NULL;
+
+    TRY(fk_pd_weights_product(p->dn, a, fk_weights_parts(a, p->threads), &pd, &md));
+    ferkd_status st = time_pd(p, pd, a, seconds);
+    fk_md_free(md);
+    fk_pd_free(pd);
+    return st;
+}
+
+/* Which of two ways is faster; each has a word for it. */
+static ferkd_status compare(fk_plan *p, const fk_conv_args *a, const char *word,
+                            fk_time_conv_fn *time, const char *other_word, fk_time_conv_fn *other,
+                            bool *other_wins)
 {
     char key[320];
     char what[256];
-    double direct;
-    double mine;
+    double seconds[2];
 
     describe(a, what, sizeof what);
-    (void)snprintf(key, sizeof key, "%s or %s", what, word);
+    (void)snprintf(key, sizeof key, "%s or %s", what, other_word);
     const char *choice = fk_tuner_find(p->o.tuner, key);
     if (!choice) {
-        TRY(time_directions(p, *a, &direct));
-        TRY(other(p, a, &mine));
-        fk_trace("plan", "%s: direct %.3f ms, %s %.3f ms", what, 1e3 * direct, word, 1e3 * mine);
-        choice = mine < direct ? word : "direct";
-        TRY(fk_tuner_note(p->o.tuner, key, choice, fmin(mine, direct)));
+        TRY(time(p, a, &seconds[0]));
+        TRY(other(p, a, &seconds[1]));
+        fk_trace("plan", "%s: %s %.3f ms, %s %.3f ms", what, word, 1e3 * seconds[0], other_word,
+                 1e3 * seconds[1]);
+        choice = seconds[1] < seconds[0] ? other_word : word;
+        TRY(fk_tuner_note(p->o.tuner, key, choice, fmin(seconds[0], seconds[1])));
     }
-    *wins = strcmp(choice, word) == 0;
+    *other_wins = strcmp(choice, other_word) == 0;
     return FERKD_OK;
+}
+
+ferkd_status fk_conv_against(fk_plan *p, const fk_conv_args *a, const char *word,
+                             fk_time_conv_fn *other, bool *wins)
+{
+    return compare(p, a, "direct", time_directions, word, other, wins);
+}
+
+ferkd_status fk_weights_against(fk_plan *p, const fk_conv_args *a, const char *word,
+                                fk_time_conv_fn *other, bool *wins)
+{
+    return compare(p, a, "product", time_product, word, other, wins);
 }
