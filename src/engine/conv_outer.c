@@ -8,9 +8,10 @@
 #include "engine/tune.h"
 #include "kernel/outer.h"
 
-/* The narrower side is the rows. */
+/* The narrower side is the rows; turned: that is the input. */
 typedef struct sides {
     size_t pixels, in, out, rows, columns;
+    bool turned;
 } sides;
 
 static sides sides_of(const fk_shape *src, const fk_shape *dst)
@@ -19,6 +20,7 @@ static sides sides_of(const fk_shape *src, const fk_shape *dst)
                .in = (size_t)src->d[1],
                .out = (size_t)dst->d[1]};
 
+    z.turned = z.in < z.out;
     z.rows = fk_min_size(z.in, z.out);
     z.columns = fk_max_size(z.in, z.out);
     return z;
@@ -45,16 +47,16 @@ size_t fk_outer_bytes(const fk_plan *p, const fk_shape *src, const fk_shape *dst
 /* dw [out][in], from the sums of all threads, in their order. */
 static void collect(const sides *z, size_t threads, const float *sums, float *dw)
 {
-    bool turned = z->in < z->out; /* rows are inputs */
     size_t stride = fk_outer_stride(z->columns);
+    size_t each = each_of(z);
 
 #pragma omp parallel for schedule(static) num_threads((int)threads)
     for (size_t r = 0; r < z->rows; r++)
         for (size_t c = 0; c < z->columns; c++) {
             float sum = 0.0f;
             for (size_t t = 0; t < threads; t++)
-                sum += sums[t * each_of(z) + r * stride + c];
-            dw[turned ? c * z->in + r : r * z->in + c] = sum;
+                sum += sums[t * each + r * stride + c];
+            dw[z->turned ? c * z->in + r : r * z->in + c] = sum;
         }
 }
 
@@ -62,8 +64,8 @@ static void collect(const sides *z, size_t threads, const float *sums, float *dw
 static void run(size_t threads, const sides *z, const uint16_t *x, const uint16_t *dy, float *room,
                 float *dw)
 {
-    const uint16_t *a = z->in < z->out ? x : dy;
-    const uint16_t *b = z->in < z->out ? dy : x;
+    const uint16_t *a = z->turned ? x : dy;
+    const uint16_t *b = z->turned ? dy : x;
     size_t pairs = (z->pixels + 1) / 2;
 
 #pragma omp parallel for schedule(static) num_threads((int)threads)
@@ -120,12 +122,10 @@ done:
 
 ferkd_status fk_outer_wins(fk_plan *p, const fk_conv_args *a, bool *wins)
 {
-    const fk_window *w = &a->window;
     sides z = sides_of(&a->src, &a->dst);
 
     *wins = false;
-    if (!fk_outer_best() || !fk_is_weights_product(a) || w->kernel[0] * w->kernel[1] != 1 ||
-        w->stride[0] * w->stride[1] != 1 || w->begin[0] + w->begin[1] + w->end[0] + w->end[1] != 0)
+    if (!fk_outer_best() || !fk_is_weights_product(a) || fk_patches_bytes(a) != 0)
         return FERKD_OK;
     *wins = z.rows <= 32; /* not measured: what was faster where it was */
     return fk_tuner_mode(p->o.tuner) == FK_TUNE_OFF

@@ -32,8 +32,10 @@ static bool is_last(const fk_md *md, const fk_shape *shape)
 
 static bool is_1x1(const fk_conv_args *a)
 {
-    return a->weights.d[2] == 1 && a->weights.d[3] == 1 && a->window.begin[0] == 0 &&
-           a->window.begin[1] == 0;
+    const fk_window *w = &a->window;
+
+    return w->kernel[0] == 1 && w->kernel[1] == 1 && w->begin[0] == 0 && w->begin[1] == 0 &&
+           w->end[0] == 0 && w->end[1] == 0;
 }
 
 bool fk_is_weights_product(const fk_conv_args *a)

@@ -5,8 +5,6 @@
 
 #include "base/bytes.h"
 
-#define BLOCK_VECTORS 4 /* vectors of channels in a block */
-
 static const fk_winograd_kernels *kernels_of(const fk_winograd_maps *m)
 {
     return fk_winograd_best(m->tile == 2);
@@ -69,8 +67,8 @@ static void forward_blocks(fk_winograd_forward k, const fk_winograd_pack *pack, 
     for (k.block = first; k.block < end; k.block += k.blocks) {
         k.blocks = fk_min_size(once, end - k.block);
         now.block = k.block;
-        size_t last = fk_min_size(BLOCK_VECTORS * (k.block + k.blocks), vectors);
-        for (size_t v = BLOCK_VECTORS * k.block; v < last; v++)
+        size_t last = fk_min_size(FK_WINOGRAD_BLOCK * (k.block + k.blocks), vectors);
+        for (size_t v = FK_WINOGRAD_BLOCK * k.block; v < last; v++)
             kernels->pack(&now, v);
         kernels->forward(&k, row, rows, room + packed_words(&k.maps));
     }

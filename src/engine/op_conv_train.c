@@ -132,7 +132,8 @@ bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
         return p->sliced[id] > 0;
     slice_args(p, n, &a);
     bool own = fk_conv_suits_winograd(p, &a);
-    own = own && fk_conv_winograd_wins(p, &a, &own) == FERKD_OK && own;
+    if (own && fk_conv_winograd_wins(p, &a, &own) != FERKD_OK)
+        own = false;
     bool can = !own && slice_layouts(&a, picture, &src, &dst) == FERKD_OK;
     a.src_md = src;
     a.dst_md = dst;

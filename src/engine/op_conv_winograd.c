@@ -33,15 +33,10 @@ static fk_winograd_map map_of(const fk_plan *p, const fk_shape *shape, void *dat
                              last ? channels : lanes};
 }
 
-static const fk_winograd_kernels *kernels_of(const fk_plan *p)
-{
-    return fk_winograd_best(p->half_conv);
-}
-
 static fk_winograd_maps maps_of(const fk_plan *p, const fk_shape *src, void *x, const fk_shape *dst,
                                 void *y)
 {
-    return (fk_winograd_maps){.tile = kernels_of(p)->tile,
+    return (fk_winograd_maps){.tile = fk_winograd_best(p->half_conv)->tile,
                               .images = (size_t)src->d[0],
                               .height = (size_t)src->d[2],
                               .width = (size_t)src->d[3],
@@ -51,14 +46,9 @@ static fk_winograd_maps maps_of(const fk_plan *p, const fk_shape *src, void *x, 
                               .y = map_of(p, dst, y)};
 }
 
-static bool is_3x3(const fk_window *w)
+static bool keeps_its_size(const fk_window *w)
 {
-    for (int i = 0; i < 2; i++) {
-        if (w->kernel[i] != 3 || w->stride[i] != 1 || w->dilation[i] != 1 || w->begin[i] != 1 ||
-            w->end[i] != 1)
-            return false;
-    }
-    return true;
+    return w->begin[0] == 1 && w->begin[1] == 1 && w->end[0] == 1 && w->end[1] == 1;
 }
 
 /* FERKD_WINOGRAD in the environment: "always" (where it can be), "never"; else where it is faster. */
@@ -86,10 +76,9 @@ bool fk_conv_suits_winograd(const fk_plan *p, const fk_conv_args *a)
 {
     if (p->o.direct || p->o.half != p->half_conv ||
         (p->half_conv && p->o.layout != FK_LAYOUT_LAST) || !fk_has_own_winograd(p->half_conv) ||
-        a->groups != 1 || a->src.n != 4 || !is_3x3(&a->window))
+        !fk_is_winograd(a) || a->src.n != 4 || !keeps_its_size(&a->window))
         return false;
-    return a->src.d[1] % 16 == 0 && a->dst.d[1] % 16 == 0 && !(p->o.train && a->bias) &&
-           (!a->post.n || fk_rows_have_act(a->post.kind));
+    return !(p->o.train && a->bias) && (!a->post.n || fk_rows_have_act(a->post.kind));
 }
 
 /* Bytes of all weights, packed. */

@@ -198,6 +198,8 @@ FERKD_CHECK ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out);
 /* Is a gradient wanted for this input? */
 bool fk_wants_din(const fk_plan *p, const fk_step *s, int i);
 
+/* Is it a convolution that Winograd's algorithm can do: 3x3, without stride, groups or dilation, whole vectors of 16 channels? */
+bool fk_is_winograd(const fk_conv_args *a);
 /* The fastest convolution for these arguments, measured or by rule (tune_conv.c); sets a->winograd. */
 FERKD_CHECK ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a);
 

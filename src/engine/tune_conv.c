@@ -11,12 +11,12 @@
 
 #define ROOM_ALIGN 4096
 
-static bool may_be_winograd(const fk_plan *p, const fk_conv_args *a)
+bool fk_is_winograd(const fk_conv_args *a)
 {
     const fk_window *w = &a->window;
 
-    return !p->o.direct && !a->half && a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 &&
-           w->stride[0] == 1 && w->stride[1] == 1 && w->dilation[0] == 1 && w->dilation[1] == 1 &&
+    return a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 && w->stride[0] == 1 &&
+           w->stride[1] == 1 && w->dilation[0] == 1 && w->dilation[1] == 1 &&
            a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
 }
 
@@ -113,7 +113,7 @@ ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
 {
     char key[256];
 
-    a->winograd = may_be_winograd(p, a);
+    a->winograd = !p->o.direct && !a->half && fk_is_winograd(a);
     if (a->winograd && fk_tuner_mode(p->o.tuner) != FK_TUNE_OFF) {
         describe(a, key, sizeof key);
         const char *choice = fk_tuner_find(p->o.tuner, key);
@@ -146,8 +146,8 @@ static ferkd_status add_direction(fk_plan *p, fk_conv_args *a, fk_pd **pd, doubl
 /* All directions that there are: in training the gradients as well. */
 static ferkd_status time_directions(fk_plan *p, const fk_conv_args *all, double *seconds)
 {
-    fk_conv_args a = *all;
     static const fk_prop PROPS[] = {FK_BACKWARD_DATA, FK_BACKWARD_WEIGHTS};
+    fk_conv_args a = *all;
     fk_pd *pds[3] = {NULL, NULL, NULL};
     ferkd_status st = FERKD_OK;
 

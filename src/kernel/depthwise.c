@@ -435,7 +435,6 @@ static void weight_rows_3x3(const float *const *x, const float *dy, size_t width
     fk_v acc[9];
 
     memcpy(acc, dw, sizeof acc);
-
     for (size_t u = 0; u < width; u++) {
         fk_v g = fk_v_at(dy + u * FK_LANES);
         for (int i = 0; i < 3; i++) {

@@ -9,6 +9,8 @@
 
 #include "kernel/kernel.h"
 
+enum { FK_WINOGRAD_BLOCK = 4 }; /* vectors of channels in a block */
+
 /* A feature map as vectors of channels: element of the first image's first pixel is 0; from one image, vector, pixel to the next. A row is
  * `width` pixels, an image so many rows. f32 or bf16, as the table of kernels is, at whole vectors. */
 typedef struct fk_winograd_map {
@@ -78,7 +80,7 @@ extern const fk_winograd_kernels fk_winograd2_plain16, fk_winograd4_plain16;
  * are none that pay. */
 const fk_winograd_kernels *fk_winograd_best(bool half);
 
-/* How many: numbers in a transformed tile; rows in all images; blocks of four vectors of y's channels, the last maybe less. */
+/* How many: numbers in a transformed tile; rows in all images; blocks of y's channels, the last maybe not full. */
 size_t fk_winograd_spots(const fk_winograd_maps *m);
 size_t fk_winograd_rows(const fk_winograd_maps *m);
 size_t fk_winograd_blocks(const fk_winograd_maps *m);

@@ -10,10 +10,12 @@ enum {
     STEP = 4, /* columns that are new */
     WIDE = STEP + 2,
     AT_ONCE = STEP / TILE,
-    HALF = TILE == 2,     /* the maps are bf16, and words are pairs */
-    WORD = HALF ? 2 : 1,  /* numbers in one */
-    BYTES = HALF ? 2 : 4, /* of a number */
+    HALF = TILE == 2,    /* the maps are bf16, and words are pairs */
+    WORD = HALF ? 2 : 1, /* numbers in one */
 };
+
+_Static_assert((int)FK_ABREAST == (int)FK_WINOGRAD_BLOCK,
+               "a block is what is multiplied at a time");
 
 /* --- rows of tiles --------------------------------------------------------------------------- */
 

@@ -9,7 +9,7 @@
 /* Words of a third-level cache that a thread may take for weights and their gradients' sums. */
 #define SHARED ((size_t)5 << 18)
 
-#define BLOCK ((size_t)4 * FK_MAX_LANES)
+#define BLOCK ((size_t)FK_WINOGRAD_BLOCK * FK_MAX_LANES)
 
 /* Where so few tiles fit, packed weights would be read again and again: at least so many at a time; and steps, for the sums of the
  * gradient of weights. */
@@ -90,7 +90,7 @@ size_t fk_winograd_rows_forward(const fk_winograd_maps *m)
     return rows < all ? rows : all;
 }
 
-/* The sums are read and written once for so many steps: that is as much as the steps are if there are as many as below. */
+/* Adding to the sums moves as many words as spreading out does where there are in * outputs / (in + outputs) steps: at least so many. */
 size_t fk_winograd_rows_weights(const fk_winograd_maps *m, size_t outputs)
 {
     size_t steps = CACHED / (fk_winograd_spots(m) * (m->in + outputs));
