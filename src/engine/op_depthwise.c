@@ -241,12 +241,13 @@ static ferkd_status compile_buffers(fk_plan *p, fk_step *s)
     const fk_lay *lay = &p->tensors[s->out].lay;
     size_t channels = lay->vectors * (size_t)lay->lanes;
     fk_split split = fk_split_of(lay);
-    fk_depthwise_args k = {
-        .width = p->tensors[s->in[0]].shape.d[3],
-        .out_width = p->tensors[s->out].shape.d[3],
-        .kernel = {(int)s->node->u.conv.window.kernel[0], (int)s->node->u.conv.window.kernel[1]},
-        .stride = {1, (int)s->node->u.conv.window.stride[1]},
-        .pad = {0, (int)s->node->u.conv.window.begin[1]}};
+    const fk_window *w = &s->node->u.conv.window;
+    fk_depthwise_args k = {.width = p->tensors[s->in[0]].shape.d[3],
+                           .out_height = p->tensors[s->out].shape.d[2],
+                           .out_width = p->tensors[s->out].shape.d[3],
+                           .kernel = {(int)w->kernel[0], (int)w->kernel[1]},
+                           .stride = {(int)w->stride[0], (int)w->stride[1]},
+                           .pad = {(int)w->begin[0], (int)w->begin[1]}};
 
     TRY(fk_step_buffer(p, s, WEIGHTS, taps_of(s) * channels * sizeof(float), FK_LIFE_ALWAYS));
     if (s->folded || s->node->param[1] >= 0)

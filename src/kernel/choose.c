@@ -2,13 +2,24 @@
 #include "kernel/outer.h"
 #include "kernel/winograd.h"
 
+int64_t fk_depthwise_band(const fk_depthwise_args *k)
+{
+    int64_t pixels = 64 / k->out_width;
+    int64_t ring = 1 + (FK_DEPTHWISE_ROWS - FK_MAX_DEPTHWISE - 1) / k->stride[0];
+    int64_t rows = pixels < ring ? pixels : ring;
+
+    rows = rows < k->out_height ? rows : k->out_height;
+    return rows > 1 ? rows : 1;
+}
+
 size_t fk_depthwise_room(const fk_depthwise_args *k)
 {
     size_t in = (size_t)(k->width + k->pad[1] + 2 * k->kernel[1] +
                          k->out_width * k->stride[1]); /* not less than any row takes */
     size_t out = (size_t)(k->out_width + 2 * k->kernel[1]);
+    size_t band = (size_t)(fk_depthwise_band(k) * k->stride[0]);
 
-    return (in + out) * (size_t)k->kernel[0] * FK_MAX_LANES;
+    return ((in + out) * ((size_t)k->kernel[0] + band) + in * band) * FK_MAX_LANES;
 }
 
 bool fk_kernel_has_act(fk_act kind)

@@ -162,11 +162,17 @@ typedef struct fk_gather_kernel {
 /* Does the table of rows have this activation? */
 bool fk_rows_have_act(fk_act kind);
 
+/* Rows of the output that are worked out together: of small planes many. */
+int64_t fk_depthwise_band(const fk_depthwise_args *k);
+
 /* Floats of scratch that one thread needs for a depthwise convolution. */
 size_t fk_depthwise_room(const fk_depthwise_args *k);
 
 /* Largest kernel side of a depthwise convolution. */
 #define FK_MAX_DEPTHWISE 7
+
+/* Rows of a plane that are kept at hand, at most. */
+#define FK_DEPTHWISE_ROWS 24
 
 extern const fk_norm_kernels fk_norm_plain16, fk_norm_plain8;
 extern const fk_depthwise_kernels fk_depthwise_plain16, fk_depthwise_plain8;

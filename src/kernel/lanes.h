@@ -106,6 +106,26 @@ FK_INLINE fk_v fk_v_min(fk_v a, fk_v b)
 #endif
 }
 
+/* Keeps v, which comes from memory, in a register: GCC 12 would rather read it again wherever it is used. */
+FK_INLINE fk_v fk_v_held(fk_v v)
+{
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__AVX2__)
+    __asm__("" : "+x"(v));
+#endif
+    return v;
+}
+
+/* The same of an address, from which others are then told by constants. */
+FK_INLINE const float *fk_held(const float *p)
+{
+#if defined(__AVX2__)
+    __asm__("" : "+r"(p));
+#endif
+    return p;
+}
+
 /* To the nearest bf16, ties to even; NaN stays NaN. */
 FK_INLINE void fk_v_store(fk_operand o, size_t i, fk_v v)
 {
@@ -313,8 +333,16 @@ FK_INLINE fk_v fk_v_dz(const fk_norm_args *k, size_t at, fk_post act, bool two, 
 /* Totals in double: a vector of partial sums is added to them. */
 FK_INLINE void fk_v_add_to(double *total, fk_v part)
 {
-    for (int i = 0; i < FK_LANES; i++)
-        total[i] += (double)part[i];
+    typedef float half_v __attribute__((vector_size(FK_LANES * 2)));
+    typedef double wide_v __attribute__((vector_size(FK_LANES * 4)));
+    half_v halves[2];
+    wide_v sums[2];
+
+    memcpy(halves, &part, sizeof part);
+    memcpy(sums, total, sizeof sums);
+    sums[0] += __builtin_convertvector(halves[0], wide_v);
+    sums[1] += __builtin_convertvector(halves[1], wide_v);
+    memcpy(total, sums, sizeof sums);
 }
 
 #endif
