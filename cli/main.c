@@ -1,6 +1,8 @@
 /* ferkd: a table of commands. */
 #include "cli.h"
 
+#include "base/switches.h"
+
 static const cli_command *const COMMANDS[] = {
     &cli_distill, &cli_label,      &cli_inspect, &cli_calibrate,  &cli_store,
     &cli_train,   &cli_experiment, &cli_eval,    &cli_run_tensor, &cli_predict,
@@ -43,6 +45,21 @@ static json_t *option_json(const fk_option *o)
     return j;
 }
 
+/* The program itself: what its environment may say. */
+static json_t *itself_json(void)
+{
+    size_t n;
+    const fk_switch *switches = fk_switches(&n);
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:s, s:s}", "name", switches[i].name, "words",
+                                              switches[i].words, "help", switches[i].help));
+    return json_pack("{s:s, s:o}", "line", "knowledge distillation for image classifiers",
+                     "environment", list);
+}
+
 static ferkd_status help_json(void)
 {
     json_t *all = json_object();
@@ -57,6 +74,7 @@ static ferkd_status help_json(void)
                                   json_pack("{s:s, s:s, s:o}", "line", COMMANDS[i]->line, "usage",
                                             COMMANDS[i]->usage, "options", list));
     }
+    (void)json_object_set_new(all, "ferkd", itself_json());
     return cli_print_json(all);
 }
 
@@ -91,7 +109,10 @@ static ferkd_status dispatch(int argc, char **argv)
         return argc < 2 ? fk_fail(FERKD_USAGE, "ferkd: a command is needed") : FERKD_OK;
     }
     const cli_command *c = find(word);
-    return c ? c->run(argc - 1, argv + 1) : unknown(word);
+    if (!c)
+        return unknown(word);
+    TRY(fk_switches_check());
+    return c->run(argc - 1, argv + 1);
 }
 
 int main(int argc, char **argv)

@@ -23,14 +23,30 @@ def page(name, c, version="ferkd"):
     return "\n".join(out) + "\n"
 
 
+def first_page(commands):
+    """ferkd(1): the commands, and what the environment may say."""
+    itself = commands["ferkd"]
+    out = ['.TH FERKD 1 "" "ferkd" "User Commands"', ".SH NAME", f"ferkd \\- {escape(itself['line'])}", ".SH SYNOPSIS",
+           ".B ferkd", "COMMAND ...", ".SH COMMANDS"]
+    for name, c in commands.items():
+        if name != "ferkd":
+            out += [".TP", f".BR ferkd\\-{name} (1)", escape(c["line"])]
+    out += [".SH ENVIRONMENT"]
+    for s in itself["environment"]:
+        out += [".TP", f"\\fB{s['name']}\\fR \\fI{escape(s['words'])}\\fR", escape(s["help"] + ".")]
+    out += [".TP", "\\fBFERKD_TRACE\\fR", "Topics, plan,dnnl,time: says on standard error what is decided.", ".TP",
+            "\\fBXDG_CACHE_HOME\\fR", "Where what was measured of this machine is kept, in ferkd/; else ~/.cache."]
+    return "\n".join(out) + "\n"
+
+
 def main():
     check = sys.argv[1] == "--check"
     folder = Path(sys.argv[2 if check else 1])
     commands = json.load(sys.stdin)
     bad = 0
     for name, c in commands.items():
-        path = folder / f"ferkd-{name}.1"
-        text = page(name, c)
+        path = folder / ("ferkd.1" if name == "ferkd" else f"ferkd-{name}.1")
+        text = first_page(commands) if name == "ferkd" else page(name, c)
         if not check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

@@ -19,12 +19,12 @@ static bool same_name(const char *a, const char *b)
     return *a == *b;
 }
 
-static bool is_choice(const char *choices, const char *text)
+bool fk_is_choice(const char *choices, const char *word)
 {
-    size_t n = strlen(text);
+    size_t n = strlen(word);
 
     for (const char *p = choices; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL) {
-        if (strncmp(p, text, n) == 0 && (p[n] == '|' || p[n] == '\0'))
+        if (strncmp(p, word, n) == 0 && (p[n] == '|' || p[n] == '\0'))
             return n > 0;
     }
     return false;
@@ -32,9 +32,9 @@ static bool is_choice(const char *choices, const char *text)
 
 static ferkd_status parse_flag(const fk_option *o, bool *out, const char *text)
 {
-    if (is_choice("true|yes|on|1", text))
+    if (fk_is_choice("true|yes|on|1", text))
         *out = true;
-    else if (is_choice("false|no|off|0", text))
+    else if (fk_is_choice("false|no|off|0", text))
         *out = false;
     else
         return fk_fail(FERKD_USAGE, "--%s is true or false, not \"%s\"", o->name, text);
@@ -76,7 +76,7 @@ ferkd_status fk_option_set(const fk_option *o, void *base, const char *text)
         *(double *)(void *)field = number;
         return FERKD_OK;
     case FK_OPT_CHOICE:
-        if (!is_choice(o->choices, text))
+        if (!fk_is_choice(o->choices, text))
             return fk_fail(FERKD_USAGE, "--%s is one of %s, not \"%s\"", o->name, o->choices, text);
         break;
     case FK_OPT_TEXT:

@@ -34,6 +34,9 @@ FERKD_CHECK ferkd_status fk_option_set(const fk_option *o, void *base, const cha
 /* The field's value as text, as it would be written in a recipe. */
 FERKD_CHECK ferkd_status fk_option_text(const fk_option *o, const void *base, char **out);
 
+/* Is it one of the words of choices, "a|b|c"? */
+bool fk_is_choice(const char *choices, const char *word);
+
 /* By name ('-' and '_' alike), or NULL. */
 const fk_option *fk_option_find(const fk_option *table, size_t n, const char *name);
 

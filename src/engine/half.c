@@ -5,6 +5,7 @@
 #include "engine/tune.h"
 
 #include "base/mem.h"
+#include "base/switches.h"
 #include "base/trace.h"
 #include "kernel/kernel.h"
 
@@ -50,9 +51,7 @@ done:
 /* FERKD_BF16=always or never takes the place of the measurement (tests, repeating a run elsewhere). */
 static int said(void)
 {
-    const char *word = getenv("FERKD_BF16");
-
-    return !word ? -1 : strcmp(word, "always") == 0 ? 1 : strcmp(word, "never") == 0 ? 0 : -1;
+    return fk_switch_is("FERKD_BF16", "always") ? 1 : fk_switch_is("FERKD_BF16", "never") ? 0 : -1;
 }
 
 static ferkd_status measure(fk_dn *dn, bool *pays)

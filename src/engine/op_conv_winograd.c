@@ -6,6 +6,7 @@
 #include "engine/step.h"
 
 #include "base/mem.h"
+#include "base/switches.h"
 #include "engine/conv_winograd.h"
 #include "engine/tune.h"
 #include "kernel/tiles.h"
@@ -51,12 +52,10 @@ static bool keeps_its_size(const fk_window *w)
     return w->begin[0] == 1 && w->begin[1] == 1 && w->end[0] == 1 && w->end[1] == 1;
 }
 
-/* FERKD_WINOGRAD in the environment: "always" (where it can be), "never"; else where it is faster. */
-static bool is_said(const char *what)
+/* Else it is used where it is faster. */
+static bool is_said(const char *word)
 {
-    const char *word = getenv("FERKD_WINOGRAD");
-
-    return word && strcmp(word, what) == 0;
+    return fk_switch_is("FERKD_WINOGRAD", word);
 }
 
 /* Without measuring: transforms cost more than they save where channels are few (measured: 32 to 32 break even), and

@@ -2,6 +2,8 @@
 #include "kernel/outer.h"
 #include "kernel/winograd.h"
 
+#include "base/switches.h"
+
 int64_t fk_depthwise_band(const fk_depthwise_args *k)
 {
     int64_t pixels = 64 / k->out_width;
@@ -43,10 +45,8 @@ static bool wants_plain(void)
 {
     static _Atomic int8_t wants = -1; /* each thread would find the same */
 
-    if (wants < 0) {
-        const char *word = getenv("FERKD_KERNELS");
-        wants = word && strcmp(word, "plain") == 0;
-    }
+    if (wants < 0)
+        wants = fk_switch_is("FERKD_KERNELS", "plain");
     return wants;
 }
 

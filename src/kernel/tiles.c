@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/switches.h"
 #include "kernel/kernel.h"
 
 enum {
@@ -40,19 +41,13 @@ static bool has_permission(void)
     return syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
 }
 
-static bool is_wanted(void)
-{
-    const char *word = getenv("FERKD_TILES");
-
-    return !word || strcmp(word, "never") != 0;
-}
-
 bool fk_tiles_here(void)
 {
     static _Atomic int8_t here = -1; /* each thread would find the same */
 
     if (here < 0)
-        here = is_wanted() && fk_has_avx512() && fk_has_tiles() && has_permission();
+        here = !fk_switch_is("FERKD_TILES", "never") && fk_has_avx512() && fk_has_tiles() &&
+               has_permission();
     return here > 0;
 }
 

@@ -21,6 +21,7 @@ fails() { # status, words that must appear, command
     fails 2 "needs a value" "$FERKD" label --teacher
     fails 2 "one DATA" "$FERKD" label
     fails 3 "did you mean resnet18" "$FERKD" info resnet81
+    FERKD_WINOGRAD=newer fails 2 'may be always|never, not "newer"' "$FERKD" info resnet18
 }
 
 @test "files that are missing or wrong are named" {
