@@ -125,12 +125,15 @@ static ferkd_status run(int argc, char **argv)
     return cli_run(&cli_info, argc, argv, &o, work);
 }
 
-const cli_command cli_info = {"info",
-                              "layers, shapes and parameters of a model",
-                              "[NAME|MODEL.onnx|RUN] [options]",
-                              "Without a word, lists the models that ferkd builds itself.\n\n"
-                              "  ferkd info resnet18\n"
-                              "  ferkd info resnet50 --size 224 --batch 32\n"
-                              "  ferkd info teacher.onnx",
-                              table,
-                              run};
+const cli_command cli_info = {
+    "info",
+    "layers, shapes and parameters of a model",
+    "[NAME|MODEL.onnx|RUN] [options]",
+    "Without a word, lists the models that ferkd builds itself. With +silu, +hardswish, +mish\n"
+    "or +gelu behind its name a model has that in place of its ReLUs.\n\n"
+    "  ferkd info resnet18\n"
+    "  ferkd info resnet18d+silu\n"
+    "  ferkd info resnet50 --size 224 --batch 32\n"
+    "  ferkd info teacher.onnx",
+    table,
+    run};

@@ -114,9 +114,19 @@ void fk_build_norm_from_zero(fk_builder *b, int x)
         b->g->params[b->g->nodes[x].param[0]].init = FK_INIT_ZERO;
 }
 
+static bool is_relu(fk_act kind, float a, float c)
+{
+    return kind == FK_RELU || (kind == FK_CLIP && a == 0.0f && c == 6.0f);
+}
+
 int fk_build_act(fk_builder *b, int x, fk_act kind, float a, float c)
 {
+    bool relu = is_relu(kind, a, c);
     char text[256];
+
+    if (b->for_relu && relu)
+        kind = *b->for_relu;
+    b->relus += relu;
     fk_node n = {.op = FK_ACT,
                  .name = full_name(b, fk_act_name(kind), text, sizeof text),
                  .in = &x,

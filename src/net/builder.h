@@ -8,7 +8,9 @@
 typedef struct fk_builder {
     fk_graph *g;
     ferkd_status st;
-    char prefix[96]; /* of names, with its dot */
+    char prefix[96];        /* of names, with its dot */
+    const fk_act *for_relu; /* what every ReLU and ReLU6 becomes; NULL: they stay */
+    size_t relus;           /* how many there are */
 } fk_builder;
 
 /* kernel k, stride s, padding p; weights drawn as Kaiming's normal of the fan out (torchvision). */
@@ -20,6 +22,7 @@ int fk_build_conv_same(fk_builder *b, int x, const char *name, int64_t out, int6
 int fk_build_norm(fk_builder *b, int x, const char *name);
 /* The weight of the BatchNorm x starts as 0: a block that ends in it, as its shortcut (Goyal et al. 2017, section 5.1). */
 void fk_build_norm_from_zero(fk_builder *b, int x);
+/* clip is ReLU6 for 0 and 6. */
 int fk_build_act(fk_builder *b, int x, fk_act kind, float a, float c);
 int fk_build_add(fk_builder *b, int x, int y);
 int fk_build_pool(fk_builder *b, int x, bool max, int64_t k, int64_t s, int64_t p);

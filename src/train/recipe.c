@@ -36,7 +36,9 @@ static const fk_option KEYS[] = {
     TEXT("val", val, NULL, "DATA", "validation data, evaluated after every epoch"),
     TEXT("labels", labels, NULL, "STORE", "label store of the training data (fkd, ferkd)"),
     TEXT("run", run, NULL, "FOLDER", "where the run goes; also -o"),
-    TEXT("model", model, "resnet18", "NAME", "student: a name that \"ferkd info\" lists"),
+    TEXT("model", model, "resnet18", "NAME",
+         "student: a name that \"ferkd info\" lists; resnet18d+silu: with another activation for "
+         "ReLU"),
     PICK("method", method, "ferkd", "ce|kd|funmatch|deit|fkd|ferkd",
          "ce: hard labels; fkd: all stored labels; ferkd: calibrated ones; with the teacher in the "
          "loop: kd; "

@@ -21,6 +21,8 @@ fails() { # status, words that must appear, command
     fails 2 "needs a value" "$FERKD" label --teacher
     fails 2 "one DATA" "$FERKD" label
     fails 3 "did you mean resnet18" "$FERKD" info resnet81
+    fails 3 "there are silu, hardswish" "$FERKD" info resnet18+sulu
+    fails 3 "no ReLU in it" "$FERKD" info deit_tiny_patch16_224+silu
     FERKD_WINOGRAD=newer fails 2 'may be always|never, not "newer"' "$FERKD" info resnet18
 }
 

@@ -134,11 +134,32 @@ const size_t fk_zoo_count = FK_COUNT(fk_zoo);
 
 const fk_zoo_entry *fk_zoo_find(const char *name)
 {
+    size_t n = strcspn(name, "+");
+
     for (size_t i = 0; i < fk_zoo_count; i++) {
-        if (strcmp(fk_zoo[i].name, name) == 0)
+        if (strncmp(fk_zoo[i].name, name, n) == 0 && fk_zoo[i].name[n] == '\0')
             return &fk_zoo[i];
     }
     return NULL;
+}
+
+/* The activation behind the '+' of a name; *act stays as it is if there is none. */
+static ferkd_status activation_of(const char *name, const fk_act **act)
+{
+    static const fk_act ACTS[] = {FK_SILU, FK_HARDSWISH, FK_MISH, FK_GELU, FK_RELU};
+    const char *word = strchr(name, '+');
+
+    for (size_t i = 0; word && i < FK_COUNT(ACTS); i++) {
+        if (strcmp(fk_act_name(ACTS[i]), word + 1) == 0) {
+            *act = &ACTS[i];
+            return FERKD_OK;
+        }
+    }
+    return !word ? FERKD_OK
+                 : fk_fail(FERKD_ABSENT,
+                           "%s: no activation \"%s\" to take ReLU's place; there are silu, "
+                           "hardswish, mish, gelu, relu",
+                           name, word + 1);
 }
 
 int64_t fk_zoo_size(const char *name)
@@ -174,6 +195,7 @@ ferkd_status fk_zoo_build(fk_graph **out, const char *name, const fk_zoo_options
         return fk_netfile_build(out, name, o);
     if (!e)
         return no_such_model(name);
+    TRY(activation_of(name, &b.for_relu));
     TRY(fk_graph_new(&b.g, name));
     fk_node input = {.op = FK_INPUT,
                      .name = "input",
@@ -181,6 +203,9 @@ ferkd_status fk_zoo_build(fk_graph **out, const char *name, const fk_zoo_options
                      .shape = fk_shape_of(4, o->batch, o->channels, o->size, o->size)};
     b.st = fk_graph_add(b.g, &input, &x);
     x = e->build(&b, x, o, e->variant);
+    if (b.st == FERKD_OK && b.for_relu && !b.relus)
+        b.st = fk_fail(FERKD_ABSENT,
+                       "%s: there is no ReLU in it that another activation could replace", name);
     if (b.st == FERKD_OK)
         b.st = fk_graph_finish(b.g, x);
     if (b.st != FERKD_OK) {

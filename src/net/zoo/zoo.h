@@ -21,6 +21,7 @@ typedef struct fk_zoo_entry {
 extern const fk_zoo_entry fk_zoo[];
 extern const size_t fk_zoo_count;
 
+/* A name may end in an activation that takes the place of ReLU and ReLU6: "resnet18d+silu". */
 const fk_zoo_entry *fk_zoo_find(const char *name);
 
 /* The side, in pixels, that a model of this name, or a network file, is usually trained at. */
