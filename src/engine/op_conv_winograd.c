@@ -96,6 +96,7 @@ static fk_winograd_maps turned(const fk_winograd_maps *m)
     back.out = m->in;
     back.x = m->y;
     back.y = m->x;
+    back.norm = NULL;
     return back;
 }
 
@@ -191,6 +192,25 @@ done:
 
 /* --- running --------------------------------------------------------------------------------- */
 
+/* The BatchNorm that left its work to us, as the kernels take it: true if there is one. */
+static bool norm_before(const fk_plan *p, const fk_step *s, fk_winograd_norm *norm)
+{
+    int lazy = p->tensors[s->in[0]].lazy;
+    const fk_step *before = lazy < 0 ? NULL : p->steps[lazy];
+
+    if (!before)
+        return false;
+    fk_post act = before->post;
+    *norm = (fk_winograd_norm){.mean = fk_norm_vector_of(p, before, FK_NORM_MEAN, 0),
+                               .scale = fk_norm_vector_of(p, before, FK_NORM_SCALE, 0),
+                               .shift = fk_norm_vector_of(p, before, FK_NORM_SHIFT, 0),
+                               .low = !act.n                ? -INFINITY
+                                      : act.kind == FK_CLIP ? act.a
+                                                            : 0.0f,
+                               .high = act.n && act.kind == FK_CLIP ? act.b : INFINITY};
+    return true;
+}
+
 /* Its maps, with the values at x and y. */
 static fk_winograd_maps maps_at(const fk_plan *p, const fk_step *s, fk_ref x, fk_ref y)
 {
@@ -217,6 +237,10 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
         .add = s->residual >= 0, /* it is where the output goes */
         .act = s->post};
     fk_winograd_pack pack = pack_of(p, s, false);
+    fk_winograd_norm norm;
+
+    if (norm_before(p, s, &norm))
+        k.maps.norm = &norm;
 
     fk_winograd_run_forward(p->threads, &k, p->o.train ? &pack : NULL,
                             fk_buffer_at(p, s->buffers[ROOM]));
@@ -228,7 +252,10 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
     fk_winograd_weights k = {
         .maps = maps_at(p, s, (fk_ref){FK_REF_DATA, s->in[0]}, (fk_ref){FK_REF_GRAD, s->out}),
         .dw = fk_ref_pointer(p, s, (fk_ref){FK_REF_GRADS, s->node->param[0]})};
+    fk_winograd_norm norm;
 
+    if (norm_before(p, s, &norm))
+        k.maps.norm = &norm;
     fk_winograd_run_weights(p->threads, &k, fk_buffer_at(p, s->buffers[ROOM_WEIGHTS]));
     if (!fk_wants_din(p, s, 0))
         return FERKD_OK;
@@ -258,6 +285,27 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
 }
 
 /* --- compiling ------------------------------------------------------------------------------- */
+
+bool fk_winograd_normalises(fk_plan *p, const fk_node *n, const fk_md *md, fk_post act)
+{
+    fk_conv_args a = {.prop = FK_TRAINING,
+                      .src = p->g->nodes[n->in[0]].shape,
+                      .weights = p->g->params[n->param[0]].shape,
+                      .dst = n->shape,
+                      .bias = n->param[1] >= 0,
+                      .groups = n->u.conv.groups,
+                      .window = n->u.conv.window,
+                      .half = p->half_conv};
+    fk_md *mine = NULL;
+    bool can = (!act.n || act.kind == FK_RELU || act.kind == FK_CLIP) && !fk_is_patches(p, n);
+
+    if (!can || !fk_conv_suits_winograd(p, &a) || fk_conv_winograd_wins(p, &a, &can) != FERKD_OK ||
+        !can || layout_of(p, &a.src, &mine) != FERKD_OK)
+        return false;
+    can = fk_md_equal(mine, md);
+    fk_md_free(mine);
+    return can;
+}
 
 static ferkd_status compile_gradients(fk_plan *p, fk_step *s, const fk_winograd_maps *m)
 {
@@ -295,7 +343,8 @@ ferkd_status fk_compile_winograd(fk_plan *p, const fk_node *n, int in, const fk_
 
     TRY(layout_of(p, &p->tensors[in].shape, &src));
     TRY_DONE(layout_of(p, &n->shape, &dst));
-    TRY_DONE(fk_want(p, in, src, &in));
+    if (p->tensors[in].lazy < 0)
+        TRY_DONE(fk_want(p, in, src, &in));
     if (residual >= 0)
         TRY_DONE(fk_want(p, residual, dst, &residual));
     TRY_DONE(fk_step_new(p, &s, n, residual >= 0 ? 2 : 1));

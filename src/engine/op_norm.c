@@ -347,14 +347,15 @@ static bool may_add(const fk_plan *p, int tensor, int adder)
     return p->tensors[tensor].step >= 0;
 }
 
-/* Does a convolution follow that works the normalised values out for itself? */
-static bool feeds_conv(fk_plan *p, int id, int lanes)
+/* Does a convolution follow that works the normalised values out for itself, from values in this layout? */
+static bool feeds_conv(fk_plan *p, int id, int lanes, const fk_md *md, fk_post act)
 {
     int user = -1;
     const fk_node *next = p->o.train ? fk_only_user(p, id, &user) : NULL;
 
     return next && next->op == FK_CONV && lanes == fk_dn_lanes() &&
-           (fk_is_depthwise(p, next) || fk_is_sliced_conv(p, next));
+           (fk_is_depthwise(p, next) || fk_is_sliced_conv(p, next) ||
+            fk_winograd_normalises(p, next, md, act));
 }
 
 /* A convolution before, which nobody else reads, takes the moments of its output while it has it, and works out the
@@ -425,7 +426,8 @@ ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
                        p->o.train ? FK_LIFE_BOTH : FK_LIFE_ALWAYS));
     TRY(fk_step_buffer(p, s, PARTS, split.parts * 2 * channels * sizeof(double),
                        p->o.train ? FK_LIFE_BOTH : FK_LIFE_FORWARD));
-    bool lazy = tail.residual < 0 && feeds_conv(p, tail.id, lay.lanes);
+    bool lazy =
+        tail.residual < 0 && feeds_conv(p, tail.id, lay.lanes, p->tensors[in].md, tail.post);
     TRY(fk_md_as(&md, p->tensors[in].md, p->o.half)); /* lazy: of the gradient */
     if (lazy)
         TRY(fk_step_output_in(p, s, md, &n->shape, tail.id, in));

@@ -369,6 +369,9 @@ const float *fk_conv_bias(const fk_plan *p, const fk_step *s, int buffer);
  * measured or by rule? */
 bool fk_conv_suits_winograd(const fk_plan *p, const fk_conv_args *a);
 FERKD_CHECK ferkd_status fk_conv_winograd_wins(fk_plan *p, const fk_conv_args *a, bool *wins);
+/* Will convolution n, in training, be one of them, and work out for itself what a BatchNorm with this activation makes of values in
+ * layout md? */
+bool fk_winograd_normalises(fk_plan *p, const fk_node *n, const fk_md *md, fk_post act);
 ferkd_status fk_compile_winograd(fk_plan *p, const fk_node *n, int in, const fk_tail *tail,
                                  const fk_node *norm);
 

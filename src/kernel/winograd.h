@@ -18,12 +18,20 @@ typedef struct fk_winograd_map {
     size_t image, vector, pixel;
 } fk_winograd_map;
 
+/* What x is worked out by while it is read: a BatchNorm and its ReLU or ReLU6 (or none: low and high are infinite), (v - mean) scale + shift
+ * within low..high. Padding is 0 all the same. */
+typedef struct fk_winograd_norm {
+    const float *mean, *scale, *shift; /* [in], at whole vectors */
+    float low, high;
+} fk_winograd_norm;
+
 /* Two feature maps of one size. */
 typedef struct fk_winograd_maps {
     size_t tile; /* outputs along a side of a tile: 2 in bf16, 4 in f32 */
     size_t images, height, width;
     size_t in, out; /* channels of x and of y, multiples of the table's lanes */
     fk_winograd_map x, y;
+    const fk_winograd_norm *norm; /* of x; NULL: it is as it is */
 } fk_winograd_maps;
 
 /* Some channels of y = act(conv(x) + bias), or of act(y + conv(x) + bias). */

@@ -41,6 +41,8 @@ typedef struct strip {
     fk_operand row[SIDE];
     size_t step[SIDE]; /* from pixel to pixel; 0 for a row outside, which is one vector of zeros */
     size_t width, below; /* from a row to the one that the next row of tiles reads in its place */
+    fk_v mean, scale, shift; /* of x, if it is normalised; a row outside lies within 0 and 0 */
+    fk_v low[SIDE], high[SIDE];
 } strip;
 
 /* `count` rows of channel vector v from y on. */
@@ -66,8 +68,34 @@ FK_INLINE fk_v strip_at(const strip *s, int i, size_t x)
     return fk_v_load((fk_operand){s->row[i].data, HALF}, x * s->step[i]);
 }
 
+/* The rows of x for a row of tiles. */
+FK_INLINE strip inputs_of(const fk_winograd_maps *m, tile_row r, size_t v, bool normed)
+{
+    strip s = strip_of(m, &m->x, r, (ptrdiff_t)r.y - 1, SIDE, v);
+
+    if (normed) {
+        s.mean = fk_v_at(m->norm->mean + v * FK_LANES);
+        s.scale = fk_v_at(m->norm->scale + v * FK_LANES);
+        s.shift = fk_v_at(m->norm->shift + v * FK_LANES);
+        for (int i = 0; i < SIDE; i++) {
+            s.low[i] = fk_v_of(s.step[i] ? m->norm->low : 0.0f);
+            s.high[i] = fk_v_of(s.step[i] ? m->norm->high : 0.0f);
+        }
+    }
+    return s;
+}
+
+FK_INLINE fk_v input_at(const strip *s, int i, size_t x, bool normed)
+{
+    fk_v v = strip_at(s, i, x);
+
+    if (!normed)
+        return v;
+    return fk_v_min(fk_v_max((v - s->mean) * s->scale + s->shift, s->low[i]), s->high[i]);
+}
+
 /* Column x - 1, transformed. */
-FK_INLINE void down_column(const strip *s, size_t x, fk_v *to)
+FK_INLINE void down_column(const strip *s, size_t x, bool normed, fk_v *to)
 {
     fk_v d[SIDE];
 
@@ -81,18 +109,18 @@ FK_INLINE void down_column(const strip *s, size_t x, fk_v *to)
     for (int i = 0; i < SIDE; i++) {
         if (i >= 2) /* new in each row of tiles */
             fk_v_fetch((fk_operand){s->row[i].data, HALF}, s->below + (x - 1) * s->step[i]);
-        d[i] = strip_at(s, i, x - 1);
+        d[i] = input_at(s, i, x - 1, normed);
     }
     down(d, to);
 }
 
 /* Columns of a step: the first two were the last ones of the step before. */
-FK_INLINE void next_columns(const strip *s, size_t step, fk_v (*columns)[SIDE])
+FK_INLINE void next_columns(const strip *s, size_t step, bool normed, fk_v (*columns)[SIDE])
 {
     memcpy(columns[0], columns[STEP], 2 * sizeof columns[0]);
 #pragma GCC unroll 4
     for (int x = 2; x < WIDE; x++)
-        down_column(s, STEP * step + (size_t)x, columns[x]);
+        down_column(s, STEP * step + (size_t)x, normed, columns[x]);
 }
 
 /* Row `row` of spots of tile `tile` of a step. */
@@ -179,7 +207,8 @@ FK_INLINE void store_tile(fk_v (*columns)[SIDE], int tile, fk_operand to, size_t
 }
 
 /* Tiles that are transformed together: `rows` rows of them, as [SPOTS][tiles][in]. */
-static void spread_rows(const fk_winograd_maps *m, size_t first, size_t rows, void *to)
+FK_INLINE void spread_rows_as(const fk_winograd_maps *m, size_t first, size_t rows, void *to,
+                              bool normed)
 {
     size_t tiles = tiles_of(m);
     size_t spot = WORD * fk_winograd_stride(rows * tiles * m->in / WORD);
@@ -187,19 +216,26 @@ static void spread_rows(const fk_winograd_maps *m, size_t first, size_t rows, vo
 
     for (size_t i = 0; i < rows; i++)
         for (size_t c = 0; c < m->in; c += FK_LANES) {
-            tile_row r = row_at(m, first + i);
-            strip in = strip_of(m, &m->x, r, (ptrdiff_t)r.y - 1, SIDE, c / FK_LANES);
+            strip in = inputs_of(m, row_at(m, first + i), c / FK_LANES, normed);
             fk_v columns[WIDE][SIDE];
-            down_column(&in, 0, columns[STEP]);
-            down_column(&in, 1, columns[STEP + 1]);
+            down_column(&in, 0, normed, columns[STEP]);
+            down_column(&in, 1, normed, columns[STEP + 1]);
             for (size_t t = 0; t < tiles; t += AT_ONCE) {
                 size_t at = (i * tiles + t) * m->in + c;
-                next_columns(&in, t / AT_ONCE, columns);
+                next_columns(&in, t / AT_ONCE, normed, columns);
                 store_tile(columns, 0, place, at, spot);
                 if (AT_ONCE > 1 && t + 1 < tiles)
                     store_tile(columns, AT_ONCE - 1, place, at + m->in, spot);
             }
         }
+}
+
+static void spread_rows(const fk_winograd_maps *m, size_t first, size_t rows, void *to)
+{
+    if (m->norm)
+        spread_rows_as(m, first, rows, to, true);
+    else
+        spread_rows_as(m, first, rows, to, false);
 }
 
 /* One output pixel's vector, if there is such a pixel: bias, what is there, activation. */
@@ -304,20 +340,20 @@ FK_INLINE size_t place_of_inputs(size_t channels, size_t v, size_t all, size_t s
     return (block * FK_ABREAST * all + step * n + v % FK_ABREAST) * FK_LANES;
 }
 
-static void spread_inputs(const fk_winograd_weights *k, tile_row r, size_t as)
+FK_INLINE void spread_inputs(const fk_winograd_weights *k, tile_row r, size_t as, bool normed)
 {
     const fk_winograd_maps *m = &k->maps;
     size_t each = fk_winograd_steps(m);
     size_t all = k->rows * each;
 
     for (size_t v = 0; v < m->in / FK_LANES; v++) {
-        strip in = strip_of(m, &m->x, r, (ptrdiff_t)r.y - 1, SIDE, v);
+        strip in = inputs_of(m, r, v, normed);
         fk_v columns[WIDE][SIDE];
-        down_column(&in, 0, columns[STEP]);
-        down_column(&in, 1, columns[STEP + 1]);
+        down_column(&in, 0, normed, columns[STEP]);
+        down_column(&in, 1, normed, columns[STEP + 1]);
         for (size_t t = 0; t < each; t++) {
             uint32_t *to = k->inputs + place_of_inputs(m->in, v, all, as * each + t);
-            next_columns(&in, t, columns);
+            next_columns(&in, t, normed, columns);
 #pragma GCC unroll 8
             for (size_t y = 0; y < SIDE; y++) {
                 fk_v line[AT_ONCE][SIDE];
@@ -381,7 +417,10 @@ static void spread_gradients(const fk_winograd_weights *k, tile_row r, size_t as
 
 static void spread(const fk_winograd_weights *k, size_t row, size_t as)
 {
-    spread_inputs(k, row_at(&k->maps, row), as);
+    if (k->maps.norm)
+        spread_inputs(k, row_at(&k->maps, row), as, true);
+    else
+        spread_inputs(k, row_at(&k->maps, row), as, false);
     spread_gradients(k, row_at(&k->maps, row), as);
 }
 

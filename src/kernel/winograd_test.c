@@ -262,23 +262,98 @@ static void weight_gradient(const fk_winograd_kernels *v, fk_winograd_weights *k
     }
 }
 
-static void check_weights(const fk_winograd_kernels *v, const problem *z, const numbers *n,
-                          bool whole)
+/* To dw. */
+static void all_weights(const fk_winograd_kernels *v, const problem *z, const fk_winograd_maps *m,
+                        float *dw)
 {
-    fk_winograd_weights k = {.maps = maps_of(v, z, n->x, n->g)};
-    size_t weights = z->in * z->out * 9;
-    double size = sqrt((double)(z->images * z->height * z->width));
+    fk_winograd_weights k = {.maps = *m, .dw = dw};
 
     k.inputs = memory(fk_winograd_spread(&k.maps, z->in, 3) * sizeof(uint32_t));
     k.gradients = memory(fk_winograd_spread(&k.maps, z->out, 3) * sizeof(uint32_t));
-    k.dw = memory(weights * sizeof(float));
     k.sums = memory(fk_winograd_sums(&k.maps, z->out) * sizeof(float));
     weight_gradient(v, &k, 3, 32);
+    free(k.inputs), free(k.gradients), free(k.sums);
+}
+
+static void check_weights(const fk_winograd_kernels *v, const problem *z, const numbers *n,
+                          bool whole)
+{
+    fk_winograd_maps m = maps_of(v, z, n->x, n->g);
+    size_t weights = z->in * z->out * 9;
+    double size = sqrt((double)(z->images * z->height * z->width));
+    float *dw = memory(weights * sizeof(float));
+
+    all_weights(v, z, &m, dw);
     for (size_t i = 0; i < weights; i++) {
-        double off = fabs((double)k.dw[i] - n->weights[i]);
+        double off = fabs((double)dw[i] - n->weights[i]);
         assert_true(!n->half ? off < size * 0x1p-16 : whole ? off == 0.0 : off < size * 0x1p-6);
     }
-    free(k.inputs), free(k.gradients), free(k.sums), free(k.dw);
+    free(dw);
+}
+
+/* x as `norm` makes it: whole numbers, where those of norm are. */
+static void *normalised(const problem *z, const numbers *n, const fk_winograd_norm *norm)
+{
+    size_t count = z->images * z->height * z->width * z->in;
+    void *to = memory(count * size_of(n->half));
+
+    for (size_t i = 0; i < count; i++) {
+        size_t c = i % z->in;
+        float v = ((float)at(n->x, n->half, i) - norm->mean[c]) * norm->scale[c] + norm->shift[c];
+        v = fminf(fmaxf(v, norm->low), norm->high);
+        if (n->half)
+            ((uint16_t *)to)[i] = bf16(v);
+        else
+            ((float *)to)[i] = v;
+    }
+    return to;
+}
+
+/* An input that is normalised while it is read, and one that was before: the same bytes, forward and of the weights. */
+static void check_normalised(const fk_winograd_kernels *v, const problem *z, const numbers *n,
+                             const fk_winograd_norm *norm)
+{
+    size_t out = z->images * z->height * z->width * z->out * size_of(n->half);
+    size_t weights = z->in * z->out * 9 * sizeof(float);
+    void *x[2] = {normalised(z, n, norm), n->x};
+    void *y[2] = {memory(out), memory(out)};
+    float *dw[2] = {memory(weights), memory(weights)};
+    void *packed_weights = packed(v, z, n->w, false);
+
+    for (int i = 0; i < 2; i++) {
+        fk_winograd_forward k = {.maps = maps_of(v, z, x[i], y[i]), .weights = packed_weights};
+        fk_winograd_maps m = maps_of(v, z, x[i], n->g);
+        k.maps.norm = m.norm = i ? norm : NULL;
+        run(v, &k);
+        all_weights(v, z, &m, dw[i]);
+    }
+    assert_memory_equal(y[0], y[1], out);
+    assert_memory_equal(dw[0], dw[1], weights);
+    free(x[0]), free(y[0]), free(y[1]), free(dw[0]), free(dw[1]), free(packed_weights);
+}
+
+static void inputs_are_normalised(void **unused)
+{
+    float vectors[3][128];
+    fk_winograd_norm norms[] = {{vectors[0], vectors[1], vectors[2], 0.0f, INFINITY},
+                                {vectors[0], vectors[1], vectors[2], 0.0f, 2.0f},
+                                {vectors[0], vectors[1], vectors[2], -INFINITY, INFINITY}};
+
+    (void)unused;
+    for (size_t i = 0; i < 3 * 128; i++)
+        vectors[i / 128][i % 128] = random_value(true, 1.0f);
+    for (size_t i = 0; i < 2 * FK_COUNT(PROBLEMS); i++) {
+        bool half = i % 2;
+        const problem *z = &PROBLEMS[i / 2];
+        numbers n = numbers_of(z, half, true);
+        for (size_t k = 0; k < FK_COUNT(norms); k++) {
+            check_normalised(half ? &fk_winograd2_plain16 : &fk_winograd4_plain16, z, &n,
+                             &norms[k]);
+            if (fk_winograd_best(half))
+                check_normalised(fk_winograd_best(half), z, &n, &norms[k]);
+        }
+        free_numbers(&n);
+    }
 }
 
 static void check(bool half, bool whole)
@@ -385,6 +460,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(whole_numbers_are_exact),
         cmocka_unit_test(others_are_near),
         cmocka_unit_test(f32_is_near),
+        cmocka_unit_test(inputs_are_normalised),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
