@@ -50,19 +50,22 @@ static uint32_t images_of(const fk_plan *p, const fk_node *n)
     return images;
 }
 
+fk_conv_args fk_training_conv(const fk_plan *p, const fk_node *n)
+{
+    return (fk_conv_args){.prop = FK_TRAINING,
+                          .src = p->g->nodes[n->in[0]].shape,
+                          .weights = p->g->params[n->param[0]].shape,
+                          .dst = n->shape,
+                          .bias = n->param[1] >= 0,
+                          .groups = n->u.conv.groups,
+                          .window = n->u.conv.window,
+                          .half = p->half_conv};
+}
+
 static void slice_args(const fk_plan *p, const fk_node *n, fk_conv_args *a)
 {
-    int64_t images = images_of(p, n);
-
-    *a = (fk_conv_args){.prop = FK_TRAINING,
-                        .src = p->g->nodes[n->in[0]].shape,
-                        .weights = p->g->params[n->param[0]].shape,
-                        .dst = n->shape,
-                        .bias = n->param[1] >= 0,
-                        .groups = n->u.conv.groups,
-                        .window = n->u.conv.window,
-                        .half = p->half_conv};
-    a->src.d[0] = a->dst.d[0] = images;
+    *a = fk_training_conv(p, n);
+    a->src.d[0] = a->dst.d[0] = images_of(p, n);
 }
 
 /* The network's input, or what else of few channels wants no gradient: a squeezed vector may have as few, but oneDNN

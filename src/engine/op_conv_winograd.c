@@ -288,14 +288,7 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
 
 bool fk_winograd_normalises(fk_plan *p, const fk_node *n, const fk_md *md, fk_post act)
 {
-    fk_conv_args a = {.prop = FK_TRAINING,
-                      .src = p->g->nodes[n->in[0]].shape,
-                      .weights = p->g->params[n->param[0]].shape,
-                      .dst = n->shape,
-                      .bias = n->param[1] >= 0,
-                      .groups = n->u.conv.groups,
-                      .window = n->u.conv.window,
-                      .half = p->half_conv};
+    fk_conv_args a = fk_training_conv(p, n);
     fk_md *mine = NULL;
     bool can = (!act.n || act.kind == FK_RELU || act.kind == FK_CLIP) && !fk_is_patches(p, n);
 
