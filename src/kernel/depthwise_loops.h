@@ -19,8 +19,8 @@ typedef struct products {
     int n, taps;
     size_t step; /* vectors from a result's first input to the next one's */
     float *to;
-    size_t results, apart,
-        line_apart; /* results a line; floats from one to the next, and from line to line */
+    size_t results;           /* a line */
+    size_t apart, line_apart; /* floats from a result to the next, and from line to line */
 } products;
 
 /* `count` results from number u on of a line, with all of the constants known: an input is read once for all the results that it is in. */
@@ -31,14 +31,14 @@ FK_INLINE void few_products(const products *p, const float *const *rows, size_t 
 
     for (int i = 0; i < p->n; i++, weights += p->next_row) {
         const float *x = fk_held(rows[i] + p->from + u * (size_t)step * FK_LANES);
-        fk_v w[5];
-#pragma GCC unroll 5
+        fk_v w[FK_MAX_DEPTHWISE];
+#pragma GCC unroll 7
         for (int j = 0; j < taps; j++)
             w[j] = fk_v_held(fk_v_at(weights + j * p->next_tap));
 #pragma GCC unroll 19
         for (int c = 0; c < (count - 1) * step + taps; c++) {
             fk_v v = fk_v_held(fk_v_at(x + (size_t)c * FK_LANES));
-#pragma GCC unroll 5
+#pragma GCC unroll 7
             for (int j = 0; j < taps; j++)
                 if (c >= j && (c - j) % step == 0 && (c - j) / step < count)
                     sum[(c - j) / step] += v * w[j];
@@ -119,6 +119,9 @@ static void multiply(const products *p)
     case 15:
         all_products(p, 5, 1);
         break;
+    case 17:
+        all_products(p, 7, 1);
+        break;
     case 23:
         all_products(p, 3, 2);
         break;
@@ -156,7 +159,7 @@ FK_INLINE void correlate_pixels(const float *const *rows, const float *dy, size_
 #pragma GCC unroll 11
         for (int c = 0; c < (count - 1) * step + taps; c++) {
             fk_v v = fk_v_held(fk_v_at(x + (size_t)c * FK_LANES));
-#pragma GCC unroll 5
+#pragma GCC unroll 7
             for (int j = 0; j < taps; j++)
                 if (c >= j && (c - j) % step == 0 && (c - j) / step < count)
                     sum[i * taps + j] += v * g[(c - j) / step];
@@ -199,6 +202,12 @@ FK_INLINE void correlate_5x5(const correlation *k, int step)
     correlate_few(k, 4, 1, 5, step);
 }
 
+FK_INLINE void correlate_7x7(const correlation *k)
+{
+    for (int i = 0; i < 7; i++)
+        correlate_few(k, i, 1, 7, 1);
+}
+
 static void correlate_any(const correlation *k)
 {
     for (size_t line = 0; line < k->lines; line++) {
@@ -223,6 +232,9 @@ static void correlate(const correlation *k)
         break;
     case 15:
         correlate_5x5(k, 1);
+        break;
+    case 17:
+        correlate_7x7(k);
         break;
     case 23:
         correlate_3x3(k, 2);
