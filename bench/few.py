@@ -19,6 +19,8 @@ def png(rows, width):
 
 
 def main():
+    if len(sys.argv) != 6:
+        sys.exit(__doc__)
     images, labels, each, seed, folder = sys.argv[1:]
     pixels = gzip.open(images).read()
     _, count, height, width = struct.unpack(">IIII", pixels[:16])

@@ -81,32 +81,41 @@ FK_INLINE void products_of(const products *p, const float *const *rows, float *t
         fk_v_put(to, sum[t]);
 }
 
-/* All results. The last ones of a line are worked out together with some of those before, again. */
+/* The n results of a line, `count` at a time; the last ones together with some of those before, again. */
+FK_INLINE void products_along(const products *p, const float *const *rows, float *to, size_t count,
+                              int taps, int step)
+{
+    size_t n = p->results;
+
+    for (size_t u = 0; u < n; u += count)
+        products_of(p, rows, to, u + count <= n ? u : n - count, (int)count, taps, step);
+}
+
 FK_INLINE void all_products(const products *args, int taps, int step)
 {
     const products p = *args; /* which what is written does not change */
     const float *const *rows = p.rows;
     float *to = p.to;
-    size_t n = p.results;
 
     for (size_t line = 0; line < p.lines; line++, rows += p.next_line, to += p.line_apart) {
-        if (n >= TILE) {
-            for (size_t u = 0; u < n; u += TILE)
-                products_of(&p, rows, to, u + TILE <= n ? u : n - TILE, TILE, taps, step);
-        } else if (n >= TILE / 2) {
-            for (size_t u = 0; u < n; u += TILE / 2)
-                products_of(&p, rows, to, u + TILE / 2 <= n ? u : n - TILE / 2, TILE / 2, taps,
-                            step);
-        } else {
-            for (size_t u = 0; u < n; u++)
-                products_of(&p, rows, to, u, 1, taps, step);
-        }
+        if (p.results >= TILE)
+            products_along(&p, rows, to, TILE, taps, step);
+        else if (p.results >= TILE / 2)
+            products_along(&p, rows, to, TILE / 2, taps, step);
+        else
+            products_along(&p, rows, to, 1, taps, step);
     }
+}
+
+/* Steps and taps as one number, for the forms that have loops of their own: 13 is step 1 and 3 taps. */
+FK_INLINE int form_of(size_t step, int taps)
+{
+    return step <= 2 ? 10 * (int)step + taps : 0;
 }
 
 static void multiply(const products *p)
 {
-    switch (p->step <= 2 ? 10 * (int)p->step + p->taps : 0) {
+    switch (form_of(p->step, p->taps)) {
     case 11:
         all_products(p, 1, 1);
         break;
@@ -226,7 +235,7 @@ static void correlate_any(const correlation *k)
 
 static void correlate(const correlation *k)
 {
-    switch (k->n == k->taps && k->step <= 2 ? 10 * (int)k->step + k->taps : 0) {
+    switch (k->n == k->taps ? form_of(k->step, k->taps) : 0) {
     case 13:
         correlate_3x3(k, 1);
         break;
