@@ -45,7 +45,7 @@ size_t fk_outer_bytes(const fk_plan *p, const fk_shape *src, const fk_shape *dst
 }
 
 /* dw [out][in], from the sums of all threads, in their order. */
-static void collect(const sides *z, size_t threads, const float *sums, float *dw)
+static void collect(size_t threads, const sides *z, const float *sums, float *dw)
 {
     size_t stride = fk_outer_stride(z->columns);
     size_t each = each_of(z);
@@ -61,8 +61,8 @@ static void collect(const sides *z, size_t threads, const float *sums, float *dw
 }
 
 /* Each thread some pixels: whole pairs, but the last. */
-static void run(size_t threads, const sides *z, const uint16_t *x, const uint16_t *dy, float *room,
-                float *dw)
+static void add_up(size_t threads, const sides *z, const uint16_t *x, const uint16_t *dy, bool add,
+                   float *room)
 {
     const uint16_t *a = z->turned ? x : dy;
     const uint16_t *b = z->turned ? dy : x;
@@ -78,10 +78,31 @@ static void run(size_t threads, const sides *z, const uint16_t *x, const uint16_
                       .a = a + first * z->rows,
                       .b = b + first * z->columns,
                       .sums = mine,
+                      .add = add,
                       .room = (uint32_t *)(mine + sums_of(z))};
         fk_outer_best()(&k);
     }
-    collect(z, threads, room, dw);
+}
+
+static void run(size_t threads, const sides *z, const uint16_t *x, const uint16_t *dy, float *room,
+                float *dw)
+{
+    add_up(threads, z, x, dy, false, room);
+    collect(threads, z, room, dw);
+}
+
+void fk_outer_sums(const fk_plan *p, const fk_outer_values *z, bool add, void *room)
+{
+    sides all = sides_of(z->src, z->dst);
+
+    add_up(p->threads, &all, z->x, z->dy, add, room);
+}
+
+void fk_outer_collect(const fk_plan *p, const fk_outer_values *z, const void *room, float *dw)
+{
+    sides all = sides_of(z->src, z->dst);
+
+    collect(p->threads, &all, room, dw);
 }
 
 void fk_run_outer(const fk_plan *p, const fk_step *s, void *room)

@@ -19,15 +19,9 @@ static patches patches_of(const fk_conv_args *a)
                      (size_t)(a->weights.d[1] * a->weights.d[2] * a->weights.d[3])};
 }
 
-static bool is_last(const fk_md *md, const fk_shape *shape)
+static bool is_half_last(const fk_md *md, const fk_shape *shape)
 {
-    fk_md *last = NULL;
-
-    if (!md || fk_md_last(&last, shape, true) != FERKD_OK)
-        return false;
-    bool is = fk_md_equal(md, last);
-    fk_md_free(last);
-    return is;
+    return fk_md_is_last(md, shape) && fk_md_half(md);
 }
 
 static bool is_1x1(const fk_conv_args *a)
@@ -40,8 +34,8 @@ static bool is_1x1(const fk_conv_args *a)
 
 bool fk_is_weights_product(const fk_conv_args *a)
 {
-    if (!a->half || a->bias || a->groups != 1 || !is_last(a->src_md, &a->src) ||
-        !is_last(a->dst_md, &a->dst))
+    if (!a->half || a->bias || a->groups != 1 || !is_half_last(a->src_md, &a->src) ||
+        !is_half_last(a->dst_md, &a->dst))
         return false;
     return is_1x1(a) || patches_of(a).pixels <= 4 * (size_t)a->weights.d[0];
 }

@@ -97,15 +97,10 @@ fk_operand fk_slice_din(const fk_plan *p, const fk_step *s, uint32_t k)
 
 /* --- work on the planes of a slice ----------------------------------------------------------- */
 
-/* Part `part` of channel vector v within a slice of n images. */
-static fk_planes planes_of(const fk_lay *lay, const fk_split *split, uint32_t n, size_t v,
-                           size_t part)
+/* The work of a BatchNorm on slice k of a tensor in this layout. */
+static fk_norm_jobs jobs_of(const fk_lay *lay, const fk_step *s, uint32_t k)
 {
-    size_t begin = n * part / split->parts;
-    size_t end = n * (part + 1) / split->parts;
-
-    return (fk_planes){
-        begin * lay->image + v * lay->vector, end - begin, lay->image, lay->pixels, lay->pixel, 1};
+    return fk_norm_jobs_of(lay, (size_t)k * images(s), images(s));
 }
 
 /* The operands of a BatchNorm, moved to slice k. */
@@ -136,27 +131,26 @@ void fk_slice_load_input(const fk_plan *p, const fk_step *s, int scratch, uint32
         fk_add(to, stored_input(p, s, k), (fk_operand){0}, images(s) * image_elements(p, s->in[0]));
         return;
     }
-    const fk_lay *lay = &p->tensors[before->in[0]].lay;
-    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
+    fk_norm_jobs all = jobs_of(&p->tensors[before->in[0]].lay, s, k);
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        fk_norm_args a = norm_slice(p, s, before, j % lay->vectors, k);
-        a.at = planes_of(lay, &split, images(s), j % lay->vectors, j / lay->vectors);
+    for (size_t i = 0; i < all.n; i++) {
+        fk_norm_job j = fk_norm_job_at(&all, i);
+        fk_norm_args a = norm_slice(p, s, before, j.v, k);
+        a.at = j.at;
         a.residual = (fk_operand){0};
         a.a = to;
-        kernels->forward(&a);
+        all.k->forward(&a);
     }
 }
 
-/* One channel vector of the planes, converted. */
+/* The planes, converted: of one channel vector, or of all that lie side by side. */
 static void convert_planes(const fk_norm_kernels *kernels, fk_operand to, fk_operand from,
-                           const fk_planes *at, int lanes)
+                           const fk_planes *at)
 {
     for (size_t i = 0; i < at->images; i++) {
         size_t by = at->first + i * at->image;
         kernels->add(fk_operand_at(to, by), fk_operand_at(from, by), (fk_operand){0},
-                     at->pixels * (size_t)lanes);
+                     at->pixels * at->pixel);
     }
 }
 
@@ -164,26 +158,24 @@ static void convert_planes(const fk_norm_kernels *kernels, fk_operand to, fk_ope
 void fk_slice_store_output(const fk_plan *p, const fk_step *s, uint32_t k)
 {
     const fk_step *behind = p->redoing ? NULL : fk_slice_norm_behind(p, s);
-    const fk_lay *lay = &p->tensors[s->out].lay;
-    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
+    fk_norm_jobs all = jobs_of(&p->tensors[s->out].lay, s, k);
     fk_operand from = fk_slice_output(p, s, k);
     fk_operand to = stored_output(p, s, k);
 
     if (!behind && from.data == to.data)
         return;
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        size_t v = j % lay->vectors;
-        size_t part = j / lay->vectors;
-        fk_planes at = planes_of(lay, &split, images(s), v, part);
+    for (size_t i = 0; i < all.n; i++) {
+        fk_norm_job j = fk_norm_job_at(&all, i);
         if (from.data != to.data)
-            convert_planes(kernels, to, from, &at, lay->lanes);
+            convert_planes(fk_norm_for(all.lay->lanes), to, from, &j.at);
         if (behind) {
-            double *sums = fk_norm_part_of(p, behind, &split, v, part);
-            fk_norm_args a = {
-                .at = at, .y = to, .mean = fk_norm_vector_of(p, behind, FK_NORM_MEAN, v)};
-            kernels->moments(&a, sums, sums + lay->lanes);
+            double *sums = fk_norm_part_of(p, behind, j.v, j.part);
+            fk_norm_args a = {.at = j.at,
+                              .y = to,
+                              .mean = fk_norm_vector_of(p, behind, FK_NORM_MEAN, j.v),
+                              .sums_step = fk_norm_sums_step(all.lay)};
+            all.k->moments(&a, sums, sums + all.lay->lanes);
         }
     }
 }
@@ -192,23 +184,22 @@ void fk_slice_store_output(const fk_plan *p, const fk_step *s, uint32_t k)
 void fk_slice_load_gradient(const fk_plan *p, const fk_step *s, uint32_t k)
 {
     const fk_step *behind = fk_slice_norm_behind(p, s);
-    const fk_lay *lay = &p->tensors[s->out].lay;
-    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
+    fk_norm_jobs all = jobs_of(&p->tensors[s->out].lay, s, k);
     fk_operand to = fk_slice_gradient(p, s, k);
 
     if (s->buffers[FK_CONV_DY] < 0)
         return;
     if (p->tensors[s->out].grad >= 0) {
-        fk_add(to, stored_gradient(p, s, k), (fk_operand){0}, images(s) * lay->image);
+        fk_add(to, stored_gradient(p, s, k), (fk_operand){0}, images(s) * all.lay->image);
         return;
     }
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        fk_norm_args a = norm_slice(p, s, behind, j % lay->vectors, k);
-        a.at = planes_of(lay, &split, images(s), j % lay->vectors, j / lay->vectors);
+    for (size_t i = 0; i < all.n; i++) {
+        fk_norm_job j = fk_norm_job_at(&all, i);
+        fk_norm_args a = norm_slice(p, s, behind, j.v, k);
+        a.at = j.at;
         a.dy = to;
-        kernels->backward(&a);
+        all.k->backward(&a);
     }
 }
 
@@ -225,19 +216,18 @@ void fk_slice_store_din(const fk_plan *p, const fk_step *s, uint32_t k)
             fk_add(to, from, (fk_operand){0}, images(s) * lay->image);
         return;
     }
-    const fk_norm_kernels *kernels = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
+    fk_norm_jobs all = jobs_of(lay, s, k);
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        size_t v = j % lay->vectors;
-        size_t part = j / lay->vectors;
-        double *sums = fk_norm_part_of(p, before, &split, v, part);
-        fk_norm_args a = fk_norm_args_of(p, before, v);
-        a.at = planes_of(lay, &split, images(s), v, part);
+    for (size_t i = 0; i < all.n; i++) {
+        fk_norm_job j = fk_norm_job_at(&all, i);
+        double *sums = fk_norm_part_of(p, before, j.v, j.part);
+        fk_norm_args a = fk_norm_args_of(p, before, j.v);
+        a.at = j.at;
         a.y = stored_input(p, s, k);
         a.g = from;
         a.g2 = a.residual = (fk_operand){0};
         a.dz = to;
-        kernels->sums(&a, sums, sums + lay->lanes);
+        a.sums_step = fk_norm_sums_step(lay);
+        all.k->sums(&a, sums, sums + lay->lanes);
     }
 }

@@ -16,7 +16,8 @@ enum {
     FK_CONV_DY,
     FK_CONV_DX,
     FK_CONV_ROOM, /* of products on tiles, for each thread */
-    FK_CONV_ROOM_BACK
+    FK_CONV_ROOM_BACK,
+    FK_CONV_SUMS /* of outer products, for each thread */
 };
 
 /* How many slices there are. */
@@ -47,5 +48,13 @@ void fk_conv_tiles_refresh(const fk_plan *p, const fk_step *s);
 void fk_conv_tiles_forward(const fk_plan *p, const fk_step *s, uint32_t k);
 void fk_conv_tiles_weights(const fk_plan *p, const fk_step *s, uint32_t k);
 void fk_conv_tiles_data(const fk_plan *p, const fk_step *s, uint32_t k);
+
+/* The gradient of the weights with channels last (conv_last.c), a product or our own sums: slice k's is added to those before it, and
+ * ends up in the parameter's. `product`: role of the primitive. */
+FERKD_CHECK ferkd_status fk_compile_last_weights(fk_plan *p, fk_step *s, fk_conv_args *a,
+                                                 int product);
+FERKD_CHECK ferkd_status fk_bind_last_weights(fk_plan *p, fk_step *s, int product);
+FERKD_CHECK ferkd_status fk_last_weights(fk_plan *p, fk_step *s, int product, uint32_t k);
+void fk_finish_last_weights(fk_plan *p, const fk_step *s);
 
 #endif

@@ -66,6 +66,7 @@ FERKD_CHECK ferkd_status fk_md_as(fk_md **out, const fk_md *md, bool half);
 FERKD_CHECK ferkd_status fk_md_lanes(fk_md **out, const fk_shape *shape, int lanes, bool half);
 /* Channels last: N H W C in memory. */
 FERKD_CHECK ferkd_status fk_md_last(fk_md **out, const fk_shape *shape, bool half);
+bool fk_md_is_last(const fk_md *md, const fk_shape *shape); /* md NULL: no */
 /* Channels a vector in the layouts that convolutions like here. */
 int fk_dn_lanes(void);
 /* Channels a vector where all channels of a pixel lie side by side: as many, or 8 where only these divide them; 0: neither does. */

@@ -165,6 +165,17 @@ int fk_dn_lanes(void)
     return (isa & wide) == wide ? 16 : 8;
 }
 
+bool fk_md_is_last(const fk_md *md, const fk_shape *shape)
+{
+    fk_md *last = NULL;
+
+    if (!md || fk_md_last(&last, shape, fk_md_half(md)) != FERKD_OK)
+        return false;
+    bool is = fk_md_equal(md, last);
+    fk_md_free(last);
+    return is;
+}
+
 int64_t fk_last_lanes(int64_t channels)
 {
     int64_t lanes = fk_dn_lanes();

@@ -44,14 +44,14 @@ static void move(feature_map out, const feature_map *in, const fk_channel *map, 
 {
     const fk_gather_kernel *kernel = fk_gather_for(out.lay->lanes);
     const fk_lay *lay = out.lay;
-    fk_split split = fk_split_of(lay);
+    size_t parts = fk_parts_of(lay);
 
 #pragma omp parallel for schedule(static)
-    for (size_t job = 0; job < split.vectors * split.parts; job++) {
+    for (size_t job = 0; job < lay->vectors * parts; job++) {
         fk_gather_source sources[FK_MAX_LANES];
-        size_t v = job / split.parts;
-        size_t begin = lay->images * (job % split.parts) / split.parts;
-        size_t end = lay->images * (job % split.parts + 1) / split.parts;
+        size_t v = job / parts;
+        size_t begin = lay->images * (job % parts) / parts;
+        size_t end = lay->images * (job % parts + 1) / parts;
         fk_gather k = {.to = out.data, .sources = sources};
         k.at = (fk_planes){begin * lay->image + v * lay->vector,
                            end - begin,

@@ -5,7 +5,8 @@
  *   - backward, the gradient of that output is worked out from the BatchNorm behind, and the activation and sums
  *     of the one before are done on the gradient of the input;
  *   - values are stored in bf16 and multiplied in f32, or the other way round, by conversion on the way.
- * All layouts are vectors of channels; an image of few channels is row-major. */
+ * All layouts are vectors of channels; an image of few channels is row-major. Products in bf16 want channels last: there only 1x1
+ * convolutions are done so, and the gradient of their weights is a product, too (conv_last.c). */
 #include "base/compat.h"
 
 #include "engine/conv_slice.h"
@@ -17,11 +18,16 @@
 
 enum { RUN, LOAD_WEIGHTS, RUN_DATA, RUN_WEIGHTS, STORE_WEIGHTS, LOAD_DATA_WEIGHTS };
 
-#define SLICE_BYTES \
-    ((size_t)2400   \
-     << 10) /* of input and output, for each thread: what its second-level cache holds */
+/* Of input and output, for each thread: what its second-level cache holds. With channels last twice as much was faster. */
+#define SLICE_BYTES ((size_t)2400 << 10)
 
 /* --- slices ---------------------------------------------------------------------------------- */
+
+/* Products in bf16 work on channels last; see plan.c. */
+static bool is_last(const fk_plan *p)
+{
+    return p->o.layout == FK_LAYOUT_LAST;
+}
 
 static size_t floats_of(const fk_shape *s)
 {
@@ -36,16 +42,24 @@ static uint32_t images_of(const fk_plan *p, const fk_node *n)
     const fk_shape *in = &p->g->nodes[n->in[0]].shape;
     uint32_t batch = (uint32_t)in->d[0];
     uint32_t threads = (uint32_t)omp_get_max_threads();
-    size_t all = (floats_of(in) + floats_of(&n->shape)) * sizeof(float);
+    size_t size = p->half_conv ? sizeof(uint16_t) : sizeof(float);
+    size_t all = (floats_of(in) + floats_of(&n->shape)) * size;
     size_t weights = p->g->params[n->param[0]].count * sizeof(float);
     uint32_t images = batch;
 
-    size_t room = SLICE_BYTES * threads;
+    size_t room = threads * (p->o.slice_bytes ? p->o.slice_bytes : SLICE_BYTES * (is_last(p) + 1));
+    size_t least = p->o.slice_bytes ? 0 : weights; /* of a slice, or the sums would cost too much */
+    size_t parts[2] = {1, 1};                      /* images that have to stay together */
 
     if (n->param[1] >= 0 || n->u.conv.window.kernel[0] * n->u.conv.window.kernel[1] > 1)
         return batch;
-    while (images % 2 == 0 && images / 2 >= threads && all / batch * images > room &&
-           (size_t)(batch / (images / 2)) * weights <= all / 4)
+    if (is_last(p)) {
+        parts[0] = fk_images_a_part(batch, floats_of(in) / batch);
+        parts[1] = fk_images_a_part(batch, floats_of(&n->shape) / batch);
+    }
+    while (images % 2 == 0 && images / 2 >= threads && images / 2 % parts[0] == 0 &&
+           images / 2 % parts[1] == 0 && all / batch * images > room &&
+           (size_t)(batch / (images / 2)) * least <= all / 4)
         images /= 2;
     return images;
 }
@@ -78,12 +92,15 @@ static bool is_picture(const fk_plan *p, const fk_node *n)
 }
 
 /* The layouts of a slice. */
-static ferkd_status slice_layouts(const fk_conv_args *a, bool picture, fk_md **src, fk_md **dst)
+static ferkd_status slice_layouts(const fk_plan *p, const fk_conv_args *a, bool picture,
+                                  fk_md **src, fk_md **dst)
 {
     fk_md *plain = NULL;
 
     *src = *dst = NULL;
-    if (picture) {
+    if (is_last(p)) {
+        TRY(fk_md_last(src, &a->src, a->half));
+    } else if (picture) {
         TRY(fk_md_plain(&plain, &a->src));
         ferkd_status st = fk_md_as(src, plain, a->half);
         fk_md_free(plain);
@@ -91,7 +108,8 @@ static ferkd_status slice_layouts(const fk_conv_args *a, bool picture, fk_md **s
     } else {
         TRY(fk_md_lanes(src, &a->src, fk_dn_lanes(), a->half));
     }
-    ferkd_status st = fk_md_lanes(dst, &a->dst, fk_dn_lanes(), a->half);
+    ferkd_status st = is_last(p) ? fk_md_last(dst, &a->dst, a->half)
+                                 : fk_md_lanes(dst, &a->dst, fk_dn_lanes(), a->half);
     if (st != FERKD_OK) {
         fk_md_free(*src);
         *src = NULL;
@@ -106,6 +124,8 @@ static bool choose_all(fk_plan *p, fk_conv_args *a, bool needs_data, fk_pd *pds[
     bool bias = a->bias;
 
     for (int i = 0; i < (needs_data ? 3 : 2); i++) {
+        if (is_last(p) && PROPS[i] == FK_BACKWARD_WEIGHTS)
+            continue; /* a product */
         a->prop = PROPS[i];
         a->bias = bias && PROPS[i] != FK_BACKWARD_DATA;
         a->forward = i ? pds[0] : NULL;
@@ -116,28 +136,40 @@ static bool choose_all(fk_plan *p, fk_conv_args *a, bool needs_data, fk_pd *pds[
     return true;
 }
 
-bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
+/* Is it one of the convolutions that are done in slices in this layout? */
+static bool suits(const fk_plan *p, const fk_node *n)
 {
     const fk_shape *in = &p->g->nodes[n->in[0]].shape;
+    fk_conv_args a = fk_training_conv(p, n);
+    int lanes = fk_dn_lanes();
+
+    if (!p->o.train || in->n != 4)
+        return false;
+    if (is_last(p))
+        return p->half_conv && !a.bias && fk_conv_is_pointwise(&a) && in->d[2] * in->d[3] > 1 &&
+               fk_last_lanes(in->d[1]) && fk_last_lanes(n->shape.d[1]);
+    return fk_conv_scratch(p, n) <= p->g->params[n->param[0]].count && n->shape.d[1] >= lanes &&
+           (in->d[1] >= lanes || is_picture(p, n));
+}
+
+bool fk_is_sliced_conv(fk_plan *p, const fk_node *n)
+{
     fk_conv_args a;
     fk_pd *pds[3] = {NULL, NULL, NULL};
     fk_md *src = NULL;
     fk_md *dst = NULL;
-    int lanes = fk_dn_lanes();
     ptrdiff_t id = n - p->g->nodes;
-    bool picture = is_picture(p, n);
 
-    if (!p->o.train || p->o.layout == FK_LAYOUT_LAST || in->n != 4 ||
-        fk_conv_scratch(p, n) > p->g->params[n->param[0]].count || n->shape.d[1] < lanes ||
-        (in->d[1] < lanes && !picture))
+    if (!suits(p, n))
         return false;
+    bool picture = is_picture(p, n);
     if (p->sliced[id])
         return p->sliced[id] > 0;
     slice_args(p, n, &a);
     bool own = fk_conv_suits_winograd(p, &a);
     if (own && fk_conv_winograd_wins(p, &a, &own) != FERKD_OK)
         own = false;
-    bool can = !own && slice_layouts(&a, picture, &src, &dst) == FERKD_OK;
+    bool can = !own && slice_layouts(p, &a, picture, &src, &dst) == FERKD_OK;
     a.src_md = src;
     a.dst_md = dst;
     can = can && (fk_conv_suits_tiles(p, &a) || choose_all(p, &a, !picture, pds));
@@ -177,6 +209,8 @@ static ferkd_status run_slice(fk_plan *p, fk_step *s, int role, uint32_t k)
 
     if (fk_conv_on_tiles(s))
         run_on_tiles(p, s, role, k);
+    else if (is_last(p) && role == RUN_WEIGHTS)
+        TRY(fk_last_weights(p, s, RUN_WEIGHTS, k));
     else
         TRY(fk_prim_run_set(p->dn, s->prims[role].prim, (int)k));
     if (p->o.profile)
@@ -202,7 +236,7 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 static ferkd_status weight_gradient(fk_plan *p, fk_step *s, uint32_t k)
 {
     TRY(run_slice(p, s, RUN_WEIGHTS, k));
-    if (k > 0 && !fk_conv_on_tiles(s)) {
+    if (k > 0 && !fk_conv_on_tiles(s) && !is_last(p)) {
         fk_operand sum = fk_buffer_operand(p, s->buffers[FK_CONV_DIFF_WEIGHTS], false);
         fk_operand more = fk_buffer_operand(p, s->buffers[FK_CONV_DIFF_SLICE], false);
         fk_add(sum, sum, more, p->buffers[s->buffers[FK_CONV_DIFF_SLICE]].bytes / sizeof(float));
@@ -226,7 +260,24 @@ static ferkd_status backward(fk_plan *p, fk_step *s)
             fk_slice_store_din(p, s, k);
         }
     }
-    return fk_conv_on_tiles(s) ? FERKD_OK : fk_run(p, s, STORE_WEIGHTS);
+    if (is_last(p))
+        fk_finish_last_weights(p, s);
+    return fk_conv_on_tiles(s) || is_last(p) ? FERKD_OK : fk_run(p, s, STORE_WEIGHTS);
+}
+
+static ferkd_status bind_weights(fk_plan *p, fk_step *s, uint32_t k)
+{
+    int bias = s->node->param[1];
+    fk_prim *back = s->prims[RUN_WEIGHTS].prim;
+    int dw = s->buffers[k ? FK_CONV_DIFF_SLICE : FK_CONV_DIFF_WEIGHTS];
+    int set = (int)k;
+
+    TRY(fk_prim_bind_set(p->dn, back, set, FK_SRC, fk_slice_input(p, s, FK_CONV_X_BACK, k).data));
+    TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_DST, fk_slice_gradient(p, s, k).data));
+    TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_WEIGHTS, fk_buffer_at(p, dw)));
+    return bias < 0 ? FERKD_OK
+                    : fk_prim_bind_set(p->dn, back, set, FK_DIFF_BIASES,
+                                       p->grads + p->g->params[bias].offset);
 }
 
 /* Every slice binds its own memory, once. */
@@ -235,26 +286,18 @@ static ferkd_status bind(fk_plan *p, fk_step *s)
     if (fk_conv_on_tiles(s))
         return FERKD_OK;
     int bias = s->node->param[1];
-    float *values = bias >= 0 ? fk_graph_values(p->g, bias) : NULL;
-    float *grads = bias >= 0 ? p->grads + p->g->params[bias].offset : NULL;
     void *weights = fk_buffer_at(p, s->buffers[FK_CONV_WEIGHTS]);
 
     for (uint32_t k = 0; k < fk_slices(p, s); k++) {
         int set = (int)k;
         fk_prim *run = s->prims[RUN].prim;
-        fk_prim *back = s->prims[RUN_WEIGHTS].prim;
         TRY(fk_prim_bind_set(p->dn, run, set, FK_SRC, fk_slice_input(p, s, FK_CONV_X, k).data));
         TRY(fk_prim_bind_set(p->dn, run, set, FK_WEIGHTS, weights));
         TRY(fk_prim_bind_set(p->dn, run, set, FK_DST, fk_slice_output(p, s, k).data));
-        TRY(fk_prim_bind_set(p->dn, back, set, FK_SRC,
-                             fk_slice_input(p, s, FK_CONV_X_BACK, k).data));
-        TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_DST, fk_slice_gradient(p, s, k).data));
-        int dw = s->buffers[k ? FK_CONV_DIFF_SLICE : FK_CONV_DIFF_WEIGHTS];
-        TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_WEIGHTS, fk_buffer_at(p, dw)));
-        if (bias >= 0) {
-            TRY(fk_prim_bind_set(p->dn, run, set, FK_BIASES, values));
-            TRY(fk_prim_bind_set(p->dn, back, set, FK_DIFF_BIASES, grads));
-        }
+        if (bias >= 0)
+            TRY(fk_prim_bind_set(p->dn, run, set, FK_BIASES, fk_graph_values(p->g, bias)));
+        if (!is_last(p))
+            TRY(bind_weights(p, s, k));
         fk_prim *data = s->prims[RUN_DATA].prim;
         if (!data)
             continue;
@@ -263,7 +306,7 @@ static ferkd_status bind(fk_plan *p, fk_step *s)
         TRY(fk_prim_bind_set(p->dn, data, set, FK_WEIGHTS, fk_buffer_at(p, s->buffers[dw_in])));
         TRY(fk_prim_bind_set(p->dn, data, set, FK_DIFF_SRC, fk_slice_din(p, s, k).data));
     }
-    return FERKD_OK;
+    return is_last(p) ? fk_bind_last_weights(p, s, RUN_WEIGHTS) : FERKD_OK;
 }
 
 /* --- compiling ------------------------------------------------------------------------------- */
@@ -303,8 +346,9 @@ static ferkd_status compile_weights(fk_plan *p, fk_step *s, fk_pd *const pds[3])
     ferkd_status st = FERKD_OK;
 
     TRY(convert_weights(p, s, pds[0], FK_WEIGHTS, FK_CONV_WEIGHTS, LOAD_WEIGHTS));
-    TRY(convert_weights(p, s, pds[1], FK_DIFF_WEIGHTS, FK_CONV_DIFF_WEIGHTS, STORE_WEIGHTS));
-    if (fk_slices(p, s) > 1)
+    if (!is_last(p))
+        TRY(convert_weights(p, s, pds[1], FK_DIFF_WEIGHTS, FK_CONV_DIFF_WEIGHTS, STORE_WEIGHTS));
+    if (!is_last(p) && fk_slices(p, s) > 1)
         TRY(fk_step_buffer(p, s, FK_CONV_DIFF_SLICE,
                            p->buffers[s->buffers[FK_CONV_DIFF_WEIGHTS]].bytes, FK_LIFE_BACKWARD));
     if (!pds[2])
@@ -349,11 +393,23 @@ ferkd_status fk_conv_gradient_scratch(fk_plan *p, fk_step *s)
                : fk_step_buffer(p, s, FK_CONV_DY, s->gradient_bytes, FK_LIFE_BACKWARD);
 }
 
-/* The input as vectors of channels (a picture: row-major), in the type that it has. */
+static ferkd_status want_last(fk_plan *p, int tensor, int *out)
+{
+    fk_md *md = NULL;
+
+    TRY(fk_md_last(&md, &p->tensors[tensor].shape, fk_md_half(p->tensors[tensor].md)));
+    ferkd_status st = fk_want(p, tensor, md, out);
+    fk_md_free(md);
+    return st;
+}
+
+/* The input in the layout of slices (a picture: row-major), in the type that it has. */
 static ferkd_status want_input(fk_plan *p, const fk_node *n, int *in)
 {
     if (p->tensors[*in].lazy >= 0)
         return FERKD_OK;
+    if (is_last(p))
+        return want_last(p, *in, in);
     return is_picture(p, n) ? fk_want_plain(p, *in, in) : fk_want_lanes(p, *in, in);
 }
 
@@ -371,9 +427,12 @@ static ferkd_status compile_step(fk_plan *p, fk_step *s, const fk_node *n, int i
         st = fk_fail(FERKD_BUG, "node %s: a convolution that was there is gone", n->name);
         goto done;
     }
-    TRY_DONE(fk_md_lanes(&md, &n->shape, fk_dn_lanes(), p->o.half));
+    TRY_DONE(is_last(p) ? fk_md_last(&md, &n->shape, p->o.half)
+                        : fk_md_lanes(&md, &n->shape, fk_dn_lanes(), p->o.half));
     TRY_DONE(fk_step_output(p, s, md, &n->shape, id));
     TRY_DONE(tiles ? fk_compile_conv_tiles(p, s, a) : compile_weights(p, s, pds));
+    if (is_last(p))
+        TRY_DONE(fk_compile_last_weights(p, s, a, RUN_WEIGHTS));
     TRY_DONE(compile_scratch(p, s, a));
     for (int i = 0; i < 3; i++) {
         fk_pd *pd = pds[i];
@@ -405,7 +464,7 @@ ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id)
     s->bind = bind;
     slice_args(p, n, &a);
     s->slice_images = (uint32_t)a.src.d[0];
-    TRY(slice_layouts(&a, is_picture(p, n), &src, &dst));
+    TRY(slice_layouts(p, &a, is_picture(p, n), &src, &dst));
     a.src_md = src;
     a.dst_md = dst;
     ferkd_status st = compile_step(p, s, n, id, &a);

@@ -59,7 +59,7 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
 }
 
 /* The gradient of the weights from its parts, in their order. */
-static void gather_gradient(const fk_plan *p, const fk_step *s, const fk_split *split)
+static void gather_gradient(const fk_plan *p, const fk_step *s, size_t n_parts)
 {
     const double *parts = fk_buffer_at(p, s->buffers[DIFF_WEIGHTS]);
     float *dw = p->grads + p->g->params[s->node->param[0]].offset;
@@ -70,8 +70,8 @@ static void gather_gradient(const fk_plan *p, const fk_step *s, const fk_split *
 #pragma omp parallel for schedule(static)
     for (size_t v = 0; v < p->tensors[s->out].lay.vectors; v++) {
         double sums[FK_MAX_DEPTHWISE * FK_MAX_DEPTHWISE * FK_MAX_LANES] = {0};
-        const double *from = parts + v * split->parts * taps * lanes;
-        for (size_t part = 0; part < split->parts; part++, from += taps * lanes)
+        const double *from = parts + v * n_parts * taps * lanes;
+        for (size_t part = 0; part < n_parts; part++, from += taps * lanes)
             for (size_t i = 0; i < taps * lanes; i++)
                 sums[i] += from[i];
         for (size_t l = 0; l < lanes && v * lanes + l < channels; l++)
@@ -82,76 +82,113 @@ static void gather_gradient(const fk_plan *p, const fk_step *s, const fk_split *
 
 /* --- running --------------------------------------------------------------------------------- */
 
-/* Part `part` of channel vector v: some images of it. */
-static fk_depthwise_args args_of(const fk_plan *p, const fk_step *s, const fk_split *split,
-                                 size_t v, size_t part)
+/* The work: vectors of channels, in parts, and what is the same for all of them. */
+typedef struct work {
+    fk_depthwise_args args;      /* of the first vector and the first part */
+    fk_norm_args before, behind; /* likewise */
+    const fk_step *norm_before, *norm_behind;
+    size_t parts, vectors, lanes, taps;
+} work;
+
+/* The parts of both sides have to agree, and sums have room for as many as their own side has. */
+static size_t parts_of(const fk_plan *p, const fk_step *s)
+{
+    return fk_min_size(fk_parts_of(&p->tensors[s->in[0]].lay),
+                       fk_parts_of(&p->tensors[s->out].lay));
+}
+
+/* The BatchNorms around, if they are ours to work out. */
+static work work_of(const fk_plan *p, const fk_step *s)
 {
     const fk_tensor *in = &p->tensors[s->in[0]];
     const fk_tensor *out = &p->tensors[s->out];
     const fk_window *w = &s->node->u.conv.window;
-    size_t lanes = (size_t)out->lay.lanes;
-    size_t begin = out->lay.images * part / split->parts;
-    size_t end = out->lay.images * (part + 1) / split->parts;
-    float *room = fk_buffer_at(p, s->buffers[ROOM]);
-    fk_depthwise_args k = {.images = end - begin,
-                           .in = {begin * in->lay.image + v * in->lay.vector, end - begin,
-                                  in->lay.image, in->lay.pixels, in->lay.pixel},
-                           .out = {begin * out->lay.image + v * out->lay.vector, end - begin,
-                                   out->lay.image, out->lay.pixels, out->lay.pixel},
-                           .height = in->shape.d[2],
-                           .width = in->shape.d[3],
-                           .out_height = out->shape.d[2],
-                           .out_width = out->shape.d[3],
-                           .kernel = {(int)w->kernel[0], (int)w->kernel[1]},
-                           .stride = {(int)w->stride[0], (int)w->stride[1]},
-                           .pad = {(int)w->begin[0], (int)w->begin[1]},
-                           .x = fk_data_operand(p, s->in[0]),
-                           .y = fk_data_operand(p, s->out),
-                           .post = s->post};
+    work all = {.args = {.in = {0, 0, in->lay.image, in->lay.pixels, in->lay.pixel, 1},
+                         .out = {0, 0, out->lay.image, out->lay.pixels, out->lay.pixel, 1},
+                         .height = in->shape.d[2],
+                         .width = in->shape.d[3],
+                         .out_height = out->shape.d[2],
+                         .out_width = out->shape.d[3],
+                         .kernel = {(int)w->kernel[0], (int)w->kernel[1]},
+                         .stride = {(int)w->stride[0], (int)w->stride[1]},
+                         .pad = {(int)w->begin[0], (int)w->begin[1]},
+                         .x = fk_data_operand(p, s->in[0]),
+                         .y = fk_data_operand(p, s->out),
+                         .post = s->post,
+                         .weights = fk_buffer_at(p, s->buffers[WEIGHTS])},
+                .norm_before = in->lazy < 0 ? NULL : p->steps[in->lazy],
+                .norm_behind = s->norm_behind < 0 ? NULL : p->steps[s->norm_behind],
+                .parts = parts_of(p, s),
+                .vectors = out->lay.vectors,
+                .lanes = (size_t)out->lay.lanes,
+                .taps = taps_of(s)};
 
-    k.weights = (const float *)fk_buffer_at(p, s->buffers[WEIGHTS]) + v * taps_of(s) * lanes;
     if (s->buffers[BIAS] >= 0)
-        k.bias = (const float *)fk_buffer_at(p, s->buffers[BIAS]) + v * lanes;
+        all.args.bias = fk_buffer_at(p, s->buffers[BIAS]);
+    if (all.norm_before)
+        all.before = fk_norm_args_of(p, all.norm_before, 0);
+    if (all.norm_behind)
+        all.behind = fk_norm_args_of(p, all.norm_behind, 0);
+    return all;
+}
+
+/* Part `part` of channel vector v: some images of it. */
+static fk_depthwise_args args_of(const fk_plan *p, const fk_step *s, const work *all, size_t v,
+                                 size_t part)
+{
+    const fk_lay *in = &p->tensors[s->in[0]].lay;
+    const fk_lay *out = &p->tensors[s->out].lay;
+    size_t begin = out->images * part / all->parts;
+    size_t end = out->images * (part + 1) / all->parts;
+    float *room = fk_buffer_at(p, s->buffers[ROOM]);
+    fk_depthwise_args k = all->args;
+
+    k.images = k.in.images = k.out.images = end - begin;
+    k.in.first = begin * in->image + v * in->vector;
+    k.out.first = begin * out->image + v * out->vector;
+    k.weights += v * all->taps * all->lanes;
+    if (k.bias)
+        k.bias += v * all->lanes;
     k.room = room + (size_t)omp_get_thread_num() * fk_depthwise_room(&k);
     return k;
 }
 
-/* The BatchNorm before, if it is ours to work out. */
-static const fk_step *norm_before(const fk_plan *p, const fk_step *s)
+/* Those of a BatchNorm for channel vector v, from those for the first. */
+static fk_norm_args norm_at(fk_norm_args a, size_t v, size_t lanes)
 {
-    int lazy = p->tensors[s->in[0]].lazy;
+    const float **const vectors[] = {&a.mean, &a.scale, &a.shift, &a.to_dz, &a.to_y, &a.to_1};
 
-    return lazy < 0 ? NULL : p->steps[lazy];
+    for (size_t i = 0; i < FK_COUNT(vectors); i++)
+        *vectors[i] += v * lanes;
+    return a;
+}
+
+static void forward_part(const fk_plan *p, const fk_step *s, const work *all, size_t v, size_t part)
+{
+    fk_depthwise_args k = args_of(p, s, all, v, part);
+    fk_norm_args before;
+
+    if (all->norm_before) {
+        before = norm_at(all->before, v, all->lanes);
+        k.before = &before;
+    }
+    if (all->norm_behind && !p->redoing) {
+        k.origin = all->behind.mean + v * all->lanes;
+        k.sum = fk_norm_part_of(p, all->norm_behind, v, part);
+        k.squares = k.sum + all->lanes;
+    }
+    fk_depthwise_for((int)all->lanes)->forward(&k);
 }
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
-    const fk_lay *lay = &p->tensors[s->out].lay;
-    const fk_depthwise_kernels *kernels = fk_depthwise_for(lay->lanes);
-    const fk_step *before = norm_before(p, s);
-    const fk_step *behind = s->norm_behind < 0 || p->redoing ? NULL : p->steps[s->norm_behind];
-    size_t lanes = (size_t)lay->lanes;
-    fk_split split = fk_split_of(lay);
+    work all = work_of(p, s);
 
-    if (behind)
-        fk_norm_begin_moments(p, behind);
+    if (all.norm_behind && !p->redoing)
+        fk_norm_begin_moments(p, all.norm_behind);
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++) {
-        size_t v = j % lay->vectors;
-        size_t part = j / lay->vectors;
-        fk_depthwise_args k = args_of(p, s, &split, v, part);
-        fk_norm_args norm;
-        if (before) {
-            norm = fk_norm_args_of(p, before, v);
-            k.before = &norm;
-        }
-        if (behind) {
-            k.origin = fk_norm_vector_of(p, behind, FK_NORM_MEAN, v);
-            k.sum = fk_norm_part_of(p, behind, &split, v, part);
-            k.squares = k.sum + lanes;
-        }
-        kernels->forward(&k);
-    }
+    for (size_t j = 0; j < all.vectors * all.parts; j++)
+        forward_part(p, s, &all, j % all.vectors, j / all.vectors);
     return FERKD_OK;
 }
 
@@ -178,49 +215,44 @@ static void bias_gradient(const fk_plan *p, const fk_step *s)
 }
 
 /* Part `part` of channel vector v, with the BatchNorms around it. */
-static void backward_part(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
+static void backward_part(const fk_plan *p, const fk_step *s, const work *all, size_t v,
                           size_t part)
 {
-    const fk_tensor *out = &p->tensors[s->out];
-    const fk_step *before = norm_before(p, s);
-    size_t lanes = (size_t)out->lay.lanes;
-    size_t each = taps_of(s) * lanes;
+    size_t each = all->taps * all->lanes;
     double *dw = fk_buffer_at(p, s->buffers[DIFF_WEIGHTS]);
-    fk_depthwise_args k = args_of(p, s, split, v, part);
-    fk_norm_args norms[2];
+    fk_depthwise_args k = args_of(p, s, all, v, part);
+    fk_norm_args before, behind;
 
-    k.dx = fk_buffer_operand(p, s->din[0], fk_md_half(p->tensors[s->in[0]].md));
-    k.dweights = dw + (v * split->parts + part) * each;
+    k.dweights = dw + (v * all->parts + part) * each;
     memset(k.dweights, 0, each * sizeof *dw);
-    if (out->grad >= 0) {
-        k.dy = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
-    } else {
-        norms[0] = fk_norm_args_of(p, p->steps[s->norm_behind], v);
-        if (p->steps[s->norm_behind]->sums_by >= 0) /* its activation is undone already */
-            norms[0].act.n = 0;
-        k.behind = &norms[0];
+    if (!k.dy.data) {
+        behind = norm_at(all->behind, v, all->lanes);
+        k.behind = &behind;
     }
-    if (before) {
-        norms[1] = fk_norm_args_of(p, before, v);
-        k.before = &norms[1];
-        k.sum_dz = fk_norm_part_of(p, before, split, v, part);
-        k.product_dz = k.sum_dz + lanes;
+    if (all->norm_before) {
+        before = norm_at(all->before, v, all->lanes);
+        k.before = &before;
+        k.sum_dz = fk_norm_part_of(p, all->norm_before, v, part);
+        k.product_dz = k.sum_dz + all->lanes;
     }
-    fk_depthwise_for(out->lay.lanes)->backward(&k);
+    fk_depthwise_for((int)all->lanes)->backward(&k);
 }
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
-    const fk_lay *lay = &p->tensors[s->out].lay;
-    const fk_step *before = norm_before(p, s);
-    fk_split split = fk_split_of(lay);
+    const fk_tensor *out = &p->tensors[s->out];
+    work all = work_of(p, s);
 
-    if (before)
-        fk_norm_begin_sums(p, before);
+    all.args.dx = fk_buffer_operand(p, s->din[0], fk_md_half(p->tensors[s->in[0]].md));
+    all.args.dy = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
+    if (all.norm_behind && all.norm_behind->sums_by >= 0) /* its activation is undone already */
+        all.behind.act.n = 0;
+    if (all.norm_before)
+        fk_norm_begin_sums(p, all.norm_before);
 #pragma omp parallel for schedule(static)
-    for (size_t j = 0; j < lay->vectors * split.parts; j++)
-        backward_part(p, s, &split, j % lay->vectors, j / lay->vectors);
-    gather_gradient(p, s, &split);
+    for (size_t j = 0; j < all.vectors * all.parts; j++)
+        backward_part(p, s, &all, j % all.vectors, j / all.vectors);
+    gather_gradient(p, s, all.parts);
     if (s->node->param[1] >= 0)
         bias_gradient(p, s);
     return FERKD_OK;
@@ -240,7 +272,6 @@ static ferkd_status compile_buffers(fk_plan *p, fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->out].lay;
     size_t channels = lay->vectors * (size_t)lay->lanes;
-    fk_split split = fk_split_of(lay);
     const fk_window *w = &s->node->u.conv.window;
     fk_depthwise_args k = {.width = p->tensors[s->in[0]].shape.d[3],
                            .out_height = p->tensors[s->out].shape.d[2],
@@ -253,7 +284,8 @@ static ferkd_status compile_buffers(fk_plan *p, fk_step *s)
     if (s->folded || s->node->param[1] >= 0)
         TRY(fk_step_buffer(p, s, BIAS, channels * sizeof(float), FK_LIFE_ALWAYS));
     if (p->o.train)
-        TRY(fk_step_buffer(p, s, DIFF_WEIGHTS, split.parts * taps_of(s) * channels * sizeof(double),
+        TRY(fk_step_buffer(p, s, DIFF_WEIGHTS,
+                           parts_of(p, s) * taps_of(s) * channels * sizeof(double),
                            FK_LIFE_BACKWARD));
     return fk_step_buffer(p, s, ROOM,
                           (size_t)omp_get_max_threads() * fk_depthwise_room(&k) * sizeof(float),

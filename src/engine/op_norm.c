@@ -14,53 +14,63 @@ enum { VECTORS, PARTS };
 
 /* --- vectors of channels and the threads ----------------------------------------------------- */
 
-fk_split fk_split_of(const fk_lay *lay)
-{
-    size_t parts = fk_lay_is_last(lay) ? lay->images : (size_t)omp_get_max_threads();
+/* With channels last: elements of a part of more than one image, at most, so that a cache holds the three or four values that are
+ * read together. */
+#define PART_ELEMENTS ((size_t)128 << 10)
 
-    return (fk_split){fk_min_size(parts, lay->images), lay->vectors, lay->images};
+size_t fk_images_a_part(size_t batch, size_t elements)
+{
+    size_t enough = 2 * (size_t)omp_get_max_threads();
+    size_t n = 1;
+
+    while (batch % (2 * n) == 0 && 2 * n * elements <= PART_ELEMENTS && batch / (2 * n) >= enough)
+        n *= 2;
+    return n;
 }
 
-/* Channels last: all vectors of a part are one job, done pixel by pixel; else each is one. */
-typedef struct jobs {
-    const fk_norm_kernels *k;
-    size_t n, vectors; /* vectors a job */
-    fk_split split;
-} jobs;
+size_t fk_parts_of(const fk_lay *lay)
+{
+    return fk_lay_is_last(lay) ? lay->images / fk_images_a_part(lay->images, lay->image)
+                               : fk_min_size((size_t)omp_get_max_threads(), lay->images);
+}
 
-static jobs jobs_of(const fk_lay *lay)
+fk_norm_jobs fk_norm_jobs_of(const fk_lay *lay, size_t first, size_t images)
 {
     bool rows = fk_lay_is_last(lay);
     const fk_norm_kernels *k = fk_norm_for(lay->lanes);
-    fk_split split = fk_split_of(lay);
+    size_t parts = fk_parts_of(lay);
 
-    return (jobs){rows ? k->rows : k, split.parts * (rows ? 1 : lay->vectors),
-                  rows ? lay->vectors : 1, split};
+    parts = rows ? parts * images / lay->images : parts;
+    return (fk_norm_jobs){.k = rows ? k->rows : k,
+                          .lay = lay,
+                          .first = first,
+                          .images = images,
+                          .parts = parts,
+                          .n = rows ? parts : parts * lay->vectors,
+                          .vectors = rows ? lay->vectors : 1};
 }
 
-/* Job j: `vectors` from channel vector v on, of some part. Parts are the outer loop. */
-typedef struct job {
-    size_t v, part;
-} job;
-
-static job job_at(const jobs *all, size_t j)
+fk_norm_job fk_norm_job_at(const fk_norm_jobs *all, size_t j)
 {
-    size_t columns = all->n / all->split.parts;
+    const fk_lay *lay = all->lay;
+    size_t columns = lay->vectors / all->vectors;
+    size_t part = j / columns;
+    size_t v = j % columns;
+    size_t begin = all->images * part / all->parts;
+    size_t end = all->images * (part + 1) / all->parts;
+    size_t before = fk_lay_is_last(lay) ? all->first * all->parts / all->images : 0;
 
-    return (job){j % columns, j / columns};
+    return (fk_norm_job){.v = v,
+                         .part = before + part,
+                         .at = {begin * lay->image + v * lay->vector, end - begin, lay->image,
+                                lay->pixels, lay->pixel, all->vectors}};
 }
 
-static fk_planes planes_of(const fk_lay *lay, const jobs *all, job j)
+static fk_norm_jobs all_jobs(const fk_plan *p, const fk_step *s)
 {
-    size_t begin = lay->images * j.part / all->split.parts;
-    size_t end = lay->images * (j.part + 1) / all->split.parts;
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
 
-    return (fk_planes){begin * lay->image + j.v * lay->vector,
-                       end - begin,
-                       lay->image,
-                       lay->pixels,
-                       lay->pixel,
-                       all->vectors};
+    return fk_norm_jobs_of(lay, 0, lay->images);
 }
 
 float *fk_norm_vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector which, size_t v)
@@ -72,24 +82,29 @@ float *fk_norm_vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector whic
     return all + (which * lay->vectors + v) * lanes;
 }
 
-double *fk_norm_part_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
-                        size_t part)
+size_t fk_norm_sums_step(const fk_lay *lay)
 {
-    size_t lanes = (size_t)p->tensors[s->in[0]].lay.lanes;
+    return fk_parts_of(lay) * 2 * (size_t)lay->lanes;
+}
+
+double *fk_norm_part_of(const fk_plan *p, const fk_step *s, size_t v, size_t part)
+{
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
     double *all = fk_buffer_at(p, s->buffers[PARTS]);
 
-    return all + (v * split->parts + part) * 2 * lanes;
+    return all + v * fk_norm_sums_step(lay) + part * 2 * (size_t)lay->lanes;
 }
 
 /* Both sums [2][lanes] of all parts of vector v, in their order. */
-static void totals_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
-                      double *totals)
+static void totals_of(const fk_plan *p, const fk_step *s, size_t v, double *totals)
 {
-    size_t count = 2 * (size_t)p->tensors[s->in[0]].lay.lanes;
-    const double *sums = fk_norm_part_of(p, s, split, v, 0);
+    const fk_lay *lay = &p->tensors[s->in[0]].lay;
+    size_t count = 2 * (size_t)lay->lanes;
+    size_t parts = fk_parts_of(lay);
+    const double *sums = fk_norm_part_of(p, s, v, 0);
 
     memset(totals, 0, count * sizeof *totals);
-    for (size_t part = 0; part < split->parts; part++, sums += count)
+    for (size_t part = 0; part < parts; part++, sums += count)
         for (size_t i = 0; i < count; i++)
             totals[i] += sums[i];
 }
@@ -177,35 +192,35 @@ static void take_origins(const fk_plan *p, const fk_step *s)
 }
 
 /* The sums of a job's vectors, set to nothing. */
-static double *clear_sums(const fk_plan *p, const fk_step *s, const jobs *all, job j,
-                          fk_norm_args *a)
+static double *clear_sums(const fk_plan *p, const fk_step *s, const fk_norm_jobs *all,
+                          fk_norm_job j, fk_norm_args *a)
 {
-    size_t lanes = (size_t)p->tensors[s->in[0]].lay.lanes;
+    double *sums = fk_norm_part_of(p, s, j.v, j.part);
 
-    a->sums_step = all->split.parts * 2 * lanes;
+    a->sums_step = fk_norm_sums_step(all->lay);
     for (size_t v = 0; v < all->vectors; v++)
-        memset(fk_norm_part_of(p, s, &all->split, j.v + v, j.part), 0, 2 * lanes * sizeof(double));
-    return fk_norm_part_of(p, s, &all->split, j.v, j.part);
+        memset(sums + v * a->sums_step, 0, 2 * (size_t)all->lay->lanes * sizeof *sums);
+    return sums;
 }
 
-static void take_moments(const fk_plan *p, const fk_step *s, const jobs *all, job j)
+static void take_moments(const fk_plan *p, const fk_step *s, const fk_norm_jobs *all, fk_norm_job j)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
     fk_norm_args a = fk_norm_args_of(p, s, j.v);
     double *sums = clear_sums(p, s, all, j, &a);
 
-    a.at = planes_of(lay, all, j);
+    a.at = j.at;
     all->k->moments(&a, sums, sums + lay->lanes);
 }
 
-static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v)
+static void finish_moments(const fk_plan *p, const fk_step *s, size_t v)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
     size_t lanes = (size_t)lay->lanes;
     double n = (double)(lay->images * lay->pixels);
     double totals[2 * FK_MAX_LANES];
 
-    totals_of(p, s, split, v, totals);
+    totals_of(p, s, v, totals);
     for (size_t l = 0; l < lanes; l++) {
         double sum = totals[l];
         double squares = totals[lanes + l];
@@ -218,11 +233,11 @@ static void finish_moments(const fk_plan *p, const fk_step *s, const fk_split *s
     }
 }
 
-static void normalise(const fk_plan *p, const fk_step *s, const jobs *all, job j)
+static void normalise(const fk_plan *p, const fk_step *s, const fk_norm_jobs *all, fk_norm_job j)
 {
     fk_norm_args a = fk_norm_args_of(p, s, j.v);
 
-    a.at = planes_of(&p->tensors[s->in[0]].lay, all, j);
+    a.at = j.at;
     if (p->tensors[s->out].lazy < 0)
         all->k->forward(&a);
 }
@@ -230,21 +245,21 @@ static void normalise(const fk_plan *p, const fk_step *s, const jobs *all, job j
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
-    jobs all = jobs_of(lay);
+    fk_norm_jobs all = all_jobs(p, s);
 
     if (p->o.train && !p->redoing) {
         if (s->moments_by < 0)
             take_origins(p, s);
 #pragma omp parallel for schedule(static)
         for (size_t j = 0; j < (s->moments_by < 0 ? all.n : 0); j++)
-            take_moments(p, s, &all, job_at(&all, j));
+            take_moments(p, s, &all, fk_norm_job_at(&all, j));
 #pragma omp parallel for schedule(static)
         for (size_t v = 0; v < lay->vectors; v++)
-            finish_moments(p, s, &all.split, v);
+            finish_moments(p, s, v);
     }
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < all.n; j++)
-        normalise(p, s, &all, job_at(&all, j));
+        normalise(p, s, &all, fk_norm_job_at(&all, j));
     return FERKD_OK;
 }
 
@@ -277,17 +292,17 @@ fk_norm_args fk_norm_backward_args(const fk_plan *p, const fk_step *s, size_t v)
     return a;
 }
 
-static void take_sums(const fk_plan *p, const fk_step *s, const jobs *all, job j)
+static void take_sums(const fk_plan *p, const fk_step *s, const fk_norm_jobs *all, fk_norm_job j)
 {
     fk_norm_args a = fk_norm_backward_args(p, s, j.v);
     double *sums = clear_sums(p, s, all, j, &a);
 
-    a.at = planes_of(&p->tensors[s->in[0]].lay, all, j);
+    a.at = j.at;
     all->k->sums(&a, sums, sums + all->k->lanes);
 }
 
 /* dy = scale (dz - mean(dz) - xhat mean(dz xhat)), xhat = rstd (y - mean) */
-static void finish_sums(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v)
+static void finish_sums(const fk_plan *p, const fk_step *s, size_t v)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
     size_t lanes = (size_t)lay->lanes;
@@ -296,7 +311,7 @@ static void finish_sums(const fk_plan *p, const fk_step *s, const fk_split *spli
     float *dbeta = p->grads + p->g->params[s->node->param[1]].offset;
     double totals[2 * FK_MAX_LANES];
 
-    totals_of(p, s, split, v, totals);
+    totals_of(p, s, v, totals);
     for (size_t l = 0; l < lanes; l++) {
         double sum = totals[l];
         double product = totals[lanes + l];
@@ -312,11 +327,11 @@ static void finish_sums(const fk_plan *p, const fk_step *s, const fk_split *spli
     }
 }
 
-static void spread(const fk_plan *p, const fk_step *s, const jobs *all, job j)
+static void spread(const fk_plan *p, const fk_step *s, const fk_norm_jobs *all, fk_norm_job j)
 {
     fk_norm_args a = fk_norm_backward_args(p, s, j.v);
 
-    a.at = planes_of(&p->tensors[s->in[0]].lay, all, j);
+    a.at = j.at;
     if (a.dy.data)
         all->k->backward(&a);
 }
@@ -324,17 +339,17 @@ static void spread(const fk_plan *p, const fk_step *s, const jobs *all, job j)
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
     const fk_lay *lay = &p->tensors[s->in[0]].lay;
-    jobs all = jobs_of(lay);
+    fk_norm_jobs all = all_jobs(p, s);
 
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < (s->sums_by < 0 ? all.n : 0); j++)
-        take_sums(p, s, &all, job_at(&all, j));
+        take_sums(p, s, &all, fk_norm_job_at(&all, j));
 #pragma omp parallel for schedule(static)
     for (size_t v = 0; v < lay->vectors; v++)
-        finish_sums(p, s, &all.split, v);
+        finish_sums(p, s, v);
 #pragma omp parallel for schedule(static)
     for (size_t j = 0; j < all.n; j++)
-        spread(p, s, &all, job_at(&all, j));
+        spread(p, s, &all, fk_norm_job_at(&all, j));
     return FERKD_OK;
 }
 
@@ -353,9 +368,12 @@ static bool feeds_conv(fk_plan *p, int id, int lanes, const fk_md *md, fk_post a
     int user = -1;
     const fk_node *next = p->o.train ? fk_only_user(p, id, &user) : NULL;
 
-    return next && next->op == FK_CONV && lanes == fk_dn_lanes() &&
-           (fk_is_depthwise(p, next) || fk_is_sliced_conv(p, next) ||
-            fk_winograd_normalises(p, next, md, act));
+    if (!next || next->op != FK_CONV)
+        return false;
+    if (p->o.layout == FK_LAYOUT_LAST && fk_is_sliced_conv(p, next))
+        return fk_md_is_last(md, &p->g->nodes[next->in[0]].shape);
+    return lanes == fk_dn_lanes() && (fk_is_depthwise(p, next) || fk_is_sliced_conv(p, next) ||
+                                      fk_winograd_normalises(p, next, md, act));
 }
 
 /* A convolution before, which nobody else reads, takes the moments of its output while it has it, and works out the
@@ -421,10 +439,9 @@ ferkd_status fk_compile_norm(fk_plan *p, const fk_node *n, int id)
     s->backward = backward;
     s->refresh = p->o.train ? NULL : refresh;
     size_t channels = lay.vectors * (size_t)lay.lanes;
-    fk_split split = fk_split_of(&lay);
     TRY(fk_step_buffer(p, s, VECTORS, FK_NORM_VECTORS * channels * sizeof(float),
                        p->o.train ? FK_LIFE_BOTH : FK_LIFE_ALWAYS));
-    TRY(fk_step_buffer(p, s, PARTS, split.parts * 2 * channels * sizeof(double),
+    TRY(fk_step_buffer(p, s, PARTS, fk_parts_of(&lay) * 2 * channels * sizeof(double),
                        p->o.train ? FK_LIFE_BOTH : FK_LIFE_FORWARD));
     bool lazy =
         tail.residual < 0 && feeds_conv(p, tail.id, lay.lanes, p->tensors[in].md, tail.post);

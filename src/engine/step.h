@@ -95,7 +95,7 @@ struct fk_step {
     fk_step_fn *forward, *backward, *refresh;
     fk_step_fn *bind;                  /* in place of binding by reference */
     fk_bound_prim prims[FK_MAX_PRIMS]; /* their roles are each op's own */
-    int buffers[11];                   /* the op's own: statistics, masks, weights */
+    int buffers[12];                   /* the op's own: statistics, masks, weights */
     const fk_node *folded;             /* inference: the BatchNorm inside this convolution */
     int residual;                      /* tensor that is added inside this step, -1: none */
     int norm_behind;       /* training: the BatchNorm step whose moments, and whose gradient, this
@@ -270,13 +270,28 @@ bool fk_is_depthwise(const fk_plan *p, const fk_node *n);
 const fk_node *fk_absorb_norm(fk_plan *p, int *id);
 
 /* How the work on a feature map is divided: by channel vector, and each of them in parts of whole images where
- * the vectors alone would leave threads idle. With channels last a part is one image, whose vectors are done one after
- * the other while it is in the cache. */
-typedef struct fk_split {
-    size_t parts, vectors, images;
-} fk_split;
+ * the vectors alone would leave threads idle. With channels last a part is one image, or some small ones, whose vectors are done one after
+ * the other while they are in the cache: so many of a batch's images, of so many elements each. */
+size_t fk_images_a_part(size_t batch, size_t elements);
+size_t fk_parts_of(const fk_lay *lay);
 
-fk_split fk_split_of(const fk_lay *lay);
+/* The work of a BatchNorm on some images (with channels last: whole parts), n jobs: a vector of channels of a part each or, with channels
+ * last, all vectors of a part, pixel by pixel. Parts are the outer loop. */
+typedef struct fk_norm_jobs {
+    const fk_norm_kernels *k;
+    const fk_lay *lay;
+    size_t first, images; /* images */
+    size_t parts;         /* of these images */
+    size_t n, vectors;    /* jobs; vectors a job */
+} fk_norm_jobs;
+
+typedef struct fk_norm_job {
+    size_t v, part; /* its first vector, and its part of the tensor's sums */
+    fk_planes at;   /* counted from the first image of all jobs */
+} fk_norm_job;
+
+fk_norm_jobs fk_norm_jobs_of(const fk_lay *lay, size_t first, size_t images);
+fk_norm_job fk_norm_job_at(const fk_norm_jobs *all, size_t j);
 
 /* What a BatchNorm step works out for each channel. */
 typedef enum fk_norm_vector {
@@ -292,9 +307,9 @@ typedef enum fk_norm_vector {
 float *fk_norm_vector_of(const fk_plan *p, const fk_step *s, fk_norm_vector which, size_t v);
 /* What the kernels need to know of channel vector v of a BatchNorm step; the planes are the caller's. */
 fk_norm_args fk_norm_args_of(const fk_plan *p, const fk_step *s, size_t v);
-/* Its sums over part `part` of vector v: [2][lanes]. */
-double *fk_norm_part_of(const fk_plan *p, const fk_step *s, const fk_split *split, size_t v,
-                        size_t part);
+/* Its sums over part `part` of vector v: [2][lanes]; and how far those of the next vector are. */
+double *fk_norm_part_of(const fk_plan *p, const fk_step *s, size_t v, size_t part);
+size_t fk_norm_sums_step(const fk_lay *lay);
 /* The buffer is needed until backward of step number `step`, too. */
 void fk_keep_until_backward(fk_plan *p, int buffer, int step);
 
@@ -325,6 +340,15 @@ void fk_take_patches(const fk_plan *p, const fk_step *s, void *to);
 FERKD_CHECK ferkd_status fk_outer_wins(fk_plan *p, const fk_conv_args *a, bool *wins);
 size_t fk_outer_bytes(const fk_plan *p, const fk_shape *src, const fk_shape *dst);
 void fk_run_outer(const fk_plan *p, const fk_step *s, void *room);
+
+/* Some images at a time: their sums become, or are added to, those in `room`; and the gradient from the sums. */
+typedef struct fk_outer_values {
+    const fk_shape *src, *dst; /* of so many images */
+    const uint16_t *x, *dy;
+} fk_outer_values;
+
+void fk_outer_sums(const fk_plan *p, const fk_outer_values *z, bool add, void *room);
+void fk_outer_collect(const fk_plan *p, const fk_outer_values *z, const void *room, float *dw);
 
 /* Concatenations and slices of channels where the input is in vectors of them (op_channels.c). */
 #define FK_MAX_MOVED 64 /* inputs of such a step */

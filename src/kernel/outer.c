@@ -82,13 +82,13 @@ void FK_NAME(fk_outer, FK_VARIANT)(const fk_outer *k)
     uint32_t *a = k->room;
     uint32_t *b = a + FK_OUTER_STEPS * fk_outer_stride(k->rows);
 
-    if (k->pixels == 0)
+    if (k->pixels == 0 && !k->add)
         memset(k->sums, 0, k->rows * fk_outer_stride(k->columns) * sizeof *k->sums);
     for (size_t p = 0; p < k->pixels; p += 2 * (size_t)FK_OUTER_STEPS) {
         size_t left = (k->pixels - p + 1) / 2;
         size_t steps = left < FK_OUTER_STEPS ? left : FK_OUTER_STEPS;
         spread(k->a, k->rows, k->pixels, p, steps, 1, a);
         spread(k->b, k->columns, k->pixels, p, steps, FK_ABREAST, b);
-        multiply(k, steps, a, b, p > 0);
+        multiply(k, steps, a, b, k->add || p > 0);
     }
 }

@@ -5,11 +5,12 @@
 
 #include "kernel/kernel.h"
 
-/* sums = a^T b */
+/* sums = a^T b, or += where `add` */
 typedef struct fk_outer {
     size_t pixels, rows, columns; /* channels of a, of b */
     const uint16_t *a, *b;        /* [pixels][rows], [pixels][columns] */
-    float *sums;    /* [rows][fk_outer_stride(columns)]; what is beyond `columns` is 0 */
+    float *sums; /* [rows][fk_outer_stride(columns)]; what is beyond `columns` is 0 */
+    bool add;
     uint32_t *room; /* fk_outer_room() words at 64 bytes */
 } fk_outer;
 

@@ -1,5 +1,5 @@
-/* The op tester: every line of cases.txt in five modes. golden: outputs and gradients are PyTorch's; last: with channels
- * last, too; bf16: they are near PyTorch's in f32; grad: they are what finite differences say; repeat: the same bytes
+/* The op tester: every line of cases.txt in several modes. golden: outputs and gradients are PyTorch's; last: with channels
+ * last, too; sliced: 1x1 convolutions a few images at a time; bf16: they are near PyTorch's in f32; grad: they are what finite differences say; repeat: the same bytes
  * twice. A failing line is printed, to be pasted back: ops_test grad conv_3x3. */
 #include "base/compat.h"
 
@@ -16,10 +16,11 @@
 /* Compared in bf16? In which layout? */
 static bool in_half;
 static fk_layout layout = FK_LAYOUT_ANY;
+static bool sliced;
 
 static ferkd_status prepare(ops_case *c, fk_plan **plan, const char *line)
 {
-    fk_plan_options o = {.train = true, .half = in_half, .layout = layout};
+    fk_plan_options o = {.train = true, .half = in_half, .layout = layout, .slice_bytes = sliced};
 
     TRY(ops_case_parse(c, line));
     TRY(fk_plan_new(plan, c->g, &o));
@@ -226,6 +227,7 @@ int main(int argc, char **argv)
     FILE *cases = fopen(TEST_SOURCE "/ops/cases.txt", "r");
 
     in_half = strncmp(mode, "bf16", 4) == 0;
+    sliced = strstr(mode, "sliced") != NULL;
     layout = strstr(mode, "last")    ? FK_LAYOUT_LAST
              : strstr(mode, "lanes") ? FK_LAYOUT_LANES
                                      : FK_LAYOUT_ANY;
