@@ -305,7 +305,7 @@ ferkd_status fk_compile_depthwise(fk_plan *p, const fk_node *n, int id)
 
     if (!p->o.train)
         tail = fk_absorb_tail(p, tail.id, &rules);
-    if (p->tensors[in].lay.lanes != lanes) {
+    if (p->tensors[in].lay.lanes != lanes && !fk_lay_is_last(&p->tensors[in].lay)) {
         TRY(fk_md_lanes(&md, &p->tensors[in].shape, lanes, half));
         ferkd_status st = fk_want(p, in, md, &in);
         fk_md_free(md);

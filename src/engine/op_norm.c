@@ -372,8 +372,10 @@ static bool feeds_conv(fk_plan *p, int id, int lanes, const fk_md *md, fk_post a
         return false;
     if (p->o.layout == FK_LAYOUT_LAST && fk_is_sliced_conv(p, next))
         return fk_md_is_last(md, &p->g->nodes[next->in[0]].shape);
-    return lanes == fk_dn_lanes() && (fk_is_depthwise(p, next) || fk_is_sliced_conv(p, next) ||
-                                      fk_winograd_normalises(p, next, md, act));
+    if (fk_is_depthwise(p, next))
+        return lanes == fk_dn_lanes() || fk_md_is_last(md, &p->g->nodes[next->in[0]].shape);
+    return lanes == fk_dn_lanes() &&
+           (fk_is_sliced_conv(p, next) || fk_winograd_normalises(p, next, md, act));
 }
 
 /* A convolution before, which nobody else reads, takes the moments of its output while it has it, and works out the

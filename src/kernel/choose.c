@@ -53,9 +53,11 @@ static bool wants_plain(void)
 #ifdef __x86_64__
 #include <cpuid.h>
 
-extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
-extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
-extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_avx2;
+extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2, fk_norm_half8;
+extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2,
+    fk_depthwise_half8;
+extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_avx2,
+    fk_gather_half8;
 extern const fk_winograd_kernels fk_winograd2_avx512bf16, fk_winograd4_avx512;
 extern fk_outer_kernel fk_outer_avx512bf16;
 extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
@@ -93,7 +95,10 @@ const fk_norm_kernels *fk_norm_for(int lanes)
         return has_avx512bf16()  ? &fk_norm_avx512bf16
                : fk_has_avx512() ? &fk_norm_avx512
                                  : &fk_norm_plain16;
-    return lanes != 8 ? NULL : has_avx2() ? &fk_norm_avx2 : &fk_norm_plain8;
+    return lanes != 8         ? NULL
+           : has_avx512bf16() ? &fk_norm_half8
+           : has_avx2()       ? &fk_norm_avx2
+                              : &fk_norm_plain8;
 }
 
 const fk_depthwise_kernels *fk_depthwise_for(int lanes)
@@ -102,7 +107,10 @@ const fk_depthwise_kernels *fk_depthwise_for(int lanes)
         return has_avx512bf16()  ? &fk_depthwise_avx512bf16
                : fk_has_avx512() ? &fk_depthwise_avx512
                                  : &fk_depthwise_plain16;
-    return lanes != 8 ? NULL : has_avx2() ? &fk_depthwise_avx2 : &fk_depthwise_plain8;
+    return lanes != 8         ? NULL
+           : has_avx512bf16() ? &fk_depthwise_half8
+           : has_avx2()       ? &fk_depthwise_avx2
+                              : &fk_depthwise_plain8;
 }
 
 const fk_gather_kernel *fk_gather_for(int lanes)
@@ -111,7 +119,10 @@ const fk_gather_kernel *fk_gather_for(int lanes)
         return has_avx512bf16()  ? &fk_gather_avx512bf16
                : fk_has_avx512() ? &fk_gather_avx512
                                  : &fk_gather_plain16;
-    return lanes != 8 ? NULL : has_avx2() ? &fk_gather_avx2 : &fk_gather_plain8;
+    return lanes != 8         ? NULL
+           : has_avx512bf16() ? &fk_gather_half8
+           : has_avx2()       ? &fk_gather_avx2
+                              : &fk_gather_plain8;
 }
 
 const fk_winograd_kernels *fk_winograd_best(bool half)

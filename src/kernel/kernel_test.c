@@ -10,8 +10,9 @@
 #include "kernel/kernel.h"
 
 #ifdef __x86_64__
-extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2;
-extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2;
+extern const fk_norm_kernels fk_norm_avx512bf16, fk_norm_avx512, fk_norm_avx2, fk_norm_half8;
+extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, fk_depthwise_avx2,
+    fk_depthwise_half8;
 #endif
 
 typedef struct variant {
@@ -27,12 +28,14 @@ static size_t variants(variant *v)
     v[n++] = (variant){"plain16", &fk_norm_plain16, &fk_depthwise_plain16};
     v[n++] = (variant){"plain8", &fk_norm_plain8, &fk_depthwise_plain8};
 #ifdef __x86_64__
-    if (fk_norm_for(8) == &fk_norm_avx2)
+    if (fk_norm_for(8) != &fk_norm_plain8)
         v[n++] = (variant){"avx2", &fk_norm_avx2, &fk_depthwise_avx2};
     if (fk_norm_for(16) != &fk_norm_plain16)
         v[n++] = (variant){"avx512", &fk_norm_avx512, &fk_depthwise_avx512};
     if (fk_norm_for(16) == &fk_norm_avx512bf16)
         v[n++] = (variant){"avx512bf16", &fk_norm_avx512bf16, &fk_depthwise_avx512bf16};
+    if (fk_norm_for(8) == &fk_norm_half8)
+        v[n++] = (variant){"half8", &fk_norm_half8, &fk_depthwise_half8};
 #endif
     return n;
 }
@@ -207,7 +210,7 @@ static void check_norm(const variant *v, size_t pixels, size_t rows, bool last, 
 
 static void norms_are_their_plain_twin(void **unused)
 {
-    variant v[5];
+    variant v[6];
     size_t n = variants(v);
 
     (void)unused;
@@ -455,7 +458,7 @@ static void channels_move_as_they_are_told(void **unused)
 
 static void depthwise_convolutions_are_their_plain_twin(void **unused)
 {
-    variant v[5];
+    variant v[6];
     size_t n = variants(v);
 
     (void)unused;
@@ -470,33 +473,40 @@ static void depthwise_convolutions_are_their_plain_twin(void **unused)
 
 /* --- times ----------------------------------------------------------------------------------- */
 
-static double time_norm(const variant *v, int what, bool half, size_t n)
+/* One vector of channels, or (rows) several side by side, whose gradient before the activation is stored, too. */
+static double time_norm(const variant *v, int what, bool half, size_t vectors)
 {
-    size_t lanes = (size_t)v->norm->lanes;
-    float one[FK_MAX_LANES];
-    double sum[FK_MAX_LANES] = {0}, squares[FK_MAX_LANES] = {0};
-    fk_norm_args k = {.at = {0, 8, n / 8 * lanes, n / 8, lanes}, .act = {1, FK_RELU, 0, 0}};
+    const fk_norm_kernels *norm = vectors > 1 ? v->norm->rows : v->norm;
+    size_t channels = (size_t)norm->lanes * vectors;
+    size_t pixels = 4096 / vectors;
+    size_t n = pixels * channels;
+    float *one = make(channels, false, 0, 1).data;
+    double *sums = calloc(2 * channels, sizeof *sums);
+    fk_norm_args k = {.at = {0, 8, n / 8, pixels / 8, channels, vectors},
+                      .act = {1, FK_RELU, 0, 0},
+                      .sums_step = (size_t)norm->lanes};
     double best = 1e9;
 
-    for (size_t l = 0; l < lanes; l++)
-        one[l] = 1.0f;
     k.mean = k.scale = k.shift = k.to_dz = k.to_y = k.to_1 = one;
-    k.y = make(n * lanes, half, 1, 0), k.a = make(n * lanes, half, 1, 0);
-    k.g = make(n * lanes, half, 1, 0), k.dy = make(n * lanes, half, 1, 0);
+    k.y = make(n, half, 1, 0), k.a = make(n, half, 1, 0);
+    k.g = make(n, half, 1, 0), k.dy = make(n, half, 1, 0);
+    if (vectors > 1)
+        k.dz = make(n, half, 1, 0);
     for (int r = 0; r < 20; r++) {
         double start = fk_now_s();
         if (what == 0)
-            v->norm->moments(&k, sum, squares);
+            norm->moments(&k, sums, sums + channels);
         else if (what == 1)
-            v->norm->forward(&k);
+            norm->forward(&k);
         else if (what == 2)
-            v->norm->sums(&k, sum, squares);
+            norm->sums(&k, sums, sums + channels);
         else
-            v->norm->backward(&k);
+            norm->backward(&k);
         best = fmin(best, fk_now_s() - start);
     }
-    free(k.y.data), free(k.a.data), free(k.g.data), free(k.dy.data);
-    return (double)(n * lanes) / best * 1e-9;
+    free(k.y.data), free(k.a.data), free(k.g.data), free(k.dy.data), free(k.dz.data);
+    free(one), free(sums);
+    return (double)n / best * 1e-9;
 }
 
 static double time_depthwise(const variant *v, bool back, bool half, int stride)
@@ -550,16 +560,16 @@ static double time_depthwise(const variant *v, bool back, bool half, int stride)
 
 static int bench(void)
 {
-    variant v[5];
+    variant v[6];
     size_t n = variants(v);
 
     for (size_t i = 0; i < n; i++) {
         for (int half = 0; half < 2; half++) {
             (void)printf("%-10s %s  Gvalues/s:", v[i].name, half ? "bf16" : "f32 ");
-            for (int what = 0; what < 4; what++)
-                (void)printf(" %s %.2f",
-                             (const char *[]){"moments", "forward", "sums", "backward"}[what],
-                             time_norm(&v[i], what, half, 4096));
+            for (int what = 0; what < 8; what++)
+                (void)printf(" %s%s %.2f", what == 4 ? "rows: " : "",
+                             (const char *[]){"moments", "forward", "sums", "backward"}[what % 4],
+                             time_norm(&v[i], what % 4, half, what < 4 ? 1 : 6));
             for (int what = 0; what < 4; what++)
                 (void)printf(" dw%s/%d %.2f", what & 1 ? "-back" : "", 1 + (what >> 1),
                              time_depthwise(&v[i], what & 1, half, 1 + (what >> 1)));

@@ -53,6 +53,8 @@ FK_INLINE fk_v fk_v_at_half(const uint16_t *p)
     memcpy(&h, p, sizeof h);
 #if defined(__AVX512F__) && FK_LANES == 16
     return (fk_v)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16);
+#elif defined(__AVX2__) && FK_LANES == 8
+    return (fk_v)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)h), 16);
 #else
     return (fk_v)(__builtin_convertvector(h, fk_vu) << 16);
 #endif
@@ -92,6 +94,8 @@ FK_INLINE fk_v fk_v_max(fk_v a, fk_v b)
 {
 #if defined(__AVX512F__) && FK_LANES == 16
     return (fk_v)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__) && FK_LANES == 8
+    return (fk_v)_mm256_max_ps((__m256)a, (__m256)b);
 #else
     return fk_v_if(a, b, a, b);
 #endif
@@ -101,6 +105,8 @@ FK_INLINE fk_v fk_v_min(fk_v a, fk_v b)
 {
 #if defined(__AVX512F__) && FK_LANES == 16
     return (fk_v)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__) && FK_LANES == 8
+    return (fk_v)_mm256_min_ps((__m256)a, (__m256)b);
 #else
     return fk_v_if(b, a, a, b);
 #endif
@@ -126,23 +132,44 @@ FK_INLINE const float *fk_held(const float *p)
     return p;
 }
 
-/* To the nearest bf16, ties to even; NaN stays NaN. */
+/* The bits of the nearest bf16, ties to even, in the lower half; NaN stays NaN. */
+FK_INLINE fk_vu fk_v_rounded(fk_v v)
+{
+    fk_vu u = (fk_vu)v;
+    fk_vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    fk_vu nan = (fk_vu)(v != v);
+
+    return (rounded & ~nan) | (nan & 0x7fc0u);
+}
+
+/* The lower halves. */
+FK_INLINE fk_vh fk_v_low(fk_vu u)
+{
+#if defined(__AVX512F__) && FK_LANES == 16
+    return (fk_vh)_mm512_cvtepi32_epi16((__m512i)u);
+#elif defined(__AVX2__) && FK_LANES == 8
+    __m256i all = (__m256i)u;
+    return (fk_vh)_mm_packus_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+#else
+    return __builtin_convertvector(u, fk_vh);
+#endif
+}
+
+/* To the nearest bf16. */
 FK_INLINE void fk_v_store(fk_operand o, size_t i, fk_v v)
 {
     if (!o.half) {
         fk_v_put((float *)o.data + i, v);
         return;
     }
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && FK_LANES == 16
     __m256bh h = _mm512_cvtneps_pbh((__m512)v);
-    memcpy((uint16_t *)o.data + i, &h, sizeof h);
+#elif defined(__AVX512BF16__)
+    __m128bh h = _mm256_cvtneps_pbh((__m256)v);
 #else
-    fk_vu u = (fk_vu)v;
-    fk_vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    fk_vu nan = (fk_vu)(v != v);
-    fk_vh h = __builtin_convertvector((rounded & ~nan) | (nan & 0x7fc0u), fk_vh);
-    memcpy((uint16_t *)o.data + i, &h, sizeof h);
+    fk_vh h = fk_v_low(fk_v_rounded(v));
 #endif
+    memcpy((uint16_t *)o.data + i, &h, sizeof h);
 }
 
 /* exp(x) = 2^n exp(r), r = x - n ln 2 within half of ln 2; a polynomial of degree 6 for exp(r): relative
@@ -171,6 +198,9 @@ FK_INLINE fk_v fk_v_reciprocal(fk_v x)
 {
 #if defined(__AVX512F__) && FK_LANES == 16
     fk_v r = (fk_v)_mm512_rcp14_ps((__m512)x);
+    return r * (2.0f - x * r);
+#elif defined(__AVX512VL__) && FK_LANES == 8
+    fk_v r = (fk_v)_mm256_rcp14_ps((__m256)x);
     return r * (2.0f - x * r);
 #else
     return 1.0f / x;

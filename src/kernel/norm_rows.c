@@ -4,7 +4,7 @@
 
 #define BLOCK   32  /* channel vectors whose sums are kept at hand */
 #define CHUNK   256 /* pixels between two additions in double */
-#define AT_ONCE 4   /* pixels a vector's constants are loaded for */
+#define AT_ONCE 8   /* pixels a vector's constants are loaded for */
 #define AHEAD   16  /* pixels from what is read to what is fetched */
 
 typedef struct partial {
@@ -53,6 +53,26 @@ static bool backward_is_half(const fk_norm_args *k)
            is_half(k->dy);
 }
 
+/* The operand from element i on, whose address is told from nothing else: GCC would keep one for each of the pixels that are done
+ * together, more than there are registers. */
+FK_INLINE fk_operand moved(fk_operand o, size_t i)
+{
+    o.data = (void *)((uintptr_t)o.data + i * (o.half ? sizeof(uint16_t) : sizeof(float)));
+#if defined(__AVX2__)
+    __asm__("" : "+r"(o.data));
+#endif
+    return o;
+}
+
+FK_INLINE fk_norm_args all_moved(const fk_norm_args *args, size_t i)
+{
+    fk_norm_args k = *args;
+
+    k.y = moved(k.y, i), k.residual = moved(k.residual, i), k.a = moved(k.a, i);
+    k.g = moved(k.g, i), k.g2 = moved(k.g2, i), k.dz = moved(k.dz, i), k.dy = moved(k.dy, i);
+    return k;
+}
+
 /* --- forward --------------------------------------------------------------------------------- */
 
 FK_INLINE void forward_of(const fk_norm_args *k, fk_post act, bool adds, size_t at, size_t n)
@@ -61,16 +81,18 @@ FK_INLINE void forward_of(const fk_norm_args *k, fk_post act, bool adds, size_t 
         fk_v mean = fk_v_at(k->mean + v * FK_LANES);
         fk_v scale = fk_v_at(k->scale + v * FK_LANES);
         fk_v shift = fk_v_at(k->shift + v * FK_LANES);
+        fk_norm_args m = all_moved(k, at + v * FK_LANES);
+        fk_norm_args next = all_moved(&m, AHEAD * k->at.pixel);
         for (size_t i = 0; i < n; i++) {
-            size_t here = at + i * k->at.pixel + v * FK_LANES;
-            fk_v_fetch(k->y, here + AHEAD * k->at.pixel);
-            fk_v_fetch(k->a, here + AHEAD * k->at.pixel);
-            fk_v z = (fk_v_load(k->y, here) - mean) * scale + shift;
+            size_t here = i * k->at.pixel;
+            fk_v_fetch(next.y, here);
+            fk_v_fetch(next.a, here);
+            fk_v z = (fk_v_load(m.y, here) - mean) * scale + shift;
             if (adds) {
-                fk_v_fetch(k->residual, here + AHEAD * k->at.pixel);
-                z += fk_v_load(k->residual, here);
+                fk_v_fetch(next.residual, here);
+                z += fk_v_load(m.residual, here);
             }
-            fk_v_store(k->a, here, fk_v_act(act, z));
+            fk_v_store(m.a, here, fk_v_act(act, z));
         }
     }
 }
@@ -150,9 +172,11 @@ FK_INLINE void moments_of(const fk_norm_args *k, size_t at, size_t n, size_t v0,
         fk_v mean = fk_v_at(k->mean + (v0 + v) * FK_LANES);
         fk_v first = s->first[v];
         fk_v second = s->second[v];
+        fk_operand y = moved(k->y, at + (v0 + v) * FK_LANES);
+        fk_operand next = moved(y, AHEAD * k->at.pixel);
         for (size_t i = 0; i < n; i++) {
-            fk_v_fetch(k->y, at + (i + AHEAD) * k->at.pixel + (v0 + v) * FK_LANES);
-            fk_v d = fk_v_load(k->y, at + i * k->at.pixel + (v0 + v) * FK_LANES) - mean;
+            fk_v_fetch(next, i * k->at.pixel);
+            fk_v d = fk_v_load(y, i * k->at.pixel) - mean;
             first += d;
             second += d * d;
         }
@@ -230,14 +254,16 @@ FK_INLINE void backward_of(const fk_norm_args *k, way w, size_t at, size_t n)
         fk_v to_dz = fk_v_at(k->to_dz + v * FK_LANES);
         fk_v to_y = fk_v_at(k->to_y + v * FK_LANES);
         fk_v to_1 = fk_v_at(k->to_1 + v * FK_LANES);
+        fk_norm_args m = all_moved(k, at + v * FK_LANES);
+        fk_norm_args next = all_moved(&m, AHEAD * k->at.pixel);
         for (size_t i = 0; i < n; i++) {
-            size_t here = at + i * k->at.pixel + v * FK_LANES;
-            fk_v_fetch(k->y, here + AHEAD * k->at.pixel);
-            fk_v_fetch(w.reads ? k->dz : k->g, here + AHEAD * k->at.pixel);
-            fk_v d = fk_v_load(k->y, here) - mean;
-            fk_v dz = dz_at(k, w, here, d, scale, shift);
-            fk_v_fetch(k->dy, here + AHEAD * k->at.pixel);
-            fk_v_store(k->dy, here, dz * to_dz + (d * to_y + to_1));
+            size_t here = i * k->at.pixel;
+            fk_v_fetch(next.y, here);
+            fk_v_fetch(w.reads ? next.dz : next.g, here);
+            fk_v d = fk_v_load(m.y, here) - mean;
+            fk_v dz = dz_at(&m, w, here, d, scale, shift);
+            fk_v_fetch(next.dy, here);
+            fk_v_store(m.dy, here, dz * to_dz + (d * to_y + to_1));
         }
     }
 }
