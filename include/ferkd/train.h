@@ -314,6 +314,7 @@ typedef struct ferkd_recipe {
     double crop_pct;
     bool ignore_exif;
     double scale_min, scale_max, ratio_min, ratio_max, flip;
+    char *mirror;
     char *optimizer, *schedule;
     double lr, lr_min, momentum, beta1, beta2, weight_decay, warmup_epochs, step_gamma, clip, ema,
         layer_decay;

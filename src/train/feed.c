@@ -38,6 +38,7 @@ struct fk_feed {
     size_t input_floats, teacher_floats;
     uint32_t images, regions, per_image, groups;
     ferkd_sampler sampler; /* without a store */
+    bool mirrors;          /* with one: every second time */
 
     pthread_mutex_t lock; /* of orders and of the slots' counts */
     order orders[2];
@@ -107,8 +108,8 @@ static uint32_t region_at(const fk_feed *f, const worker *w, uint32_t image, uin
 
 /* --- one row --------------------------------------------------------------------------------- */
 
-static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, float *input,
-                        float *teacher)
+static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, bool mirrored,
+                        float *input, float *teacher)
 {
     const ferkd_preprocess *how = &f->o.how;
     const ferkd_preprocess *t = f->o.teacher_how;
@@ -118,6 +119,7 @@ static ferkd_status cut(fk_feed *f, worker *w, uint32_t image, uint32_t region, 
                                                       &w->labels.label[region], width, height)
                                  : ferkd_region_at(&f->sampler, image, region, width, height);
 
+    at.flip ^= mirrored;
     TRY(ferkd_image_crop_resize(&w->cutter.crop, &w->cutter.image, at.box, how->size_px,
                                 how->size_px, how->filter, at.flip));
     fk_pixels_fill(&f->pixels, &w->cutter.crop, input);
@@ -150,7 +152,7 @@ static void target_of(fk_feed *f, const worker *w, uint32_t image, uint32_t regi
 
 /* SelfMix: this row with another region of the same image. */
 static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t row, uint32_t image,
-                             uint32_t n_usable, uint64_t batch)
+                             bool mirrored, uint32_t n_usable, uint64_t batch)
 {
     const ferkd_recipe *r = f->o.recipe;
     fk_rng rng = fk_rng_at((uint64_t)r->seed, FK_RNG_MIX, (uint32_t)batch, row + 1);
@@ -160,7 +162,7 @@ static ferkd_status self_mix(fk_feed *f, worker *w, fk_feed_batch *to, uint32_t 
         return FERKD_OK;
     uint32_t partner = f->o.store ? w->usable[fk_rng_below(&rng, n_usable)]
                                   : 0x80000000u + fk_rng_below(&rng, 0x7fffffffu);
-    TRY(cut(f, w, image, partner, w->input, w->teacher));
+    TRY(cut(f, w, image, partner, mirrored, w->input, w->teacher));
     target_of(f, w, image, partner, w->target);
     fk_mix_inputs(&m, to->inputs + row * f->input_floats, w->input, f->o.how.channels,
                   f->o.how.size_px, f->o.channels_last);
@@ -195,11 +197,12 @@ static ferkd_status fill_image(fk_feed *f, worker *w, uint32_t image, uint64_t p
             counts->hard += ferkd_group_of(w->treat[region]) == FERKD_HR;
             counts->important += ferkd_group_of(w->treat[region]) == FERKD_IR;
         }
-        TRY(cut(f, w, image, region, to->inputs + row * f->input_floats,
+        bool mirrored = f->mirrors && t / n % 2 == 1;
+        TRY(cut(f, w, image, region, mirrored, to->inputs + row * f->input_floats,
                 f->o.teacher_how ? to->teacher + row * f->teacher_floats : NULL));
         target_of(f, w, image, region, to->targets + (size_t)row * f->o.outputs);
         if (self)
-            TRY(self_mix(f, w, to, row, image, n, batch));
+            TRY(self_mix(f, w, to, row, image, mirrored, n, batch));
     }
     return FERKD_OK;
 }
@@ -279,6 +282,18 @@ static size_t input_size(const ferkd_preprocess *how)
     return how ? (size_t)how->channels * how->size_px * how->size_px : 0;
 }
 
+double fk_showings(const ferkd_recipe *r, const ferkd_store *store)
+{
+    return (double)(r->epochs * r->regions_per_image) / ferkd_store_about(store)->regions;
+}
+
+bool fk_mirrors(const ferkd_recipe *r, const ferkd_store *store)
+{
+    if (strcmp(r->mirror, "auto") != 0)
+        return strcmp(r->mirror, "always") == 0;
+    return strcmp(r->method, "ferkd") == 0 && fk_showings(r, store) >= 2.0;
+}
+
 ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o)
 {
     const ferkd_recipe *r = o->recipe;
@@ -292,6 +307,7 @@ ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o)
     f->regions = o->store ? ferkd_store_about(o->store)->regions : 1;
     f->per_image = (uint32_t)r->regions_per_image;
     f->groups = o->batch / f->per_image;
+    f->mirrors = o->store && fk_mirrors(r, o->store);
     f->sampler = (ferkd_sampler){(uint64_t)r->seed, r->scale_min, r->scale_max,
                                  r->ratio_min,      r->ratio_max, r->flip};
     f->input_floats = input_size(&o->how);

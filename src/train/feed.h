@@ -43,4 +43,9 @@ FERKD_CHECK ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o);
 FERKD_CHECK ferkd_status fk_feed_next(fk_feed *f, fk_feed_batch **batch);
 void fk_feed_free(fk_feed **f);
 
+/* How often a run shows each stored region, if it trains on all of them; and whether every second time it is mirrored: by default with
+ * ferkd, if they are shown twice or more. Its label is the same. */
+double fk_showings(const ferkd_recipe *r, const ferkd_store *store);
+bool fk_mirrors(const ferkd_recipe *r, const ferkd_store *store);
+
 #endif

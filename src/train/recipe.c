@@ -113,6 +113,10 @@ static const fk_option KEYS[] = {
     REAL("ratio-min", ratio_min, "0.75", 0.001, 1000, "ce, kd: narrowest region, width to height"),
     REAL("ratio-max", ratio_max, "1.33333333333", 0.001, 1000, "ce, kd: widest region"),
     REAL("flip", flip, "0.5", 0, 1, "ce, kd: probability of a mirrored region"),
+    PICK("mirror", mirror, "auto", "auto|always|never",
+         "fkd, ferkd: show a stored region mirrored, with the same label, every second time; auto: "
+         "ferkd, where regions are shown "
+         "twice or more"),
     TEXT("mean", mean, NULL, "R,G,B", "mean of the student's input; default: ImageNet's"),
     TEXT("std", std, NULL, "R,G,B", "deviation of the student's input"),
     PICK("filter", filter, "bilinear", "bilinear|bicubic|lanczos", "of resizing"),

@@ -114,6 +114,14 @@ static void say_calibration(const fk_run *run)
         fk_say(run->watch, "calibration: %s", line);
 }
 
+static void say_mirroring(const fk_run *run)
+{
+    if (fk_mirrors(run->r, run->store))
+        fk_say(run->watch,
+               "stored regions are shown %.3g times or more: every second time mirrored",
+               fk_showings(run->r, run->store));
+}
+
 static void say_outputs(const fk_run *run)
 {
     if (run->outputs > run->classes)
@@ -135,6 +143,7 @@ static ferkd_status open_labels(fk_run *run)
     TRY(ferkd_calibration_new(&run->calibration, rules, run->store,
                               (double)(r->epochs * r->regions_per_image)));
     say_calibration(run);
+    say_mirroring(run);
     run->outputs = ferkd_store_about(run->store)->label_classes;
     say_outputs(run);
     return FERKD_OK;
