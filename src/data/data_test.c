@@ -11,35 +11,18 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "ferkd/data.h"
-
-static char root[64];
+#include "scratch.h"
 
 static void put(const char *name, const void *bytes, size_t n)
 {
     char path[512];
     char folder[512];
 
-    (void)snprintf(path, sizeof path, "%s/%s", root, name);
+    (void)snprintf(path, sizeof path, "%s/%s", scratch, name);
     (void)snprintf(folder, sizeof folder, "%s", path);
     *strrchr(folder, '/') = '\0';
     assert_int_equal(fk_make_folder(folder), FERKD_OK);
     assert_int_equal(fk_file_replace(path, bytes, n), FERKD_OK);
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    (void)snprintf(root, sizeof root, "/tmp/ferkd-data-XXXXXX");
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int end(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof command, "rm -rf %s", root);
-    return system(command);
 }
 
 /* The order that torchvision was seen to have (design notes, section 5.1). */
@@ -57,7 +40,7 @@ static void folders_are_in_torchvisions_order(void **state)
     (void)state;
     for (size_t i = 0; i < FK_COUNT(FILES); i++)
         put(FILES[i], "x", 1);
-    assert_int_equal(ferkd_dataset_open(&d, root, NULL), FERKD_OK);
+    assert_int_equal(ferkd_dataset_open(&d, scratch, NULL), FERKD_OK);
     assert_int_equal(ferkd_dataset_classes(d), 5);
     assert_int_equal(ferkd_dataset_images(d), 11);
     for (uint32_t c = 0; c < 5; c++)
@@ -68,7 +51,7 @@ static void folders_are_in_torchvisions_order(void **state)
     }
     ferkd_dataset_close(&d);
     put("empty/readme.txt", "x", 1);
-    assert_int_equal(ferkd_dataset_open(&d, root, NULL), FERKD_ABSENT);
+    assert_int_equal(ferkd_dataset_open(&d, scratch, NULL), FERKD_ABSENT);
     assert_non_null(strstr(ferkd_last_error(), "empty"));
 }
 
@@ -81,16 +64,16 @@ static void fingerprints_follow_names_and_sizes(void **state)
     (void)state;
     put("cat/1.png", "xx", 2);
     put("dog/1.png", "yyy", 3);
-    assert_int_equal(ferkd_dataset_open(&d, root, NULL), FERKD_OK);
+    assert_int_equal(ferkd_dataset_open(&d, scratch, NULL), FERKD_OK);
     ferkd_dataset_fingerprint(d, a);
     ferkd_dataset_close(&d);
     put("cat/1.png", "zz", 2);
-    assert_int_equal(ferkd_dataset_open(&d, root, NULL), FERKD_OK);
+    assert_int_equal(ferkd_dataset_open(&d, scratch, NULL), FERKD_OK);
     ferkd_dataset_fingerprint(d, b);
     ferkd_dataset_close(&d);
     assert_memory_equal(a, b, 16);
     put("cat/1.png", "zzz", 3);
-    assert_int_equal(ferkd_dataset_open(&d, root, NULL), FERKD_OK);
+    assert_int_equal(ferkd_dataset_open(&d, scratch, NULL), FERKD_OK);
     ferkd_dataset_fingerprint(d, b);
     ferkd_dataset_close(&d);
     assert_memory_not_equal(a, b, 16);
@@ -110,7 +93,7 @@ static void idx_is_read_plain_and_packed(void **state)
     (void)state;
     put("train-images-idx3-ubyte", IMAGES, sizeof IMAGES);
     put("train-labels-idx1-ubyte", LABELS, sizeof LABELS);
-    assert_int_equal(ferkd_dataset_open(&d, root, NULL), FERKD_OK);
+    assert_int_equal(ferkd_dataset_open(&d, scratch, NULL), FERKD_OK);
     assert_int_equal(ferkd_dataset_images(d), 2);
     assert_int_equal(ferkd_dataset_classes(d), 2);
     assert_int_equal(ferkd_dataset_label(d, 0), 1);
@@ -122,19 +105,19 @@ static void idx_is_read_plain_and_packed(void **state)
     free(file);
     ferkd_dataset_close(&d);
 
-    (void)snprintf(path, sizeof path, "%s/z-images-idx3-ubyte.gz", root);
+    (void)snprintf(path, sizeof path, "%s/z-images-idx3-ubyte.gz", scratch);
     gzFile z = gzopen(path, "wb");
     assert_int_equal(gzwrite(z, IMAGES, sizeof IMAGES), sizeof IMAGES);
     (void)gzclose(z);
-    (void)snprintf(path, sizeof path, "%s/z-labels-idx1-ubyte.gz", root);
+    (void)snprintf(path, sizeof path, "%s/z-labels-idx1-ubyte.gz", scratch);
     z = gzopen(path, "wb");
     assert_int_equal(gzwrite(z, LABELS, sizeof LABELS), sizeof LABELS);
     (void)gzclose(z);
-    (void)snprintf(path, sizeof path, "%s/z-images-idx3-ubyte.gz", root);
+    (void)snprintf(path, sizeof path, "%s/z-images-idx3-ubyte.gz", scratch);
     assert_int_equal(ferkd_dataset_open(&d, path, NULL), FERKD_OK);
     ferkd_dataset_close(&d);
     put("t-images-idx3-ubyte", IMAGES, sizeof IMAGES - 1);
-    (void)snprintf(path, sizeof path, "%s/t-images-idx3-ubyte", root);
+    (void)snprintf(path, sizeof path, "%s/t-images-idx3-ubyte", scratch);
     assert_int_equal(ferkd_dataset_open(&d, path, NULL), FERKD_CORRUPT);
 }
 
@@ -156,7 +139,7 @@ static void cifar_is_read(void **state)
     bytes[RECORD + 1 + 1024] = 22; /* green */
     bytes[RECORD + 1 + 2048] = 33; /* blue */
     put("data_batch_1.bin", bytes, 2 * RECORD);
-    assert_int_equal(ferkd_dataset_open(&d, root, NULL), FERKD_OK);
+    assert_int_equal(ferkd_dataset_open(&d, scratch, NULL), FERKD_OK);
     assert_string_equal(ferkd_dataset_kind(d), "cifar10");
     assert_int_equal(ferkd_dataset_label(d, 1), 7);
     assert_int_equal(ferkd_dataset_image(d, 1, &image, &file, &cap, NULL), FERKD_OK);
@@ -167,7 +150,7 @@ static void cifar_is_read(void **state)
     ferkd_dataset_close(&d);
     bytes[0] = 10;
     put("bad.bin", bytes, 2 * RECORD);
-    (void)snprintf(path, sizeof path, "%s/bad.bin", root);
+    (void)snprintf(path, sizeof path, "%s/bad.bin", scratch);
     assert_int_equal(ferkd_dataset_open(&d, path, NULL), FERKD_CORRUPT);
     free(bytes);
 }
@@ -221,10 +204,12 @@ static void the_fallback_is_central(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(folders_are_in_torchvisions_order, begin, end),
-        cmocka_unit_test_setup_teardown(fingerprints_follow_names_and_sizes, begin, end),
-        cmocka_unit_test_setup_teardown(idx_is_read_plain_and_packed, begin, end),
-        cmocka_unit_test_setup_teardown(cifar_is_read, begin, end),
+        cmocka_unit_test_setup_teardown(folders_are_in_torchvisions_order, scratch_begin,
+                                        scratch_end),
+        cmocka_unit_test_setup_teardown(fingerprints_follow_names_and_sizes, scratch_begin,
+                                        scratch_end),
+        cmocka_unit_test_setup_teardown(idx_is_read_plain_and_packed, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(cifar_is_read, scratch_begin, scratch_end),
         cmocka_unit_test(regions_are_torchvisions),
         cmocka_unit_test(the_fallback_is_central),
     };

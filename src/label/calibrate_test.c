@@ -9,10 +9,10 @@
 #include "label/packer.h"
 #include "label/rules.h"
 #include "label/store_writer.h"
+#include "scratch.h"
 
 enum { IMAGES = 40, REGIONS = 4, CLASSES = 5, ALL_CLASSES = 100, TOPK = 3 };
 
-static char folder[64];
 static char path[96];
 static ferkd_store *store;
 
@@ -82,22 +82,16 @@ static ferkd_status write_store_of(const char *to, uint32_t teacher_classes, uin
 
 static int begin(void **state)
 {
-    (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/ferkd-calibrate-XXXXXX");
-    if (!mkdtemp(folder))
+    if (scratch_begin(state))
         return -1;
-    (void)snprintf(path, sizeof path, "%s/s.ferkd", folder);
+    (void)snprintf(path, sizeof path, "%s/s.ferkd", scratch);
     return write_store_of(path, ALL_CLASSES, CLASSES, &store) == FERKD_OK ? 0 : -1;
 }
 
 static int end(void **state)
 {
-    char command[128];
-
-    (void)state;
     ferkd_store_close(&store);
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return scratch_end(state);
 }
 
 static bool near(double a, double b)
@@ -367,7 +361,7 @@ static ferkd_store *store_of_own_teacher(bool right)
     char other[160];
     ferkd_store *s = NULL;
 
-    (void)snprintf(other, sizeof other, "%s/%s.ferkd", folder, right ? "right" : "own");
+    (void)snprintf(other, sizeof other, "%s/%s.ferkd", scratch, right ? "right" : "own");
     (void)remove(other);
     always_right = right;
     assert_int_equal(write_store_of(other, CLASSES, CLASSES, &s), FERKD_OK);
@@ -426,7 +420,7 @@ static void auto_makes_the_own_classes_half_of_wide_labels(void **state)
     ferkd_calibration *c = NULL;
 
     (void)state;
-    (void)snprintf(wide, sizeof wide, "%s/wide.ferkd", folder);
+    (void)snprintf(wide, sizeof wide, "%s/wide.ferkd", scratch);
     always_right = true;
     assert_int_equal(write_store_of(wide, ALL_CLASSES, ALL_CLASSES, &s), FERKD_OK);
     always_right = false;

@@ -16,31 +16,20 @@
 #include "label/labels.h"
 #include "label/packer.h"
 #include "label/store_writer.h"
+#include "scratch.h"
 
 enum { IMAGES = 10, REGIONS = 3, CLASSES = 12, TOPK = 4, CHUNK = 4 };
 
-static char folder[64];
 static char path[96];
 static char part[112];
 
 static int begin(void **state)
 {
-    (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/ferkd-label-XXXXXX");
-    if (!mkdtemp(folder))
+    if (scratch_begin(state))
         return -1;
-    (void)snprintf(path, sizeof path, "%s/s.ferkd", folder);
+    (void)snprintf(path, sizeof path, "%s/s.ferkd", scratch);
     (void)snprintf(part, sizeof part, "%s.part", path);
     return 0;
-}
-
-static int end(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 static ferkd_store_info make_info(void)
@@ -470,15 +459,15 @@ static void a_newer_version_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(labels_come_back, begin, end),
+        cmocka_unit_test_setup_teardown(labels_come_back, begin, scratch_end),
         cmocka_unit_test(labels_are_as_exact_as_promised),
         cmocka_unit_test(narrowed_is_as_asked_at_once),
         cmocka_unit_test(nonsense_with_a_right_checksum_does_no_harm),
-        cmocka_unit_test_setup_teardown(interrupted_is_as_uninterrupted, begin, end),
-        cmocka_unit_test_setup_teardown(a_full_disk_loses_nothing, begin, end),
-        cmocka_unit_test_setup_teardown(every_flipped_bit_is_found, begin, end),
-        cmocka_unit_test_setup_teardown(other_settings_are_refused, begin, end),
-        cmocka_unit_test_setup_teardown(a_newer_version_is_refused, begin, end),
+        cmocka_unit_test_setup_teardown(interrupted_is_as_uninterrupted, begin, scratch_end),
+        cmocka_unit_test_setup_teardown(a_full_disk_loses_nothing, begin, scratch_end),
+        cmocka_unit_test_setup_teardown(every_flipped_bit_is_found, begin, scratch_end),
+        cmocka_unit_test_setup_teardown(other_settings_are_refused, begin, scratch_end),
+        cmocka_unit_test_setup_teardown(a_newer_version_is_refused, begin, scratch_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,17 +7,17 @@
 
 #include "base/mem.h"
 #include "ferkd/loader.h"
+#include "scratch.h"
 
 enum { SIDE = 8, PIXELS = SIDE * SIDE, IMAGES = 3, BATCHES = 4 };
 
-static char folder[64];
 static char images[96], store[96];
 
 static void put(const char *name, const uint8_t *head, size_t n_head, const uint8_t *bytes,
                 size_t n)
 {
     char path[128];
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    (void)snprintf(path, sizeof path, "%s/%s", scratch, name);
     FILE *f = fopen(path, "wb");
 
     assert_non_null(f);
@@ -34,26 +34,15 @@ static int begin(void **state)
     static const uint8_t LABELS[IMAGES] = {0, 1, 2};
     uint8_t pixels[IMAGES * PIXELS];
 
-    (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/ferkd-loader-XXXXXX");
-    if (!mkdtemp(folder))
+    if (scratch_begin(state))
         return -1;
     for (size_t i = 0; i < sizeof pixels; i++)
         pixels[i] = (uint8_t)(i % SIDE * 24 + i / PIXELS * 30);
     put("t-images-idx3-ubyte", OF_IMAGES, sizeof OF_IMAGES, pixels, sizeof pixels);
     put("t-labels-idx1-ubyte", OF_LABELS, sizeof OF_LABELS, LABELS, sizeof LABELS);
-    (void)snprintf(images, sizeof images, "%s/t-images-idx3-ubyte", folder);
-    (void)snprintf(store, sizeof store, "%s/s.ferkd", folder);
+    (void)snprintf(images, sizeof images, "%s/t-images-idx3-ubyte", scratch);
+    (void)snprintf(store, sizeof store, "%s/s.ferkd", scratch);
     return 0;
-}
-
-static int end(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 static void label(void)
@@ -136,8 +125,8 @@ static void stored_regions_are_mirrored_every_second_time(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(stored_regions_are_mirrored_every_second_time, begin, end)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(
+        stored_regions_are_mirrored_every_second_time, begin, scratch_end)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
