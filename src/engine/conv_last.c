@@ -94,15 +94,16 @@ ferkd_status fk_last_weights(fk_plan *p, fk_step *s, int product, uint32_t k)
     fk_shape dst = of_slice(s, s->node->shape);
     fk_outer_values z = {&src, &dst, fk_slice_input(p, s, FK_CONV_X_BACK, k).data,
                          fk_slice_gradient(p, s, k).data};
-    void *room = fk_buffer_at(p, s->buffers[FK_CONV_SUMS]);
-    fk_outer_sums(p, &z, k > 0, room);
-    if (k + 1 == fk_slices(p, s))
-        fk_outer_collect(p, &z, room, gradient_of(p, s));
+    fk_outer_sums(p, &z, k > 0, fk_buffer_at(p, s->buffers[FK_CONV_SUMS]));
     return FERKD_OK;
 }
 
 void fk_finish_last_weights(fk_plan *p, const fk_step *s)
 {
+    fk_outer_values z = {&p->tensors[s->in[0]].shape, &s->node->shape, NULL, NULL};
+
+    if (s->buffers[FK_CONV_SUMS] >= 0)
+        fk_outer_collect(p, &z, fk_buffer_at(p, s->buffers[FK_CONV_SUMS]), gradient_of(p, s));
     if (s->buffers[FK_CONV_DIFF_WEIGHTS] >= 0)
         fk_add_parts(p, s->node->param[0], sum_of(p, s), weights_of(p, s), parts_of(p, s));
 }

@@ -98,6 +98,22 @@ void fk_outer_sums(const fk_plan *p, const fk_outer_values *z, bool add, void *r
     add_up(p->threads, &all, z->x, z->dy, add, room);
 }
 
+void fk_outer_sums_by(const fk_outer_values *z, size_t pixels, bool add, size_t t, void *room)
+{
+    sides all = sides_of(z->src, z->dst);
+    float *mine = (float *)room + t * each_of(&all);
+    fk_outer k = {.pixels = pixels,
+                  .rows = all.rows,
+                  .columns = all.columns,
+                  .a = all.turned ? z->x : z->dy,
+                  .b = all.turned ? z->dy : z->x,
+                  .sums = mine,
+                  .add = add,
+                  .room = (uint32_t *)(mine + sums_of(&all))};
+
+    fk_outer_best()(&k);
+}
+
 void fk_outer_collect(const fk_plan *p, const fk_outer_values *z, const void *room, float *dw)
 {
     sides all = sides_of(z->src, z->dst);

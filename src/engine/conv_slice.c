@@ -103,12 +103,9 @@ static fk_norm_jobs jobs_of(const fk_lay *lay, const fk_step *s, uint32_t k)
     return fk_norm_jobs_of(lay, (size_t)k * images(s), images(s));
 }
 
-/* The operands of a BatchNorm, moved to slice k. */
-static fk_norm_args norm_slice(const fk_plan *p, const fk_step *s, const fk_step *norm, size_t v,
-                               uint32_t k)
+fk_norm_args fk_norm_moved_args(const fk_plan *p, const fk_step *norm, size_t v, size_t by)
 {
     fk_norm_args a = fk_norm_backward_args(p, norm, v);
-    size_t by = offset_of(p, s, norm->in[0], k);
 
     a.y = fk_operand_at(a.y, by);
     a.a = fk_operand_at(a.a, by);
@@ -117,6 +114,13 @@ static fk_norm_args norm_slice(const fk_plan *p, const fk_step *s, const fk_step
     a.g2 = fk_operand_at(a.g2, by);
     a.dz = fk_operand_at(a.dz, by);
     return a;
+}
+
+/* Those of slice k. */
+static fk_norm_args norm_slice(const fk_plan *p, const fk_step *s, const fk_step *norm, size_t v,
+                               uint32_t k)
+{
+    return fk_norm_moved_args(p, norm, v, offset_of(p, s, norm->in[0], k));
 }
 
 /* The input of slice k, worked out or converted into scratch. */

@@ -49,6 +49,17 @@ void fk_conv_tiles_forward(const fk_plan *p, const fk_step *s, uint32_t k);
 void fk_conv_tiles_weights(const fk_plan *p, const fk_step *s, uint32_t k);
 void fk_conv_tiles_data(const fk_plan *p, const fk_step *s, uint32_t k);
 
+/* The operands of a BatchNorm, moved by so many elements, for its vectors from v on. */
+fk_norm_args fk_norm_moved_args(const fk_plan *p, const fk_step *norm, size_t v, size_t by);
+
+/* With channels last by each thread alone (conv_rows.c): pixels at a time, 0 if that does not suit. Compiling is FERKD_UNSUPPORTED where
+ * oneDNN has no products for it; the roles are those of loading the weights. */
+size_t fk_conv_rows_at_once(const fk_plan *p, const fk_step *s, const fk_conv_args *a);
+FERKD_CHECK ferkd_status fk_compile_conv_rows(fk_plan *p, fk_step *s, fk_conv_args *a,
+                                              const int roles[2]);
+FERKD_CHECK ferkd_status fk_conv_rows_forward(fk_plan *p, fk_step *s);
+FERKD_CHECK ferkd_status fk_conv_rows_backward(fk_plan *p, fk_step *s);
+
 /* The gradient of the weights with channels last (conv_last.c), a product or our own sums: slice k's is added to those before it, and
  * ends up in the parameter's. `product`: role of the primitive. */
 FERKD_CHECK ferkd_status fk_compile_last_weights(fk_plan *p, fk_step *s, fk_conv_args *a,

@@ -45,7 +45,7 @@ bool fk_conv_suits_tiles(const fk_plan *p, const fk_conv_args *a)
 
 bool fk_conv_on_tiles(const fk_step *s)
 {
-    return s->buffers[FK_CONV_ROOM] >= 0;
+    return s->buffers[FK_CONV_ROOM] >= 0 && !s->rows_at_once;
 }
 
 static fk_tiles_images images_of(const fk_step *s, const fk_shape *shape, fk_operand values)

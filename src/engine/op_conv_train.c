@@ -220,6 +220,8 @@ static ferkd_status run_slice(fk_plan *p, fk_step *s, int role, uint32_t k)
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
+    if (s->rows_at_once)
+        return fk_conv_rows_forward(p, s);
     const fk_step *behind = p->redoing ? NULL : fk_slice_norm_behind(p, s);
 
     if (behind)
@@ -246,6 +248,8 @@ static ferkd_status weight_gradient(fk_plan *p, fk_step *s, uint32_t k)
 
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
+    if (s->rows_at_once)
+        return fk_conv_rows_backward(p, s);
     const fk_step *before = fk_slice_norm_before(p, s);
     bool data = fk_wants_din(p, s, 0);
 
@@ -283,7 +287,7 @@ static ferkd_status bind_weights(fk_plan *p, fk_step *s, uint32_t k)
 /* Every slice binds its own memory, once. */
 static ferkd_status bind(fk_plan *p, fk_step *s)
 {
-    if (fk_conv_on_tiles(s))
+    if (fk_conv_on_tiles(s) || s->rows_at_once)
         return FERKD_OK;
     int bias = s->node->param[1];
     void *weights = fk_buffer_at(p, s->buffers[FK_CONV_WEIGHTS]);
@@ -413,9 +417,8 @@ static ferkd_status want_input(fk_plan *p, const fk_node *n, int *in)
     return is_picture(p, n) ? fk_want_plain(p, *in, in) : fk_want_lanes(p, *in, in);
 }
 
-static ferkd_status compile_step(fk_plan *p, fk_step *s, const fk_node *n, int id, fk_conv_args *a)
+static ferkd_status compile_slices(fk_plan *p, fk_step *s, fk_conv_args *a)
 {
-    fk_md *md = NULL;
     fk_pd *pds[3] = {NULL, NULL, NULL};
     static const char *const WHAT[] = {"convolution", "convolution, weight gradient of",
                                        "convolution, data gradient of"};
@@ -424,12 +427,9 @@ static ferkd_status compile_step(fk_plan *p, fk_step *s, const fk_node *n, int i
 
     bool tiles = fk_conv_suits_tiles(p, a);
     if (!tiles && !choose_all(p, a, p->tensors[s->in[0]].needs_grad, pds)) {
-        st = fk_fail(FERKD_BUG, "node %s: a convolution that was there is gone", n->name);
+        st = fk_fail(FERKD_BUG, "node %s: a convolution that was there is gone", s->node->name);
         goto done;
     }
-    TRY_DONE(is_last(p) ? fk_md_last(&md, &n->shape, p->o.half)
-                        : fk_md_lanes(&md, &n->shape, fk_dn_lanes(), p->o.half));
-    TRY_DONE(fk_step_output(p, s, md, &n->shape, id));
     TRY_DONE(tiles ? fk_compile_conv_tiles(p, s, a) : compile_weights(p, s, pds));
     if (is_last(p))
         TRY_DONE(fk_compile_last_weights(p, s, a, RUN_WEIGHTS));
@@ -444,6 +444,24 @@ done:
     for (int i = 0; i < 3; i++)
         fk_pd_free(pds[i]);
     return st;
+}
+
+static ferkd_status compile_step(fk_plan *p, fk_step *s, const fk_node *n, int id, fk_conv_args *a)
+{
+    static const int LOAD[] = {LOAD_WEIGHTS, LOAD_DATA_WEIGHTS};
+    fk_md *md = NULL;
+
+    TRY(is_last(p) ? fk_md_last(&md, &n->shape, p->o.half)
+                   : fk_md_lanes(&md, &n->shape, fk_dn_lanes(), p->o.half));
+    TRY(fk_step_output(p, s, md, &n->shape, id));
+    s->rows_at_once = fk_conv_rows_at_once(p, s, a);
+    if (!s->rows_at_once)
+        return compile_slices(p, s, a);
+    ferkd_status st = fk_compile_conv_rows(p, s, a, LOAD);
+    if (st != FERKD_UNSUPPORTED)
+        return st;
+    s->rows_at_once = 0;
+    return compile_slices(p, s, a);
 }
 
 ferkd_status fk_compile_sliced_conv(fk_plan *p, const fk_node *n, int id)

@@ -102,6 +102,8 @@ struct fk_step {
                         depthwise convolution works out on its way; -1: none */
     uint32_t slice_images; /* of a convolution in training: images at a time */
     size_t gradient_bytes; /* its output's gradient of one slice */
+    size_t
+        rows_at_once; /* of such a one with channels last, by each thread alone (conv_rows.c): pixels; 0: it is not */
     int moments_by, sums_by,
         spread_by;         /* of a BatchNorm: the steps that do these for it, -1: none */
     fk_channel *map;       /* what moves channels: for each of its output where it comes from */
@@ -348,6 +350,8 @@ typedef struct fk_outer_values {
 } fk_outer_values;
 
 void fk_outer_sums(const fk_plan *p, const fk_outer_values *z, bool add, void *room);
+/* Those of one thread, of some pixels of its own. */
+void fk_outer_sums_by(const fk_outer_values *z, size_t pixels, bool add, size_t t, void *room);
 void fk_outer_collect(const fk_plan *p, const fk_outer_values *z, const void *room, float *dw);
 
 /* Concatenations and slices of channels where the input is in vectors of them (op_channels.c). */
