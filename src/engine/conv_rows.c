@@ -1,6 +1,6 @@
 /* 1x1 convolutions in training in bf16 with channels last, each thread by itself: it takes some pixels of its images through the BatchNorm
- * before, the product, and the moments for the BatchNorm behind (backward the other way) while they are in its own cache, and waits for
- * nobody. For weights that fit there, too. */
+ * before, the product, and the moments for the BatchNorm behind (backward the other way) while they are in the caches, and waits for nobody.
+ * For weights that fit into each thread's own. */
 #include "base/compat.h"
 
 #include "engine/conv_slice.h"
@@ -143,16 +143,26 @@ static void take_moments(const fk_plan *p, const fk_step *s, fk_operand y, size_
     kernels_of(lay)->moments(&a, sums, sums + lay->lanes);
 }
 
-/* A product of thread t's; the first thread's time counts for profiles. */
+/* Of the first thread, whose time counts for profiles. */
+static double begin(const fk_plan *p, size_t t)
+{
+    return p->o.profile && t == 0 ? fk_now_s() : 0.0;
+}
+
+static void end(const fk_plan *p, fk_step *s, size_t t, double start)
+{
+    if (p->o.profile && t == 0)
+        s->inner_s += fk_now_s() - start;
+}
+
 static bool multiply(const fk_plan *p, fk_step *s, int product, size_t t, const void *a,
                      const void *b, void *c)
 {
-    double start = p->o.profile && t == 0 ? fk_now_s() : 0.0;
     int room = product == FORWARD ? FK_CONV_ROOM : FK_CONV_ROOM_BACK;
+    double start = begin(p, t);
     bool ok = fk_product_run(s->products[product], t, a, b, c, NULL, mine(p, s, room, t));
 
-    if (p->o.profile && t == 0)
-        s->inner_s += fk_now_s() - start;
+    end(p, s, t, start);
     return ok;
 }
 
@@ -223,10 +233,9 @@ static bool weights_by(const fk_plan *p, fk_step *s, fk_operand x, fk_operand dy
 {
     if (s->buffers[FK_CONV_SUMS] >= 0) {
         fk_outer_values z = {&p->tensors[s->in[0]].shape, &s->node->shape, x.data, dy.data};
-        double start = p->o.profile && t == 0 ? fk_now_s() : 0.0;
+        double start = begin(p, t);
         fk_outer_sums_by(&z, s->rows_at_once, add, t, fk_buffer_at(p, s->buffers[FK_CONV_SUMS]));
-        if (p->o.profile && t == 0)
-            s->inner_s += fk_now_s() - start;
+        end(p, s, t, start);
         return true;
     }
     size_t n = p->g->params[s->node->param[0]].count;
