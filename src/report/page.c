@@ -251,8 +251,7 @@ static ferkd_status write_store(const ferkd_experiment *e, FILE *f)
     if (st == FERKD_OK)
         st = ferkd_dataset_open(&data, r->data, &how);
     if (st == FERKD_OK)
-        st = ferkd_calibration_new(&c, r->calibrate, store,
-                                   (double)(r->epochs * r->regions_per_image));
+        st = ferkd_calibration_new(&c, r->calibrate, store, (double)r->epochs);
     if (st == FERKD_OK) {
         (void)fputs("<h2>Regions, as ", f);
         fk_page_text(f, g->methods[g->trials[i].method].name);

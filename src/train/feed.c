@@ -282,9 +282,15 @@ static size_t input_size(const ferkd_preprocess *how)
     return how ? (size_t)how->channels * how->size_px * how->size_px : 0;
 }
 
+double fk_looks(const ferkd_recipe *r)
+{
+    /* An epoch is as many regions as there are images, however many of one go into a batch. */
+    return (double)r->epochs;
+}
+
 double fk_showings(const ferkd_recipe *r, const ferkd_store *store)
 {
-    return (double)(r->epochs * r->regions_per_image) / ferkd_store_about(store)->regions;
+    return fk_looks(r) / ferkd_store_about(store)->regions;
 }
 
 bool fk_mirrors(const ferkd_recipe *r, const ferkd_store *store)

@@ -43,6 +43,8 @@ FERKD_CHECK ferkd_status fk_feed_new(fk_feed **out, const fk_feed_options *o);
 FERKD_CHECK ferkd_status fk_feed_next(fk_feed *f, fk_feed_batch **batch);
 void fk_feed_free(fk_feed **f);
 
+/* How many regions of each image a run trains on. */
+double fk_looks(const ferkd_recipe *r);
 /* How often a run shows each stored region, if it trains on all of them; and whether every second time it is mirrored: by default with
  * ferkd, if they are shown twice or more. Its label is the same. */
 double fk_showings(const ferkd_recipe *r, const ferkd_store *store);

@@ -49,7 +49,7 @@ static ferkd_status open_labels(ferkd_loader *l)
     TRY(ferkd_store_match(l->store, l->data));
     return ferkd_calibration_new(&l->calibration,
                                  strcmp(r->method, "ferkd") == 0 ? r->calibrate : "fkd", l->store,
-                                 (double)(r->epochs * r->regions_per_image));
+                                 fk_looks(r));
 }
 
 static ferkd_status open_all(ferkd_loader *l)

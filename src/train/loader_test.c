@@ -123,10 +123,31 @@ static void stored_regions_are_mirrored_every_second_time(void **state)
     }
 }
 
+/* An epoch is as many regions as there are images, however many of one are in a batch. */
+static void an_epoch_looks_once_at_each_image(void **state)
+{
+    static const char *const KEYS[] = {"data", "labels", "batch",    "regions-per-image",
+                                       "size", "epochs", "crop-pct", "threads"};
+    static const char *const VALUES[] = {images, store, "3", "3", "8", "4", "1", "1"};
+    ferkd_loader *l = NULL;
+    ferkd_loader_info about;
+
+    (void)state;
+    label();
+    assert_int_equal(ferkd_loader_open(&l, KEYS, VALUES, FK_COUNT(KEYS)), FERKD_OK);
+    ferkd_loader_about(l, &about);
+    assert_int_equal(about.batches, 4);
+    assert_non_null(strstr(about.words, "looked at 4 times"));
+    ferkd_loader_close(&l);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(
-        stored_regions_are_mirrored_every_second_time, begin, scratch_end)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(stored_regions_are_mirrored_every_second_time, begin,
+                                        scratch_end),
+        cmocka_unit_test_setup_teardown(an_epoch_looks_once_at_each_image, begin, scratch_end),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -140,8 +140,7 @@ static ferkd_status open_labels(fk_run *run)
         return fk_fail(FERKD_USAGE, "%s was labelled with --ignore-exif %s; train likewise",
                        r->labels, r->ignore_exif ? "off" : "on");
     const char *rules = strcmp(r->method, "ferkd") == 0 ? r->calibrate : "fkd";
-    TRY(ferkd_calibration_new(&run->calibration, rules, run->store,
-                              (double)(r->epochs * r->regions_per_image)));
+    TRY(ferkd_calibration_new(&run->calibration, rules, run->store, fk_looks(r)));
     say_calibration(run);
     say_mirroring(run);
     run->outputs = ferkd_store_about(run->store)->label_classes;
