@@ -60,27 +60,34 @@ static void collect(size_t threads, const sides *z, const float *sums, float *dw
         }
 }
 
+/* Of one thread, whose sums and room begin at `mine`. */
+static void add_some(const sides *z, const uint16_t *x, const uint16_t *dy, size_t pixels, bool add,
+                     float *mine)
+{
+    fk_outer k = {.pixels = pixels,
+                  .rows = z->rows,
+                  .columns = z->columns,
+                  .a = z->turned ? x : dy,
+                  .b = z->turned ? dy : x,
+                  .sums = mine,
+                  .add = add,
+                  .room = (uint32_t *)(mine + sums_of(z))};
+
+    fk_outer_best()(&k);
+}
+
 /* Each thread some pixels: whole pairs, but the last. */
 static void add_up(size_t threads, const sides *z, const uint16_t *x, const uint16_t *dy, bool add,
                    float *room)
 {
-    const uint16_t *a = z->turned ? x : dy;
-    const uint16_t *b = z->turned ? dy : x;
     size_t pairs = (z->pixels + 1) / 2;
 
 #pragma omp parallel for schedule(static) num_threads((int)threads)
     for (size_t t = 0; t < threads; t++) {
         size_t first = 2 * (pairs * t / threads);
-        float *mine = room + t * each_of(z);
-        fk_outer k = {.pixels = fk_min_size(2 * (pairs * (t + 1) / threads), z->pixels) - first,
-                      .rows = z->rows,
-                      .columns = z->columns,
-                      .a = a + first * z->rows,
-                      .b = b + first * z->columns,
-                      .sums = mine,
-                      .add = add,
-                      .room = (uint32_t *)(mine + sums_of(z))};
-        fk_outer_best()(&k);
+        size_t end = fk_min_size(2 * (pairs * (t + 1) / threads), z->pixels);
+        add_some(z, x + first * z->in, dy + first * z->out, end - first, add,
+                 room + t * each_of(z));
     }
 }
 
@@ -101,17 +108,8 @@ void fk_outer_sums(const fk_plan *p, const fk_outer_values *z, bool add, void *r
 void fk_outer_sums_by(const fk_outer_values *z, size_t pixels, bool add, size_t t, void *room)
 {
     sides all = sides_of(z->src, z->dst);
-    float *mine = (float *)room + t * each_of(&all);
-    fk_outer k = {.pixels = pixels,
-                  .rows = all.rows,
-                  .columns = all.columns,
-                  .a = all.turned ? z->x : z->dy,
-                  .b = all.turned ? z->dy : z->x,
-                  .sums = mine,
-                  .add = add,
-                  .room = (uint32_t *)(mine + sums_of(&all))};
 
-    fk_outer_best()(&k);
+    add_some(&all, z->x, z->dy, pixels, add, (float *)room + t * each_of(&all));
 }
 
 void fk_outer_collect(const fk_plan *p, const fk_outer_values *z, const void *room, float *dw)

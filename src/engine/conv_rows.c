@@ -84,13 +84,6 @@ static fk_planes planes_of(const fk_lay *lay, size_t n)
     return (fk_planes){0, 1, 0, n, lay->pixel, lay->vectors};
 }
 
-static const fk_norm_kernels *kernels_of(const fk_lay *lay)
-{
-    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
-
-    return fk_lay_is_last(lay) ? k->rows : k;
-}
-
 /* A thread's pixels have their sums in the first part of its images. */
 static double *sums_of(const fk_plan *p, const fk_step *norm, size_t t)
 {
@@ -112,7 +105,7 @@ static fk_operand input(const fk_plan *p, const fk_step *s, int buffer, size_t r
     a.at = planes_of(lay, s->rows_at_once);
     a.residual = (fk_operand){0};
     a.a = scratch(p, s, buffer, t);
-    kernels_of(lay)->forward(&a);
+    fk_norm_kernels_of(lay)->forward(&a);
     return a.a;
 }
 
@@ -126,7 +119,7 @@ static fk_operand gradient(const fk_plan *p, const fk_step *s, size_t r, size_t 
     fk_norm_args a = fk_norm_moved_args(p, fk_slice_norm_behind(p, s), 0, by);
     a.at = planes_of(&out->lay, s->rows_at_once);
     a.dy = scratch(p, s, FK_CONV_DY, t);
-    kernels_of(&out->lay)->backward(&a);
+    fk_norm_kernels_of(&out->lay)->backward(&a);
     return a.dy;
 }
 
@@ -142,7 +135,7 @@ static void take_moments(const fk_plan *p, const fk_step *s, fk_operand y, size_
                       .mean = fk_norm_vector_of(p, behind, FK_NORM_MEAN, 0),
                       .sums_step = fk_norm_sums_step(lay)};
 
-    kernels_of(lay)->moments(&a, sums, sums + lay->lanes);
+    fk_norm_kernels_of(lay)->moments(&a, sums, sums + lay->lanes);
 }
 
 /* Of the first thread, whose time counts for profiles. */
@@ -219,14 +212,13 @@ static bool data_by(const fk_plan *p, fk_step *s, fk_operand dy, size_t r, size_
     if (!before)
         return ok;
     double *sums = sums_of(p, before, t);
-    fk_norm_args a = fk_norm_args_of(p, before, 0);
+    fk_norm_args a = fk_norm_moved_args(p, before, 0, by);
     a.at = planes_of(lay, s->rows_at_once);
-    a.y = fk_operand_at(a.y, by);
     a.g = dx;
     a.g2 = a.residual = (fk_operand){0};
     a.dz = to;
     a.sums_step = fk_norm_sums_step(lay);
-    kernels_of(lay)->sums(&a, sums, sums + lay->lanes);
+    fk_norm_kernels_of(lay)->sums(&a, sums, sums + lay->lanes);
     return ok;
 }
 

@@ -44,13 +44,6 @@ static job job_of(const fk_plan *p, const fk_step *s, size_t j)
     return b;
 }
 
-static const fk_norm_kernels *kernels_for(const fk_lay *lay)
-{
-    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
-
-    return fk_lay_is_last(lay) ? k->rows : k;
-}
-
 /* to = from scale */
 static void times(const fk_norm_kernels *k, const job *b, fk_operand from, fk_operand to)
 {
@@ -69,7 +62,7 @@ static size_t jobs(const fk_plan *p, const fk_step *s)
 
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
-    const fk_norm_kernels *k = kernels_for(&p->tensors[s->in[0]].lay);
+    const fk_norm_kernels *k = fk_norm_kernels_of(&p->tensors[s->in[0]].lay);
     fk_operand x = fk_data_operand(p, s->in[0]);
     fk_operand y = fk_data_operand(p, s->out);
 
@@ -85,7 +78,7 @@ static ferkd_status forward(fk_plan *p, fk_step *s)
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
     const fk_tensor *out = &p->tensors[s->out];
-    const fk_norm_kernels *k = kernels_for(&out->lay);
+    const fk_norm_kernels *k = fk_norm_kernels_of(&out->lay);
     fk_operand x = fk_data_operand(p, s->in[0]);
     fk_operand dy = fk_buffer_operand(p, out->grad, fk_md_half(out->md));
     fk_operand dx = fk_buffer_operand(p, s->din[0], fk_md_half(p->tensors[s->in[0]].md));

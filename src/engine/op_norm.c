@@ -34,14 +34,20 @@ size_t fk_parts_of(const fk_lay *lay)
                                : fk_min_size((size_t)omp_get_max_threads(), lay->images);
 }
 
+const fk_norm_kernels *fk_norm_kernels_of(const fk_lay *lay)
+{
+    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
+
+    return fk_lay_is_last(lay) ? k->rows : k;
+}
+
 fk_norm_jobs fk_norm_jobs_of(const fk_lay *lay, size_t first, size_t images)
 {
     bool rows = fk_lay_is_last(lay);
-    const fk_norm_kernels *k = fk_norm_for(lay->lanes);
     size_t parts = fk_parts_of(lay);
 
     parts = rows ? parts * images / lay->images : parts;
-    return (fk_norm_jobs){.k = rows ? k->rows : k,
+    return (fk_norm_jobs){.k = fk_norm_kernels_of(lay),
                           .lay = lay,
                           .first = first,
                           .images = images,

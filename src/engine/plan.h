@@ -29,9 +29,9 @@ typedef struct fk_plan_options {
     bool profile;           /* note what each step takes */
     bool lean; /* training: gradients of parameters have no memory of their own for longer than
                              * fk_plan_backward_each() needs them */
-    size_t
-        slice_bytes; /* training: input and output of a 1x1 convolution at a time, for each thread; 0: what the caches hold */
-    bool direct;     /* no Winograd convolutions: slower, rounding errors a few times smaller */
+    /* training: of input and output of a 1x1 convolution at a time, for each thread; 0: what the caches hold */
+    size_t slice_bytes;
+    bool direct; /* no Winograd convolutions: slower, rounding errors a few times smaller */
 } fk_plan_options;
 
 /* g is borrowed: its values are read, and in training its running statistics written. */

@@ -292,6 +292,8 @@ typedef struct fk_norm_job {
     fk_planes at;   /* counted from the first image of all jobs */
 } fk_norm_job;
 
+/* The kernels that work so. */
+const fk_norm_kernels *fk_norm_kernels_of(const fk_lay *lay);
 fk_norm_jobs fk_norm_jobs_of(const fk_lay *lay, size_t first, size_t images);
 fk_norm_job fk_norm_job_at(const fk_norm_jobs *all, size_t j);
 

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "report/plot.h"
 #include "report/store_figures.h"
+#include "train/feed.h"
 
 /* --- curves ------------------------------------------------------------------------------------ */
 
@@ -251,7 +252,7 @@ static ferkd_status write_store(const ferkd_experiment *e, FILE *f)
     if (st == FERKD_OK)
         st = ferkd_dataset_open(&data, r->data, &how);
     if (st == FERKD_OK)
-        st = ferkd_calibration_new(&c, r->calibrate, store, (double)r->epochs);
+        st = ferkd_calibration_new(&c, r->calibrate, store, fk_looks(r));
     if (st == FERKD_OK) {
         (void)fputs("<h2>Regions, as ", f);
         fk_page_text(f, g->methods[g->trials[i].method].name);
