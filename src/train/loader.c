@@ -7,6 +7,7 @@
 #include "train/feed.h"
 #include "train/mix.h"
 #include "train/model.h"
+#include "train/schedule.h"
 
 struct ferkd_loader {
     ferkd_recipe recipe;
@@ -30,7 +31,7 @@ static ferkd_status check(const ferkd_recipe *r)
         return fk_fail(FERKD_USAGE, "a loader has methods ce, fkd and ferkd, not %s", r->method);
     if (stored && !r->labels)
         return fk_fail(FERKD_USAGE, "method %s needs labels", r->method);
-    if (r->batch % r->regions_per_image)
+    if (fk_batch(r, UINT64_MAX) % r->regions_per_image)
         return fk_fail(FERKD_USAGE, "batch is no multiple of regions-per-image");
     if (fk_mix_is_on(r, 0) && strcmp(r->mix_scope, "image") != 0)
         return fk_fail(FERKD_USAGE,
@@ -61,7 +62,8 @@ static ferkd_status open_all(ferkd_loader *l)
     TRY(ferkd_dataset_open(&l->data, r->data, &d));
     TRY(fk_recipe_input(r, ferkd_dataset_channels(l->data), &l->how));
     TRY(open_labels(l));
-    uint64_t each = ferkd_dataset_images(l->data) / (uint64_t)r->batch;
+    uint32_t batch = fk_batch(r, ferkd_dataset_images(l->data));
+    uint64_t each = ferkd_dataset_images(l->data) / batch;
     if (each == 0)
         return fk_fail(FERKD_USAGE, "%s: %u images are fewer than one batch", r->data,
                        ferkd_dataset_images(l->data));
@@ -72,7 +74,7 @@ static ferkd_status open_all(ferkd_loader *l)
                                    .how = l->how,
                                    .outputs = l->store ? ferkd_store_about(l->store)->label_classes
                                                        : ferkd_dataset_classes(l->data),
-                                   .batch = (uint32_t)r->batch,
+                                   .batch = batch,
                                    .threads = fk_threads((uint32_t)r->threads),
                                    .end = each * (uint64_t)r->epochs,
                                    .batches_per_epoch = each};

@@ -109,7 +109,8 @@ static ferkd_status optimise(fk_run *run, uint64_t number)
             return FERKD_OK;
         grads = run->accumulated;
     }
-    double lr = fk_learning_rate(run->r, run->optim.step, run->batches_per_epoch / many);
+    double lr =
+        fk_learning_rate(run->r, run->highest_rate, run->optim.step, run->batches_per_epoch / many);
     (void)fk_optim_step(&run->optim, run->graph, grads, lr, 1.0 / (double)many);
     if (run->accumulated)
         memset(run->accumulated, 0, n * sizeof *run->accumulated);
@@ -126,8 +127,9 @@ static void step_param(void *ctx, size_t param, const float *grad)
 /* Lean: each parameter moves as soon as backward has its gradient. */
 static ferkd_status step_within(fk_run *run)
 {
-    fk_optim_begin(&run->optim, fk_learning_rate(run->r, run->optim.step, run->batches_per_epoch),
-                   1.0);
+    fk_optim_begin(
+        &run->optim,
+        fk_learning_rate(run->r, run->highest_rate, run->optim.step, run->batches_per_epoch), 1.0);
     TRY(fk_plan_backward_each(run->plan, step_param, run));
     return fk_plan_refresh(run->plan);
 }
@@ -211,15 +213,15 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
     fk_progress *at = &run->at;
     uint64_t steps = run->batches_per_epoch / (uint64_t)run->r->accumulate;
     const float *values = run->optim.ema ? run->optim.ema : run->graph->values;
-    fk_metrics_row row = {
-        .epoch = at->batch / run->batches_per_epoch,
-        .train_loss = at->loss_sum / (double)at->loss_count,
-        .lr = fk_learning_rate(run->r, run->optim.step ? run->optim.step - 1 : 0, steps),
-        .images_per_s = rate,
-        .hard = at->hard,
-        .important = at->important,
-        .dropped = at->dropped,
-        .images = at->batch * run->batch};
+    fk_metrics_row row = {.epoch = at->batch / run->batches_per_epoch,
+                          .train_loss = at->loss_sum / (double)at->loss_count,
+                          .lr = fk_learning_rate(run->r, run->highest_rate,
+                                                 run->optim.step ? run->optim.step - 1 : 0, steps),
+                          .images_per_s = rate,
+                          .hard = at->hard,
+                          .important = at->important,
+                          .dropped = at->dropped,
+                          .images = at->batch * run->batch};
 
     TRY(validate(run, &row));
     row.seconds = run->metrics.seconds_before + fk_now_s() - start;

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "train/judge.h"
+#include "train/schedule.h"
 
 void fk_say(const ferkd_watch *watch, const char *format, ...)
 {
@@ -53,10 +54,10 @@ static ferkd_status check_recipe(const ferkd_recipe *r)
                        "--size-start %" PRId64 " is larger than --size %" PRId64
                        ": sizes grow in training",
                        r->size_start, r->size);
-    if (r->batch % r->regions_per_image)
+    if (fk_batch(r, UINT64_MAX) % r->regions_per_image)
         return fk_fail(FERKD_USAGE,
-                       "--batch %" PRId64 " is no multiple of --regions-per-image %" PRId64,
-                       r->batch, r->regions_per_image);
+                       "--batch %" PRIu32 " is no multiple of --regions-per-image %" PRId64,
+                       fk_batch(r, UINT64_MAX), r->regions_per_image);
     if (r->scale_min > r->scale_max || r->ratio_min > r->ratio_max)
         return fk_fail(FERKD_USAGE, "scale or ratio: the smallest is larger than the largest");
     if (r->lr < 0.0 && r->lr != -1.0)
@@ -82,10 +83,11 @@ static ferkd_status open_data(fk_run *run)
 
     TRY(ferkd_dataset_open(&run->data, r->data, &o));
     run->classes = run->outputs = ferkd_dataset_classes(run->data);
-    run->batches_per_epoch = ferkd_dataset_images(run->data) / (uint64_t)r->batch;
+    run->batch = fk_batch(r, ferkd_dataset_images(run->data));
+    run->batches_per_epoch = ferkd_dataset_images(run->data) / run->batch;
     if (run->batches_per_epoch < (uint64_t)r->accumulate)
         return fk_fail(FERKD_USAGE, "%s: %u images are fewer than one step of %" PRId64 " regions",
-                       r->data, ferkd_dataset_images(run->data), r->batch * r->accumulate);
+                       r->data, ferkd_dataset_images(run->data), run->batch * r->accumulate);
     if (!r->val)
         return FERKD_OK;
     TRY(ferkd_dataset_open(&run->val, r->val, &o));
@@ -186,6 +188,22 @@ static ferkd_status open_teacher(fk_run *run)
     return fk_model_prepare(run->teacher, run->batch);
 }
 
+/* Few steps teach little, and bear no high learning rate. */
+static void plan_steps(fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+    uint64_t many = (uint64_t)r->accumulate;
+    uint64_t steps = run->batches_per_epoch / many * (uint64_t)r->epochs;
+    double whole = fk_highest_rate(r, FK_WHOLE_BATCH, UINT64_MAX);
+
+    run->highest_rate = fk_highest_rate(r, run->batch * many, steps);
+    if (run->highest_rate < whole)
+        fk_say(run->watch,
+               "few images: %" PRIu64 " steps of %" PRIu64
+               " regions, so the learning rate goes up to %.2g, not %.2g",
+               steps, run->batch * many, run->highest_rate, whole);
+}
+
 /* What the memory is for. */
 static void say_memory(const fk_run *run)
 {
@@ -208,7 +226,6 @@ ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *
 {
     *run = (fk_run){.r = r,
                     .watch = watch,
-                    .batch = (uint32_t)r->batch,
                     .threads = fk_threads((uint32_t)r->threads),
                     .at = {.best_top1 = -1.0},
                     .lock = -1};
@@ -228,6 +245,7 @@ ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *
         floats = more > floats ? more : floats;
     }
     fk_say(run->watch, "precision %s: %s", r->precision, fk_plan_precision(run->plan));
+    plan_steps(run);
     if (r->memory)
         say_memory(run);
     return fk_calloc(&run->scratch, floats, sizeof(float), "training");

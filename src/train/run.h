@@ -26,8 +26,9 @@ typedef struct fk_run {
     uint32_t heads;   /* 2: one for the truth, one for the teacher, side by side */
     uint32_t batch, threads;
     uint64_t batches_per_epoch;
-    bool channels_last; /* what the student wants */
-    fk_onnx_file *onnx; /* that it started from, or NULL */
+    double highest_rate; /* of learning */
+    bool channels_last;  /* what the student wants */
+    fk_onnx_file *onnx;  /* that it started from, or NULL */
     char *onnx_path;
     char *text_path; /* of the network file that it is written in, or NULL */
     fk_network network;

@@ -1,4 +1,4 @@
-/* Sizes, and learning rates: warm-up, cosine (Loshchilov and Hutter 2017), one-cycle (Smith 2018, torch's form), steps. */
+/* Batches, sizes, and learning rates: warm-up, cosine (Loshchilov and Hutter 2017), one-cycle (Smith 2018, torch's form), steps. */
 #include "base/compat.h"
 
 #include "train/schedule.h"
@@ -10,15 +10,38 @@ static double cosine(double from, double to, double x)
     return to + 0.5 * (from - to) * (1.0 + cos(PI * fmin(fmax(x, 0.0), 1.0)));
 }
 
-/* What suits networks from scratch in batches of 64, where the recipe leaves it to us. */
-static double highest(const ferkd_recipe *r)
+/* What suits networks from scratch, where the recipe leaves it to us: in batches of 64; of smaller ones each step says
+ * less. And a run of few steps has no time to come back from what large ones do to it (docs/results.md, "Few images"). */
+double fk_highest_rate(const ferkd_recipe *r, uint64_t regions, uint64_t steps)
 {
-    return r->lr >= 0.0 ? r->lr : strcmp(r->optimizer, "adamw") == 0 ? 0.001 : 0.1;
+    if (r->lr >= 0.0)
+        return r->lr;
+    if (strcmp(r->optimizer, "adamw") == 0)
+        return 0.001;
+    return 0.1 * fmin((double)regions / FK_WHOLE_BATCH, 1.0) *
+           fmin((double)steps / FK_FEW_STEPS, 1.0);
 }
 
-double fk_learning_rate(const ferkd_recipe *r, uint64_t step, uint64_t steps_per_epoch)
+/* Are batches of so many regions too large for a run over so many images? */
+static bool is_large(const ferkd_recipe *r, uint64_t images, uint32_t batch)
 {
-    double lr = highest(r);
+    double steps = (double)(images / batch / (uint64_t)r->accumulate) * (double)r->epochs;
+
+    return batch > images || (batch > 16 && steps < FK_FEW_STEPS);
+}
+
+uint32_t fk_batch(const ferkd_recipe *r, uint64_t images)
+{
+    uint32_t batch = r->batch ? (uint32_t)r->batch : FK_WHOLE_BATCH;
+
+    while (!r->batch && is_large(r, images, batch) && batch / 2 >= r->regions_per_image &&
+           batch / 2 % r->regions_per_image == 0)
+        batch /= 2;
+    return batch;
+}
+
+double fk_learning_rate(const ferkd_recipe *r, double lr, uint64_t step, uint64_t steps_per_epoch)
+{
     double total = (double)steps_per_epoch * (double)r->epochs;
     double warm = r->warmup_epochs * (double)steps_per_epoch;
     double t = (double)step;

@@ -1,11 +1,24 @@
-/* The learning rate at a step. */
+/* How many regions a step has, how large they are, and the learning rate at it. */
 #ifndef FK_SCHEDULE_H
 #define FK_SCHEDULE_H
 
 #include "ferkd/train.h"
 
-/* step of steps_per_epoch * epochs; both count optimiser steps. */
-double fk_learning_rate(const ferkd_recipe *r, uint64_t step, uint64_t steps_per_epoch);
+#define FK_WHOLE_BATCH 64
+#define FK_FEW_STEPS   300.0
+
+/* Regions a batch of a run over so many images: the recipe's, or, where it names none, FK_WHOLE_BATCH; a half or a
+ * quarter of it where that would make fewer than FK_FEW_STEPS steps in all; never more than there are images, nor fewer
+ * than regions-per-image. */
+uint32_t fk_batch(const ferkd_recipe *r, uint64_t images);
+
+/* The highest learning rate of a run of so many steps of so many regions: the recipe's, or, where it names none, 0.001
+ * for AdamW and 0.1 for SGD, less in proportion below FK_WHOLE_BATCH and below FK_FEW_STEPS. */
+double fk_highest_rate(const ferkd_recipe *r, uint64_t regions, uint64_t steps);
+
+/* The learning rate at a step of steps_per_epoch * epochs; both count optimiser steps. */
+double fk_learning_rate(const ferkd_recipe *r, double highest, uint64_t step,
+                        uint64_t steps_per_epoch);
 
 /* The side of the student's input in an epoch (from 0), pixels: from size-start in steps of 32 to size, which is
  * reached after two thirds of the epochs (progressive resizing). */

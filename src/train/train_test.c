@@ -216,23 +216,50 @@ static void schedules_go_where_they_say(void **state)
     (void)state;
     assert_int_equal(ferkd_recipe_init(&r), FERKD_OK);
     r.epochs = 10;
-    assert_true(fabs(fk_learning_rate(&r, 300, 100) - 0.1) < 1e-9);
+    assert_true(fabs(fk_highest_rate(&r, 64, 1000) - 0.1) < 1e-9);
+    assert_true(fabs(fk_highest_rate(&r, 256, 1000) - 0.1) < 1e-9);
+    assert_true(fabs(fk_highest_rate(&r, 64, 30) - 0.01) < 1e-9);
+    assert_true(fabs(fk_highest_rate(&r, 16, 150) - 0.0125) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "optimizer", "adamw"), FERKD_OK);
-    assert_true(fabs(fk_learning_rate(&r, 300, 100) - 0.001) < 1e-9);
+    assert_true(fabs(fk_highest_rate(&r, 16, 30) - 0.001) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "schedule", "cosine"), FERKD_OK);
     r.lr = 1.0;
+    assert_true(fabs(fk_highest_rate(&r, 16, 30) - 1.0) < 1e-9);
     r.warmup_epochs = 1;
-    assert_true(fk_learning_rate(&r, 0, 100) < 0.02);
-    assert_true(fabs(fk_learning_rate(&r, 100, 100) - 1.0) < 1e-9);
-    assert_true(fk_learning_rate(&r, 999, 100) < 1e-4);
+    assert_true(fk_learning_rate(&r, r.lr, 0, 100) < 0.02);
+    assert_true(fabs(fk_learning_rate(&r, r.lr, 100, 100) - 1.0) < 1e-9);
+    assert_true(fk_learning_rate(&r, r.lr, 999, 100) < 1e-4);
     assert_int_equal(ferkd_recipe_set(&r, "schedule", "one-cycle"), FERKD_OK);
-    assert_true(fabs(fk_learning_rate(&r, 0, 100) - 0.04) < 1e-9);
-    assert_true(fabs(fk_learning_rate(&r, 300, 100) - 1.0) < 1e-9);
+    assert_true(fabs(fk_learning_rate(&r, r.lr, 0, 100) - 0.04) < 1e-9);
+    assert_true(fabs(fk_learning_rate(&r, r.lr, 300, 100) - 1.0) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "schedule", "step"), FERKD_OK);
     r.step_epochs = 5;
-    assert_true(fabs(fk_learning_rate(&r, 600, 100) - 0.1) < 1e-9);
+    assert_true(fabs(fk_learning_rate(&r, r.lr, 600, 100) - 0.1) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "shedule", "step"), FERKD_USAGE);
     assert_non_null(strstr(ferkd_last_error(), "schedule"));
+    ferkd_recipe_fini(&r);
+}
+
+static void batches_shrink_for_few_images(void **state)
+{
+    ferkd_recipe r;
+
+    (void)state;
+    assert_int_equal(ferkd_recipe_init(&r), FERKD_OK);
+    r.epochs = 10;
+    assert_int_equal(fk_batch(&r, 9469), 64);
+    assert_int_equal(fk_batch(&r, 1920), 64); /* 300 steps */
+    assert_int_equal(fk_batch(&r, 1919), 32);
+    assert_int_equal(fk_batch(&r, 600), 16);
+    assert_int_equal(fk_batch(&r, 200), 16);
+    assert_int_equal(fk_batch(&r, 15), 8); /* no more than there are */
+    r.regions_per_image = 32;
+    assert_int_equal(fk_batch(&r, 200), 32);
+    r.regions_per_image = 1;
+    r.accumulate = 2;
+    assert_int_equal(fk_batch(&r, 1920), 32);
+    r.batch = 48;
+    assert_int_equal(fk_batch(&r, 9), 48);
     ferkd_recipe_fini(&r);
 }
 
@@ -375,6 +402,7 @@ int main(void)
         cmocka_unit_test(deeper_layers_move_less),
         cmocka_unit_test(adamw_clips_and_averages),
         cmocka_unit_test(schedules_go_where_they_say),
+        cmocka_unit_test(batches_shrink_for_few_images),
         cmocka_unit_test(sizes_grow_in_steps),
         cmocka_unit_test(mixing_goes_on_and_off),
         cmocka_unit_test(mixing_keeps_area_and_lambda),
