@@ -7,7 +7,7 @@
 
 static const fk_winograd_kernels *kernels_of(const fk_winograd_maps *m)
 {
-    return fk_winograd_best(m->tile == 2);
+    return fk_winograd_best(m->kind);
 }
 
 /* Part i of n of some things: where it begins. */
@@ -22,7 +22,7 @@ static size_t part_of(size_t all, size_t i, size_t n)
  * part and transforms the tiles of its rows: the former is measured to cost as much for a channel as the latter for 12 pixels. */
 static size_t parts_of_channels(const fk_winograd_maps *m, size_t threads, bool pack)
 {
-    size_t pixels = m->images * m->height * m->width;
+    size_t pixels = m->images * fk_max_size(m->x.height * m->x.width, m->y.height * m->y.width);
     size_t best = 1;
     double least = INFINITY;
 

@@ -1,5 +1,5 @@
 /* 3x3 convolutions by our own Winograd kernels (kernel/winograd.h): in bf16 with channels last, where the processor has instructions
- * for it but no matrix tiles; in f32 with AVX-512. In inference with BatchNorm, residual and activation inside, in training in all
+ * for it but no matrix tiles; in f32, with stride 2 as well, with AVX-512. In inference with BatchNorm, residual and activation inside, in training in all
  * directions; then weights are packed where they are used, so that they come from a cache and take no memory for long. */
 #include "base/compat.h"
 
@@ -27,29 +27,49 @@ static fk_winograd_map map_of(const fk_plan *p, const fk_shape *shape, void *dat
 {
     size_t lanes = (size_t)fk_dn_lanes();
     size_t channels = (size_t)shape->d[1];
-    size_t pixels = (size_t)(shape->d[2] * shape->d[3]);
+    size_t height = (size_t)shape->d[2];
+    size_t width = (size_t)shape->d[3];
     bool last = p->o.layout == FK_LAYOUT_LAST;
 
-    return (fk_winograd_map){data, channels * pixels, last ? lanes : lanes * pixels,
-                             last ? channels : lanes};
+    return (fk_winograd_map){.data = data,
+                             .height = height,
+                             .width = width,
+                             .image = channels * height * width,
+                             .vector = last ? lanes : lanes * height * width,
+                             .pixel = last ? channels : lanes};
+}
+
+static fk_winograd_kind kind_of(const fk_plan *p, const fk_shape *src, const fk_shape *dst)
+{
+    if (src->d[2] != dst->d[2] || src->d[3] != dst->d[3])
+        return FK_WINOGRAD_STRIDED;
+    return p->half_conv ? FK_WINOGRAD_2 : FK_WINOGRAD_4;
 }
 
 static fk_winograd_maps maps_of(const fk_plan *p, const fk_shape *src, void *x, const fk_shape *dst,
                                 void *y)
 {
-    return (fk_winograd_maps){.tile = fk_winograd_best(p->half_conv)->tile,
+    return (fk_winograd_maps){.kind = kind_of(p, src, dst),
                               .images = (size_t)src->d[0],
-                              .height = (size_t)src->d[2],
-                              .width = (size_t)src->d[3],
                               .in = (size_t)src->d[1],
                               .out = (size_t)dst->d[1],
                               .x = map_of(p, src, x),
                               .y = map_of(p, dst, y)};
 }
 
-static bool keeps_its_size(const fk_window *w)
+/* 3x3, a pixel of padding around; with stride 2 there may be none behind the last pixels where no window reads it. */
+static bool is_ours(const fk_plan *p, const fk_conv_args *a)
 {
-    return w->begin[0] == 1 && w->begin[1] == 1 && w->end[0] == 1 && w->end[1] == 1;
+    const fk_window *w = &a->window;
+    int64_t stride = w->stride[0];
+    bool strided = stride == 2 && !p->half_conv;
+
+    if (!fk_is_3x3(a) || w->stride[1] != stride || (stride != 1 && !strided))
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (w->begin[i] != 1 || a->dst.d[2 + i] != (a->src.d[2 + i] + stride - 1) / stride)
+            return false;
+    return true;
 }
 
 /* Else it is used where it is faster. */
@@ -67,15 +87,17 @@ static bool pays_by_rule(const fk_plan *p, const fk_winograd_maps *m)
 
 bool fk_has_own_winograd(bool half)
 {
-    return fk_winograd_best(half) && fk_dn_lanes() == fk_winograd_best(half)->lanes &&
-           !(half && fk_tiles_here()) && !is_said("never");
+    const fk_winograd_kernels *kernels = fk_winograd_best(half ? FK_WINOGRAD_2 : FK_WINOGRAD_4);
+
+    return kernels && fk_dn_lanes() == kernels->lanes && !(half && fk_tiles_here()) &&
+           !is_said("never");
 }
 
 bool fk_conv_suits_winograd(const fk_plan *p, const fk_conv_args *a)
 {
     if (p->o.direct || p->o.half != p->half_conv ||
         (p->half_conv && p->o.layout != FK_LAYOUT_LAST) || !fk_has_own_winograd(p->half_conv) ||
-        !fk_is_winograd(a) || a->src.n != 4 || !keeps_its_size(&a->window))
+        a->src.n != 4 || !is_ours(p, a))
         return false;
     return !(p->o.train && a->bias) && (!a->post.n || fk_rows_have_act(a->post.kind));
 }
@@ -92,6 +114,7 @@ static fk_winograd_maps turned(const fk_winograd_maps *m)
 {
     fk_winograd_maps back = *m;
 
+    back.kind = m->kind == FK_WINOGRAD_STRIDED ? FK_WINOGRAD_RETURN : m->kind;
     back.in = m->out;
     back.out = m->in;
     back.x = m->y;
@@ -117,7 +140,6 @@ static ferkd_status new_trial(const fk_plan *p, const fk_winograd_maps *m, trial
     static const char WHAT[] = "measuring convolutions";
     fk_winograd_maps back = turned(m);
     size_t size = p->half_conv ? sizeof(uint16_t) : sizeof(float);
-    size_t pixels = m->images * m->height * m->width;
     size_t weights = 9 * m->in * m->out;
     size_t room = fk_winograd_forward_bytes(m, p->threads, p->o.train);
 
@@ -125,8 +147,8 @@ static ferkd_status new_trial(const fk_plan *p, const fk_winograd_maps *m, trial
         room = fk_max_size(room, fk_winograd_forward_bytes(&back, p->threads, true));
         room = fk_max_size(room, fk_winograd_weights_bytes(m, p->threads));
     }
-    TRY(fk_calloc_aligned(&t->x, pixels * m->in * size, WHAT));
-    TRY(fk_calloc_aligned(&t->y, pixels * m->out * size, WHAT));
+    TRY(fk_calloc_aligned(&t->x, m->images * m->x.image * size, WHAT));
+    TRY(fk_calloc_aligned(&t->y, m->images * m->y.image * size, WHAT));
     TRY(fk_calloc_aligned(&t->room, room, WHAT));
     TRY(fk_calloc_aligned(&t->packed, all_packed(m), WHAT));
     TRY(fk_calloc_aligned(&t->weights, weights * sizeof *t->weights, WHAT));

@@ -200,8 +200,8 @@ FERKD_CHECK ferkd_status fk_want_f32(fk_plan *p, int tensor, int *out);
 /* Is a gradient wanted for this input? */
 bool fk_wants_din(const fk_plan *p, const fk_step *s, int i);
 
-/* Is it a convolution that Winograd's algorithm can do: 3x3, without stride, groups or dilation, whole vectors of 16 channels? */
-bool fk_is_winograd(const fk_conv_args *a);
+/* Is it 3x3, without groups or dilation, of whole vectors of 16 channels? With stride 1 Winograd's algorithm can do it. */
+bool fk_is_3x3(const fk_conv_args *a);
 /* Convolution n of the graph in training, in no layout yet. */
 fk_conv_args fk_training_conv(const fk_plan *p, const fk_node *n);
 /* The fastest convolution for these arguments, measured or by rule (tune_conv.c); sets a->winograd. */

@@ -11,13 +11,17 @@
 
 #define ROOM_ALIGN 4096
 
-bool fk_is_winograd(const fk_conv_args *a)
+bool fk_is_3x3(const fk_conv_args *a)
 {
     const fk_window *w = &a->window;
 
-    return a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 && w->stride[0] == 1 &&
-           w->stride[1] == 1 && w->dilation[0] == 1 && w->dilation[1] == 1 &&
-           a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
+    return a->groups == 1 && w->kernel[0] == 3 && w->kernel[1] == 3 && w->dilation[0] == 1 &&
+           w->dilation[1] == 1 && a->weights.d[0] % 16 == 0 && a->weights.d[1] % 16 == 0;
+}
+
+static bool is_winograd(const fk_conv_args *a)
+{
+    return fk_is_3x3(a) && a->window.stride[0] == 1 && a->window.stride[1] == 1;
 }
 
 static void describe(const fk_conv_args *a, char *key, size_t size)
@@ -113,7 +117,7 @@ ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a)
 {
     char key[256];
 
-    a->winograd = !p->o.direct && !a->half && fk_is_winograd(a);
+    a->winograd = !p->o.direct && !a->half && is_winograd(a);
     if (a->winograd && fk_tuner_mode(p->o.tuner) != FK_TUNE_OFF) {
         describe(a, key, sizeof key);
         const char *choice = fk_tuner_find(p->o.tuner, key);

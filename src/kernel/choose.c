@@ -50,6 +50,12 @@ static bool wants_plain(void)
     return wants;
 }
 
+static const fk_winograd_kernels *const PLAIN_WINOGRADS[] = {
+    [FK_WINOGRAD_2] = &fk_winograd2_plain16,
+    [FK_WINOGRAD_4] = &fk_winograd4_plain16,
+    [FK_WINOGRAD_STRIDED] = &fk_winograd_strided_plain16,
+    [FK_WINOGRAD_RETURN] = &fk_winograd_return_plain16};
+
 #ifdef __x86_64__
 #include <cpuid.h>
 
@@ -58,7 +64,8 @@ extern const fk_depthwise_kernels fk_depthwise_avx512bf16, fk_depthwise_avx512, 
     fk_depthwise_half8;
 extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_avx2,
     fk_gather_half8;
-extern const fk_winograd_kernels fk_winograd2_avx512bf16, fk_winograd4_avx512;
+extern const fk_winograd_kernels fk_winograd2_avx512bf16, fk_winograd4_avx512,
+    fk_winograd_strided_avx512, fk_winograd_return_avx512;
 extern fk_outer_kernel fk_outer_avx512bf16;
 extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
 
@@ -125,13 +132,18 @@ const fk_gather_kernel *fk_gather_for(int lanes)
                               : &fk_gather_plain8;
 }
 
-const fk_winograd_kernels *fk_winograd_best(bool half)
+const fk_winograd_kernels *fk_winograd_best(fk_winograd_kind kind)
 {
+    static const fk_winograd_kernels *const WHOLE[] = {
+        [FK_WINOGRAD_4] = &fk_winograd4_avx512,
+        [FK_WINOGRAD_STRIDED] = &fk_winograd_strided_avx512,
+        [FK_WINOGRAD_RETURN] = &fk_winograd_return_avx512};
+
     if (wants_plain())
-        return half ? &fk_winograd2_plain16 : &fk_winograd4_plain16;
-    if (half)
+        return PLAIN_WINOGRADS[kind];
+    if (kind == FK_WINOGRAD_2)
         return has_avx512bf16() ? &fk_winograd2_avx512bf16 : NULL;
-    return fk_has_avx512() ? &fk_winograd4_avx512 : NULL;
+    return fk_has_avx512() ? WHOLE[kind] : NULL;
 }
 
 fk_outer_kernel *fk_outer_best(void)
@@ -157,9 +169,9 @@ bool fk_has_tiles(void)
     return false;
 }
 
-const fk_winograd_kernels *fk_winograd_best(bool half)
+const fk_winograd_kernels *fk_winograd_best(fk_winograd_kind kind)
 {
-    return !wants_plain() ? NULL : half ? &fk_winograd2_plain16 : &fk_winograd4_plain16;
+    return wants_plain() ? PLAIN_WINOGRADS[kind] : NULL;
 }
 
 fk_outer_kernel *fk_outer_best(void)

@@ -1,7 +1,9 @@
 /* 3x3 convolutions by Winograd's algorithm (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", section 4):
  * F(2x2, 3x3) in bf16, for processors that multiply pairs of bf16 but have no matrix tiles, and F(4x4, 3x3) in f32. Each tile of 2x2
  * outputs, of 4x4 inputs, takes 16 products for every pair of channels in place of 36; of 4x4, of 6x6 inputs, 36 in place of 144.
- * Stride 1, padding 1, no groups. The transforms are sums in f32; in bf16 what is multiplied is rounded to it, and added up in f32.
+ * With stride 2 an output is two taps over every second input and one over the others: F(4, 2) and 4 products along each side, so that
+ * a tile of 4x4 outputs, of 9x9 inputs, takes 81 in place of 144, with 36 different matrices of weights; f32 alone.
+ * Padding 1, no groups. The transforms are sums in f32; in bf16 what is multiplied is rounded to it, and added up in f32.
  *
  * The work comes in rows of tiles: fk_winograd_rows() of them in all images. A word is a float, or a pair of bf16. */
 #ifndef FK_WINOGRAD_H
@@ -11,10 +13,18 @@
 
 enum { FK_WINOGRAD_BLOCK = 4 }; /* vectors of channels in a block */
 
+typedef enum fk_winograd_kind {
+    FK_WINOGRAD_2, /* F(2x2, 3x3) in bf16 */
+    FK_WINOGRAD_4, /* F(4x4, 3x3) in f32 */
+    FK_WINOGRAD_STRIDED, /* with stride 2, f32: the output has half the input's rows and columns, rounded up */
+    FK_WINOGRAD_RETURN, /* the way back from there: the gradient of the input, as a convolution of the output's */
+} fk_winograd_kind;
+
 /* A feature map as vectors of channels: element of the first image's first pixel is 0; from one image, vector, pixel to the next. A row is
- * `width` pixels, an image so many rows. f32 or bf16, as the table of kernels is, at whole vectors. */
+ * `width` pixels, an image `height` rows. f32 or bf16, as the table of kernels is, at whole vectors. */
 typedef struct fk_winograd_map {
     void *data;
+    size_t height, width;
     size_t image, vector, pixel;
 } fk_winograd_map;
 
@@ -25,10 +35,9 @@ typedef struct fk_winograd_norm {
     float low, high;
 } fk_winograd_norm;
 
-/* Two feature maps of one size. */
 typedef struct fk_winograd_maps {
-    size_t tile; /* outputs along a side of a tile: 2 in bf16, 4 in f32 */
-    size_t images, height, width;
+    fk_winograd_kind kind;
+    size_t images;
     size_t in, out; /* channels of x and of y, multiples of the table's lanes */
     fk_winograd_map x, y;
     const fk_winograd_norm *norm; /* of x; NULL: it is as it is */
@@ -69,7 +78,7 @@ typedef struct fk_winograd_weights {
 
 typedef struct fk_winograd_kernels {
     int lanes;
-    size_t tile;
+    fk_winograd_kind kind;
     /* Vector `vector` of the outputs, or of the inputs if back. */
     void (*pack)(const fk_winograd_pack *k, size_t vector);
     /* Rows first .. first + rows; room: fk_winograd_room() floats at 64 bytes. */
@@ -80,16 +89,16 @@ typedef struct fk_winograd_kernels {
     void (*multiply)(const fk_winograd_weights *k, bool add);
     /* The sums of output `output` of all become dw. */
     void (*collect)(const fk_winograd_weights *k, size_t output);
-} fk_winograd_kernels;
+} fk_winograd_kernels; /* FK_WINOGRAD_RETURN: pack and forward alone */
 
-extern const fk_winograd_kernels fk_winograd2_plain16, fk_winograd4_plain16;
+extern const fk_winograd_kernels fk_winograd2_plain16, fk_winograd4_plain16,
+    fk_winograd_strided_plain16, fk_winograd_return_plain16;
 
 /* Those in bf16, for processors with instructions for it, or in f32, with AVX-512; with FERKD_KERNELS=plain the plain ones. NULL: there
  * are none that pay. */
-const fk_winograd_kernels *fk_winograd_best(bool half);
+const fk_winograd_kernels *fk_winograd_best(fk_winograd_kind kind);
 
-/* How many: numbers in a transformed tile; rows in all images; blocks of y's channels, the last maybe not full. */
-size_t fk_winograd_spots(const fk_winograd_maps *m);
+/* How many: rows in all images; blocks of y's channels, the last maybe not full. */
 size_t fk_winograd_rows(const fk_winograd_maps *m);
 size_t fk_winograd_blocks(const fk_winograd_maps *m);
 
@@ -114,10 +123,10 @@ size_t fk_winograd_rows_forward(const fk_winograd_maps *m);
 size_t fk_winograd_rows_weights(const fk_winograd_maps *m, size_t outputs);
 size_t fk_winograd_room(const fk_winograd_maps *m);
 
-/* Steps in a row that is spread out: two tiles of 2x2, or one of 4x4. */
+/* Steps in a row that is spread out: two tiles of 2x2 outputs, or one of 4x4. */
 static inline size_t fk_winograd_steps(const fk_winograd_maps *m)
 {
-    return (m->width + 3) / 4;
+    return (m->y.width + 3) / 4;
 }
 
 #endif

@@ -1,6 +1,11 @@
 /* F(2x2, 3x3) in bf16: Winograd's transforms of one dimension, from the points 0, 1, -1 and infinity (Lavin and Gray 2016, section
  * 4.1). */
-#define TILE 2
+#define MAKES    2
+#define READS    4
+#define MOVES    2
+#define EDGE     1
+#define SIDE     4
+#define DISTINCT 4
 #include "kernel/winograd.h"
 
 #include "kernel/lanes.h"
@@ -52,5 +57,12 @@ FK_INLINE void lower(const fk_v *u, fk_v *to)
 }
 
 #include "kernel/winograd_inside.h"
+#include "kernel/winograd_weights.h"
 
-const fk_winograd_kernels FK_TABLE(fk_winograd2) = FK_WINOGRAD_TABLE;
+const fk_winograd_kernels FK_TABLE(fk_winograd2) = {.lanes = FK_LANES,
+                                                    .kind = FK_WINOGRAD_2,
+                                                    .pack = pack,
+                                                    .forward = forward,
+                                                    .spread = spread,
+                                                    .multiply = multiply,
+                                                    .collect = collect};

@@ -1,6 +1,11 @@
 /* F(4x4, 3x3) in f32: Winograd's transforms of one dimension, from the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray 2016,
  * section 4.3). */
-#define TILE 4
+#define MAKES    4
+#define READS    6
+#define MOVES    4
+#define EDGE     1
+#define SIDE     6
+#define DISTINCT 6
 #include "kernel/winograd.h"
 
 #include "kernel/lanes.h"
@@ -79,5 +84,12 @@ FK_INLINE void lower(const fk_v *u, fk_v *to)
 }
 
 #include "kernel/winograd_inside.h"
+#include "kernel/winograd_weights.h"
 
-const fk_winograd_kernels FK_TABLE(fk_winograd4) = FK_WINOGRAD_TABLE;
+const fk_winograd_kernels FK_TABLE(fk_winograd4) = {.lanes = FK_LANES,
+                                                    .kind = FK_WINOGRAD_4,
+                                                    .pack = pack,
+                                                    .forward = forward,
+                                                    .spread = spread,
+                                                    .multiply = multiply,
+                                                    .collect = collect};

@@ -1,17 +1,19 @@
-/* 3x3 convolutions by Winograd's F(TILE x TILE, 3x3), for winograd2.c (bf16) and winograd4.c (f32), which define TILE and the transforms
- * of one dimension: down() of inputs, up() to outputs, widen() of their gradients, raise() of weights, lower() to their gradients. Steps are
- * of four columns, two tiles or one. Tiles are multiplied as SPOTS matrices: of tiles by channels with packed weights, or, for the
- * gradient of the weights, of channels by tiles. */
+/* 3x3 convolutions by Winograd's algorithms, forward, for the files that define how one goes along each dimension: a tile READS so many
+ * inputs, from EDGE before its first on, MOVES by so many to the next one, becomes SIDE spots, of which the first DISTINCT - 1 and all the
+ * others together have weights of their own, and MAKES so many outputs; and the transforms of one dimension: down() of inputs, up() to
+ * outputs, raise() of weights. Steps are of two tiles of 2x2, or of one. Tiles are multiplied as SPOTS matrices, of tiles by channels,
+ * with packed weights. */
 #include "kernel/words.h"
 
 enum {
-    SIDE = TILE + 2, /* of a tile of inputs */
     SPOTS = SIDE * SIDE,
-    STEP = 4, /* columns that are new */
-    WIDE = STEP + 2,
-    AT_ONCE = STEP / TILE,
-    HALF = TILE == 2,    /* the maps are bf16, and words are pairs */
-    WORD = HALF ? 2 : 1, /* numbers in one */
+    WEIGHTS = DISTINCT * DISTINCT, /* different ones */
+    HALF = MAKES == 2,             /* the maps are bf16, and words are pairs */
+    WORD = HALF ? 2 : 1,           /* numbers in one */
+    AT_ONCE = WORD,                /* tiles in a step */
+    STEP = AT_ONCE * MOVES,        /* columns that are new */
+    OVER = READS - MOVES,          /* that were read before */
+    WIDE = STEP + OVER,
 };
 
 _Static_assert((int)FK_ABREAST == (int)FK_WINOGRAD_BLOCK,
@@ -26,37 +28,37 @@ typedef struct tile_row {
 
 FK_INLINE tile_row row_at(const fk_winograd_maps *m, size_t row)
 {
-    size_t each = (m->height + TILE - 1) / TILE;
+    size_t each = (m->y.height + MAKES - 1) / MAKES;
 
-    return (tile_row){row / each, row % each * TILE};
+    return (tile_row){row / each, row % each * MAKES};
 }
 
 FK_INLINE size_t tiles_of(const fk_winograd_maps *m)
 {
-    return (m->width + TILE - 1) / TILE;
+    return (m->y.width + MAKES - 1) / MAKES;
 }
 
 /* A vector of channels of the rows of a map that a row of tiles reads. */
 typedef struct strip {
-    fk_operand row[SIDE];
-    size_t step[SIDE]; /* from pixel to pixel; 0 for a row outside, which is one vector of zeros */
+    fk_operand row[READS];
+    size_t step[READS]; /* from pixel to pixel; 0 for a row outside, which is one vector of zeros */
     size_t width, below; /* from a row to the one that the next row of tiles reads in its place */
     fk_v mean, scale, shift; /* of x, if it is normalised; a row outside lies within 0 and 0 */
-    fk_v low[SIDE], high[SIDE];
+    fk_v low[READS], high[READS];
 } strip;
 
-/* `count` rows of channel vector v from y on. */
-FK_INLINE strip strip_of(const fk_winograd_maps *m, const fk_winograd_map *map, tile_row r,
-                         ptrdiff_t y, int count, size_t v)
+/* `count` rows of channel vector v of an image from y on. */
+FK_INLINE strip strip_of(const fk_winograd_map *map, size_t image_at, ptrdiff_t y, int count,
+                         size_t v)
 {
     static const float zeros[FK_LANES];
-    strip s = {.width = m->width, .below = TILE * m->width * map->pixel};
+    strip s = {.width = map->width, .below = MOVES * map->width * map->pixel};
     fk_operand image =
-        fk_operand_at((fk_operand){map->data, HALF}, r.image * map->image + v * map->vector);
+        fk_operand_at((fk_operand){map->data, HALF}, image_at * map->image + v * map->vector);
 
     for (int i = 0; i < count; i++) {
-        bool inside = y + i >= 0 && y + i < (ptrdiff_t)m->height;
-        s.row[i] = inside ? fk_operand_at(image, (size_t)(y + i) * m->width * map->pixel)
+        bool inside = y + i >= 0 && y + i < (ptrdiff_t)map->height;
+        s.row[i] = inside ? fk_operand_at(image, (size_t)(y + i) * map->width * map->pixel)
                           : (fk_operand){(void *)(uintptr_t)zeros, HALF};
         s.step[i] = inside ? map->pixel : 0;
     }
@@ -71,13 +73,13 @@ FK_INLINE fk_v strip_at(const strip *s, int i, size_t x)
 /* The rows of x for a row of tiles. */
 FK_INLINE strip inputs_of(const fk_winograd_maps *m, tile_row r, size_t v, bool normed)
 {
-    strip s = strip_of(m, &m->x, r, (ptrdiff_t)r.y - 1, SIDE, v);
+    strip s = strip_of(&m->x, r.image, (ptrdiff_t)(r.y / MAKES * MOVES) - EDGE, READS, v);
 
     if (normed) {
         s.mean = fk_v_at(m->norm->mean + v * FK_LANES);
         s.scale = fk_v_at(m->norm->scale + v * FK_LANES);
         s.shift = fk_v_at(m->norm->shift + v * FK_LANES);
-        for (int i = 0; i < SIDE; i++) {
+        for (int i = 0; i < READS; i++) {
             s.low[i] = fk_v_of(s.step[i] ? m->norm->low : 0.0f);
             s.high[i] = fk_v_of(s.step[i] ? m->norm->high : 0.0f);
         }
@@ -94,43 +96,51 @@ FK_INLINE fk_v input_at(const strip *s, int i, size_t x, bool normed)
     return fk_v_min(fk_v_max((v - s->mean) * s->scale + s->shift, s->low[i]), s->high[i]);
 }
 
-/* Column x - 1, transformed. */
+/* Column x of all, the first of which may lie outside, transformed. */
 FK_INLINE void down_column(const strip *s, size_t x, bool normed, fk_v *to)
 {
-    fk_v d[SIDE];
+    fk_v d[READS];
 
-    if (x - 1 >= s->width) {
-#pragma GCC unroll 8
+    if (x - EDGE >= s->width) {
+#pragma GCC unroll 9
         for (int i = 0; i < SIDE; i++)
             to[i] = (fk_v){0};
         return;
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < SIDE; i++) {
-        if (i >= 2) /* new in each row of tiles */
-            fk_v_fetch((fk_operand){s->row[i].data, HALF}, s->below + (x - 1) * s->step[i]);
-        d[i] = input_at(s, i, x - 1, normed);
+#pragma GCC unroll 9
+    for (int i = 0; i < READS; i++) {
+        if (i >= OVER) /* new in each row of tiles */
+            fk_v_fetch((fk_operand){s->row[i].data, HALF}, s->below + (x - EDGE) * s->step[i]);
+        d[i] = input_at(s, i, x - EDGE, normed);
     }
     down(d, to);
 }
 
-/* Columns of a step: the first two were the last ones of the step before. */
+/* What the first step has read before. */
+FK_INLINE void first_columns(const strip *s, bool normed, fk_v (*columns)[SIDE])
+{
+#pragma GCC unroll 2
+    for (int x = 0; x < OVER; x++)
+        down_column(s, (size_t)x, normed, columns[STEP + x]);
+}
+
+/* Columns of a step: the first were the last ones of the step before. */
 FK_INLINE void next_columns(const strip *s, size_t step, bool normed, fk_v (*columns)[SIDE])
 {
-    memcpy(columns[0], columns[STEP], 2 * sizeof columns[0]);
-#pragma GCC unroll 4
-    for (int x = 2; x < WIDE; x++)
+    memcpy(columns[0], columns[STEP], OVER * sizeof columns[0]);
+#pragma GCC unroll 9
+    for (int x = OVER; x < WIDE; x++)
         down_column(s, STEP * step + (size_t)x, normed, columns[x]);
 }
 
 /* Row `row` of spots of tile `tile` of a step. */
 FK_INLINE void across(fk_v (*columns)[SIDE], int tile, int row, fk_v *to)
 {
-    fk_v line[SIDE];
+    fk_v line[READS];
 
-#pragma GCC unroll 8
-    for (int x = 0; x < SIDE; x++)
-        line[x] = columns[tile * TILE + x][row];
+#pragma GCC unroll 9
+    for (int x = 0; x < READS; x++)
+        line[x] = columns[tile * MOVES + x][row];
     down(line, to);
 }
 
@@ -153,20 +163,20 @@ FK_INLINE void taps_of(const fk_winograd_pack *k, size_t o, size_t i, fk_v *taps
 /* G w G^T */
 FK_INLINE void raise_taps(const fk_v *w, fk_v *to)
 {
-    fk_v columns[3][SIDE];
+    fk_v columns[3][DISTINCT];
 
-#pragma GCC unroll 4
+#pragma GCC unroll 9
     for (int x = 0; x < 3; x++)
         raise((fk_v[]){w[x], w[3 + x], w[6 + x]}, columns[x]);
-#pragma GCC unroll 8
-    for (int y = 0; y < SIDE; y++)
-        raise((fk_v[]){columns[0][y], columns[1][y], columns[2][y]}, to + SIDE * y);
+#pragma GCC unroll 9
+    for (int y = 0; y < DISTINCT; y++)
+        raise((fk_v[]){columns[0][y], columns[1][y], columns[2][y]}, to + DISTINCT * y);
 }
 
 /* Where block `block` of the packed weights is: those before it are full. */
 FK_INLINE uint32_t *block_of(const void *weights, size_t depth, size_t block)
 {
-    return (uint32_t *)(uintptr_t)weights + block * SPOTS * fk_winograd_stride(depth * FK_BLOCK);
+    return (uint32_t *)(uintptr_t)weights + block * WEIGHTS * fk_winograd_stride(depth * FK_BLOCK);
 }
 
 static void pack(const fk_winograd_pack *k, size_t vector)
@@ -180,12 +190,12 @@ static void pack(const fk_winograd_pack *k, size_t vector)
 
     for (size_t i = 0; i < in; i += WORD) {
         fk_v taps[9];
-        fk_v spots[WORD][SPOTS];
+        fk_v spots[WORD][WEIGHTS];
         for (size_t j = 0; j < WORD; j++) {
             taps_of(k, vector * FK_LANES, i + j, taps);
             raise_taps(taps, spots[j]);
         }
-        for (size_t s = 0; s < SPOTS; s++)
+        for (size_t s = 0; s < WEIGHTS; s++)
             fk_words_put(to + s * spot + i / WORD * n * FK_LANES, spots[0][s], spots[WORD - 1][s],
                          HALF);
     }
@@ -196,11 +206,11 @@ static void pack(const fk_winograd_pack *k, size_t vector)
 /* Tile `tile` of a step: a spot lies `spot` numbers from the one before. */
 FK_INLINE void store_tile(fk_v (*columns)[SIDE], int tile, fk_operand to, size_t at, size_t spot)
 {
-#pragma GCC unroll 8
+#pragma GCC unroll 9
     for (size_t y = 0; y < SIDE; y++) {
         fk_v line[SIDE];
         across(columns, tile, (int)y, line);
-#pragma GCC unroll 8
+#pragma GCC unroll 9
         for (size_t x = 0; x < SIDE; x++)
             fk_v_store(to, at + (y * SIDE + x) * spot, line[x]);
     }
@@ -218,8 +228,7 @@ FK_INLINE void spread_rows_as(const fk_winograd_maps *m, size_t first, size_t ro
         for (size_t c = 0; c < m->in; c += FK_LANES) {
             strip in = inputs_of(m, row_at(m, first + i), c / FK_LANES, normed);
             fk_v columns[WIDE][SIDE];
-            down_column(&in, 0, normed, columns[STEP]);
-            down_column(&in, 1, normed, columns[STEP + 1]);
+            first_columns(&in, normed, columns);
             for (size_t t = 0; t < tiles; t += AT_ONCE) {
                 size_t at = (i * tiles + t) * m->in + c;
                 next_columns(&in, t / AT_ONCE, normed, columns);
@@ -245,9 +254,10 @@ FK_INLINE void put_output(const fk_winograd_forward *k, tile_row r, size_t dy, s
     const fk_winograd_maps *m = &k->maps;
     fk_operand to = {m->y.data, HALF};
     size_t y = r.y + dy;
-    size_t at = r.image * m->y.image + c / FK_LANES * m->y.vector + (y * m->width + x) * m->y.pixel;
+    size_t at =
+        r.image * m->y.image + c / FK_LANES * m->y.vector + (y * m->y.width + x) * m->y.pixel;
 
-    if (y >= m->height || x >= m->width)
+    if (y >= m->y.height || x >= m->y.width)
         return;
     if (k->bias)
         v += fk_v_at(k->bias + c);
@@ -268,29 +278,65 @@ static void gather_rows(const fk_winograd_forward *k, size_t first, size_t rows,
         for (size_t t = 0; t < tiles; t++)
             for (size_t v = 0; v < n; v++) {
                 const float *p = from + ((i * tiles + t) * n + v) * FK_LANES;
-                fk_v columns[SIDE][TILE];
-#pragma GCC unroll 8
+                fk_v columns[SIDE][MAKES];
+#pragma GCC unroll 9
                 for (size_t x = 0; x < SIDE; x++) {
                     fk_v u[SIDE];
-#pragma GCC unroll 8
+#pragma GCC unroll 9
                     for (size_t y = 0; y < SIDE; y++)
                         u[y] = fk_v_at(p + (y * SIDE + x) * spot);
                     up(u, columns[x]);
                 }
-#pragma GCC unroll 4
-                for (size_t y = 0; y < TILE; y++) {
+#pragma GCC unroll 9
+                for (size_t y = 0; y < MAKES; y++) {
                     fk_v u[SIDE];
-                    fk_v line[TILE];
-#pragma GCC unroll 8
+                    fk_v line[MAKES];
+#pragma GCC unroll 9
                     for (size_t x = 0; x < SIDE; x++)
                         u[x] = columns[x][y];
                     up(u, line);
-#pragma GCC unroll 4
-                    for (size_t x = 0; x < TILE; x++)
-                        put_output(k, r, y, TILE * t + x, c + v * FK_LANES, line[x]);
+#pragma GCC unroll 9
+                    for (size_t x = 0; x < MAKES; x++)
+                        put_output(k, r, y, MAKES * t + x, c + v * FK_LANES, line[x]);
                 }
             }
     }
+}
+
+/* Spots of one dimension that share weights `i`. */
+FK_INLINE size_t end_of(size_t i)
+{
+    return i + 1 < DISTINCT ? i + 1 : SIDE;
+}
+
+/* Where tiles that are spread out, and their products, are, from a spot to the next; and the packed weights of a block of n vectors. */
+typedef struct places {
+    const uint32_t *inputs, *weights;
+    float *products;
+    size_t tiles, depth, n;
+} places;
+
+/* All spots with the weights of row `wy` and column `wx` of them. */
+FK_INLINE void multiply_spots(const places *p, size_t wy, size_t wx)
+{
+    size_t each = fk_winograd_stride(p->tiles * p->depth);
+    size_t width = p->n * FK_LANES;
+    const uint32_t *weights =
+        p->weights + (wy * DISTINCT + wx) * fk_winograd_stride(p->depth * width);
+
+    for (size_t y = wy; y < end_of(wy); y++)
+        for (size_t x = wx; x < end_of(wx); x++) {
+            size_t spot = y * SIDE + x;
+            fk_words_multiply(
+                (fk_words_product){.a = p->inputs + spot * each,
+                                   .a_row = p->depth,
+                                   .a_step = 1,
+                                   .b = weights,
+                                   .depth = p->depth,
+                                   .c = p->products + spot * fk_winograd_stride(p->tiles * width),
+                                   .c_row = width},
+                p->tiles, p->n, HALF);
+        }
 }
 
 static void forward(const fk_winograd_forward *k, size_t first, size_t rows, float *room)
@@ -303,201 +349,17 @@ static void forward(const fk_winograd_forward *k, size_t first, size_t rows, flo
         size_t now = end - first < most ? end - first : most;
         size_t tiles = now * tiles_of(m);
         uint32_t *inputs = (uint32_t *)room;
-        float *products = room + SPOTS * fk_winograd_stride(tiles * depth);
+        places p = {.inputs = inputs,
+                    .products = room + SPOTS * fk_winograd_stride(tiles * depth),
+                    .tiles = tiles,
+                    .depth = depth};
         spread_rows(m, first, now, inputs);
         for (size_t b = 0; b < k->blocks; b++) {
-            size_t n = fk_words_vectors(m->out, k->block + b);
-            size_t each = depth * n * FK_LANES;
-            const uint32_t *weights = block_of(k->weights, depth, b);
-            for (size_t s = 0; s < SPOTS; s++)
-                fk_words_multiply(
-                    (fk_words_product){.a = inputs + s * fk_winograd_stride(tiles * depth),
-                                       .a_row = depth,
-                                       .a_step = 1,
-                                       .b = weights + s * fk_winograd_stride(each),
-                                       .depth = depth,
-                                       .c = products + s * fk_winograd_stride(tiles * n * FK_LANES),
-                                       .c_row = n * FK_LANES},
-                    tiles, n, HALF);
-            gather_rows(k, first, now, (k->block + b) * FK_BLOCK, n, products);
+            p.n = fk_words_vectors(m->out, k->block + b);
+            p.weights = block_of(k->weights, depth, b);
+            for (size_t w = 0; w < WEIGHTS; w++)
+                multiply_spots(&p, w / DISTINCT, w % DISTINCT);
+            gather_rows(k, first, now, (k->block + b) * FK_BLOCK, p.n, p.products);
         }
     }
 }
-
-/* --- the gradient of the weights -------------------------------------------------------------- */
-
-/* Where word `step` of `all`, of vector v of some channels, is spread out: gradients by vectors, inputs by blocks of them. */
-FK_INLINE size_t place_of_gradients(size_t v, size_t all, size_t step)
-{
-    return (v * all + step) * FK_LANES;
-}
-
-FK_INLINE size_t place_of_inputs(size_t channels, size_t v, size_t all, size_t step)
-{
-    size_t block = v / FK_ABREAST;
-    size_t n = fk_words_vectors(channels, block);
-
-    return (block * FK_ABREAST * all + step * n + v % FK_ABREAST) * FK_LANES;
-}
-
-FK_INLINE void spread_inputs(const fk_winograd_weights *k, tile_row r, size_t as, bool normed)
-{
-    const fk_winograd_maps *m = &k->maps;
-    size_t each = fk_winograd_steps(m);
-    size_t all = k->rows * each;
-
-    for (size_t v = 0; v < m->in / FK_LANES; v++) {
-        strip in = inputs_of(m, r, v, normed);
-        fk_v columns[WIDE][SIDE];
-        down_column(&in, 0, normed, columns[STEP]);
-        down_column(&in, 1, normed, columns[STEP + 1]);
-        for (size_t t = 0; t < each; t++) {
-            uint32_t *to = k->inputs + place_of_inputs(m->in, v, all, as * each + t);
-            next_columns(&in, t, normed, columns);
-#pragma GCC unroll 8
-            for (size_t y = 0; y < SIDE; y++) {
-                fk_v line[AT_ONCE][SIDE];
-#pragma GCC unroll 2
-                for (int j = 0; j < AT_ONCE; j++)
-                    across(columns, j, (int)y, line[j]);
-#pragma GCC unroll 8
-                for (size_t x = 0; x < SIDE; x++)
-                    fk_words_put(to + (y * SIDE + x) * fk_winograd_stride(all * m->in), line[0][x],
-                                 line[AT_ONCE - 1][x], HALF);
-            }
-        }
-    }
-}
-
-/* A g A^T of tile `tile` of a step, row `row` of spots; columns are widened already. */
-FK_INLINE void widen_across(fk_v (*columns)[SIDE], int tile, int row, fk_v *to)
-{
-    fk_v line[TILE];
-
-#pragma GCC unroll 4
-    for (int x = 0; x < TILE; x++)
-        line[x] = columns[tile * TILE + x][row];
-    widen(line, to);
-}
-
-static void spread_gradients(const fk_winograd_weights *k, tile_row r, size_t as)
-{
-    const fk_winograd_maps *m = &k->maps;
-    size_t each = fk_winograd_steps(m);
-    size_t all = k->rows * each;
-
-    for (size_t v = 0; v < k->outputs / FK_LANES; v++) {
-        strip in = strip_of(m, &m->y, r, (ptrdiff_t)r.y, TILE, k->from / FK_LANES + v);
-        for (size_t t = 0; t < each; t++) {
-            uint32_t *to = k->gradients + place_of_gradients(v, all, as * each + t);
-            fk_v columns[STEP][SIDE];
-#pragma GCC unroll 4
-            for (size_t x = 0; x < STEP; x++) {
-                bool inside = STEP * t + x < m->width;
-                fk_v g[TILE];
-#pragma GCC unroll 4
-                for (int y = 0; y < TILE; y++)
-                    g[y] = inside ? strip_at(&in, y, STEP * t + x) : (fk_v){0};
-                widen(g, columns[x]);
-            }
-#pragma GCC unroll 8
-            for (size_t y = 0; y < SIDE; y++) {
-                fk_v line[AT_ONCE][SIDE];
-#pragma GCC unroll 2
-                for (int j = 0; j < AT_ONCE; j++)
-                    widen_across(columns, j, (int)y, line[j]);
-#pragma GCC unroll 8
-                for (size_t x = 0; x < SIDE; x++)
-                    fk_words_put(to + (y * SIDE + x) * fk_winograd_stride(all * k->outputs),
-                                 line[0][x], line[AT_ONCE - 1][x], HALF);
-            }
-        }
-    }
-}
-
-static void spread(const fk_winograd_weights *k, size_t row, size_t as)
-{
-    if (k->maps.norm)
-        spread_inputs(k, row_at(&k->maps, row), as, true);
-    else
-        spread_inputs(k, row_at(&k->maps, row), as, false);
-    spread_gradients(k, row_at(&k->maps, row), as);
-}
-
-/* A vector of outputs, of those at this time, with a block of inputs, at one spot. */
-static void multiply_vector(const fk_winograd_weights *k, size_t spot, size_t block, size_t v,
-                            bool add)
-{
-    const fk_winograd_maps *m = &k->maps;
-    size_t depth = k->rows * fk_winograd_steps(m);
-    size_t vector = (k->first - k->from) / FK_LANES + v;
-    const uint32_t *gradients = k->gradients + spot * fk_winograd_stride(k->outputs * depth);
-    const uint32_t *inputs = k->inputs + spot * fk_winograd_stride(m->in * depth);
-    float *sums = k->sums + spot * fk_winograd_stride(k->count * m->in);
-
-    fk_words_multiply(
-        (fk_words_product){.a = gradients + place_of_gradients(vector, depth, 0),
-                           .a_row = 1,
-                           .a_step = FK_LANES,
-                           .b = inputs + place_of_inputs(m->in, block * FK_ABREAST, depth, 0),
-                           .depth = depth,
-                           .c = sums + v * FK_LANES * m->in + block * FK_BLOCK,
-                           .c_row = m->in,
-                           .add = add},
-        FK_LANES, fk_words_vectors(m->in, block), HALF);
-}
-
-static void multiply(const fk_winograd_weights *k, bool add)
-{
-    for (size_t spot = 0; spot < SPOTS; spot++)
-        for (size_t block = 0; block * FK_BLOCK < k->maps.in; block++)
-            for (size_t v = 0; v < k->count / FK_LANES; v++)
-                multiply_vector(k, spot, block, v, add);
-}
-
-/* G^T u G */
-FK_INLINE void lower_spots(const fk_v *u, fk_v *to)
-{
-    fk_v columns[SIDE][3];
-
-#pragma GCC unroll 8
-    for (int x = 0; x < SIDE; x++) {
-        fk_v column[SIDE];
-#pragma GCC unroll 8
-        for (int y = 0; y < SIDE; y++)
-            column[y] = u[y * SIDE + x];
-        lower(column, columns[x]);
-    }
-#pragma GCC unroll 4
-    for (int y = 0; y < 3; y++) {
-        fk_v line[SIDE];
-#pragma GCC unroll 8
-        for (int x = 0; x < SIDE; x++)
-            line[x] = columns[x][y];
-        lower(line, to + 3 * y);
-    }
-}
-
-static void collect(const fk_winograd_weights *k, size_t output)
-{
-    const fk_winograd_maps *m = &k->maps;
-    const float *sums = k->sums + (output - k->first) * m->in;
-
-    for (size_t c = 0; c < m->in; c += FK_LANES) {
-        float *dw = k->dw + (output * m->in + c) * 9;
-        fk_v u[SPOTS];
-        fk_v taps[9];
-        for (size_t s = 0; s < SPOTS; s++)
-            u[s] = fk_v_at(sums + s * fk_winograd_stride(k->count * m->in) + c);
-        lower_spots(u, taps);
-        for (size_t t = 0; t < 9; t++)
-            for (size_t l = 0; l < FK_LANES; l++)
-                dw[l * 9 + t] = taps[t][l];
-    }
-}
-
-#define FK_WINOGRAD_TABLE                                                                    \
-    {                                                                                        \
-        .lanes = FK_LANES, .tile = TILE, .pack = pack, .forward = forward, .spread = spread, \
-        .multiply = multiply, .collect = collect                                             \
-    }

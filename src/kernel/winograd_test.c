@@ -12,11 +12,40 @@
 
 typedef struct problem {
     size_t images, height, width, in, out;
+    size_t stride;
 } problem;
 
 /* Odd and even sides, one pixel, blocks of channels that are not full, several blocks of rows. */
-static const problem PROBLEMS[] = {{2, 4, 6, 16, 16},  {1, 5, 7, 48, 80}, {3, 1, 1, 16, 32},
-                                   {2, 7, 7, 64, 112}, {1, 2, 9, 32, 64}, {5, 13, 11, 128, 48}};
+static const problem PROBLEMS[] = {{2, 4, 6, 16, 16, 1}, {1, 5, 7, 48, 80, 1},
+                                   {3, 1, 1, 16, 32, 1}, {2, 7, 7, 64, 112, 1},
+                                   {1, 2, 9, 32, 64, 1}, {5, 13, 11, 128, 48, 1}};
+
+/* With stride 2, where the last row or column is read or is not, and a tile's last ones are not there. */
+static const problem STRIDED[] = {{2, 8, 16, 16, 16, 2}, {1, 5, 7, 48, 80, 2},
+                                  {3, 1, 1, 16, 32, 2},  {2, 14, 13, 64, 112, 2},
+                                  {1, 2, 18, 32, 64, 2}, {5, 26, 23, 128, 48, 2}};
+
+/* Rows and columns of the output. */
+static size_t high(const problem *z)
+{
+    return (z->height + z->stride - 1) / z->stride;
+}
+
+static size_t wide(const problem *z)
+{
+    return (z->width + z->stride - 1) / z->stride;
+}
+
+/* Pixels of all inputs, and of all outputs. */
+static size_t pixels_in(const problem *z)
+{
+    return z->images * z->height * z->width;
+}
+
+static size_t pixels_out(const problem *z)
+{
+    return z->images * high(z) * wide(z);
+}
 
 typedef struct numbers {
     bool half;
@@ -82,18 +111,17 @@ static void *memory(size_t bytes)
 /* All three directions in double. */
 static void direct(const problem *z, const numbers *n)
 {
-    size_t pixels = z->images * z->height * z->width;
+    size_t each = high(z) * wide(z);
 
-    for (size_t p = 0; p < pixels; p++) {
-        size_t i = p / (z->height * z->width) * z->height * z->width;
-        size_t py = (p - i) / z->width;
-        size_t px = (p - i) % z->width;
+    for (size_t p = 0; p < z->images * each; p++) {
+        size_t py = p % each / wide(z);
+        size_t px = p % each % wide(z);
         for (size_t t = 0; t < 9; t++) {
-            size_t y = py + t / 3 - 1; /* below 0: far too much */
-            size_t x = px + t % 3 - 1;
+            size_t y = z->stride * py + t / 3 - 1; /* below 0: far too much */
+            size_t x = z->stride * px + t % 3 - 1;
             if (y >= z->height || x >= z->width)
                 continue;
-            size_t q = i + y * z->width + x;
+            size_t q = (p / each * z->height + y) * z->width + x;
             for (size_t o = 0; o < z->out; o++)
                 for (size_t c = 0; c < z->in; c++) {
                     double a = at(n->x, n->half, q * z->in + c);
@@ -109,20 +137,21 @@ static void direct(const problem *z, const numbers *n)
 
 static numbers numbers_of(const problem *z, bool half, bool whole)
 {
-    size_t pixels = z->images * z->height * z->width;
+    size_t in = pixels_in(z) * z->in;
+    size_t out = pixels_out(z) * z->out;
     size_t weights = z->out * z->in * 9;
     numbers n = {.half = half,
-                 .x = memory(pixels * z->in * size_of(half)),
-                 .y = memory(pixels * fk_max_size(z->out, z->in) * size_of(half)),
-                 .g = memory(pixels * z->out * size_of(half)),
+                 .x = memory(in * size_of(half)),
+                 .y = memory(fk_max_size(in, out) * size_of(half)),
+                 .g = memory(out * size_of(half)),
                  .w = memory(weights * sizeof(float)),
                  .bias = memory(z->out * sizeof(float)),
-                 .forward = calloc(pixels * z->out, sizeof(double)),
-                 .data = calloc(pixels * z->in, sizeof(double)),
+                 .forward = calloc(out, sizeof(double)),
+                 .data = calloc(in, sizeof(double)),
                  .weights = calloc(weights, sizeof(double))};
 
-    fill(n.x, half, pixels * z->in, whole);
-    fill(n.g, half, pixels * z->out, whole);
+    fill(n.x, half, in, whole);
+    fill(n.g, half, out, whole);
     for (size_t i = 0; i < weights; i++) /* the transform divides by 4 */
         n.w[i] = random_value(whole, 4.0f);
     for (size_t i = 0; i < z->out; i++)
@@ -159,37 +188,47 @@ static void check_map(const numbers *n, const double *want, size_t count, bool w
 }
 
 /* Channels last. */
-static fk_winograd_map map_of(const problem *z, size_t channels, void *data)
+static fk_winograd_map map_of(size_t height, size_t width, size_t channels, void *data)
 {
-    return (fk_winograd_map){data, z->height * z->width * channels, 16, channels};
+    return (fk_winograd_map){data, height, width, height * width * channels, 16, channels};
 }
 
 static fk_winograd_maps maps_of(const fk_winograd_kernels *v, const problem *z, void *x, void *y)
 {
-    return (fk_winograd_maps){.tile = v->tile,
+    return (fk_winograd_maps){.kind = v->kind,
                               .images = z->images,
-                              .height = z->height,
-                              .width = z->width,
                               .in = z->in,
                               .out = z->out,
-                              .x = map_of(z, z->in, x),
-                              .y = map_of(z, z->out, y)};
+                              .x = map_of(z->height, z->width, z->in, x),
+                              .y = map_of(high(z), wide(z), z->out, y)};
 }
 
-static problem turned(const problem *z)
+/* The gradient of the input as a convolution, from g to x. */
+static fk_winograd_maps maps_back(const fk_winograd_kernels *v, const problem *z, void *g, void *x)
 {
-    return (problem){z->images, z->height, z->width, z->out, z->in};
+    return (fk_winograd_maps){.kind = v->kind,
+                              .images = z->images,
+                              .in = z->out,
+                              .out = z->in,
+                              .x = map_of(high(z), wide(z), z->out, g),
+                              .y = map_of(z->height, z->width, z->in, x)};
 }
 
-static void *packed(const fk_winograd_kernels *v, const problem *z, const float *w, bool back)
+static void pack(const fk_winograd_kernels *v, const problem *z, const float *w, bool back,
+                 void *to)
 {
-    problem back_z = turned(z);
-    fk_winograd_maps m = maps_of(v, back ? &back_z : z, NULL, NULL);
-    void *to = memory(fk_winograd_packed(&m, fk_winograd_blocks(&m)) * sizeof(uint32_t));
     fk_winograd_pack k = {.weights = w, .outputs = z->out, .inputs = z->in, .back = back, .to = to};
 
     for (size_t i = 0; i < (back ? z->in : z->out) / (size_t)v->lanes; i++)
         v->pack(&k, i);
+}
+
+static void *packed(const fk_winograd_kernels *v, const problem *z, const float *w, bool back)
+{
+    fk_winograd_maps m = back ? maps_back(v, z, NULL, NULL) : maps_of(v, z, NULL, NULL);
+    void *to = memory(fk_winograd_packed(&m, fk_winograd_blocks(&m)) * sizeof(uint32_t));
+
+    pack(v, z, w, back, to);
     return to;
 }
 
@@ -210,14 +249,12 @@ static void run(const fk_winograd_kernels *v, fk_winograd_forward *k)
     free(room);
 }
 
-/* conv(x) + bias, y + that and an activation of it all; and the gradient of x. */
+/* conv(x) + bias, y + that and an activation of it all. */
 static void check_maps(const fk_winograd_kernels *v, const problem *z, const numbers *n, bool whole)
 {
-    size_t pixels = z->images * z->height * z->width;
-    size_t out = pixels * z->out;
+    size_t out = pixels_out(z) * z->out;
     double *want = calloc(out, sizeof *want);
     void *weights = packed(v, z, n->w, false);
-    problem back = turned(z);
     fk_winograd_forward k = {.maps = maps_of(v, z, n->x, n->y), .weights = weights};
 
     run(v, &k);
@@ -232,11 +269,16 @@ static void check_maps(const fk_winograd_kernels *v, const problem *z, const num
     check_map(n, want, out, whole, 4.0 * sqrt(9.0 * (double)z->in));
     free(weights);
     free(want);
+}
 
-    weights = packed(v, z, n->w, true);
-    k = (fk_winograd_forward){.maps = maps_of(v, &back, n->g, n->y), .weights = weights};
+/* The gradient of x. */
+static void check_back(const fk_winograd_kernels *v, const problem *z, const numbers *n, bool whole)
+{
+    void *weights = packed(v, z, n->w, true);
+    fk_winograd_forward k = {.maps = maps_back(v, z, n->g, n->y), .weights = weights};
+
     run(v, &k);
-    check_map(n, n->data, pixels * z->in, whole, 4.0 * sqrt(9.0 * (double)z->out));
+    check_map(n, n->data, pixels_in(z) * z->in, whole, 4.0 * sqrt(9.0 * (double)z->out));
     free(weights);
 }
 
@@ -280,7 +322,7 @@ static void check_weights(const fk_winograd_kernels *v, const problem *z, const 
 {
     fk_winograd_maps m = maps_of(v, z, n->x, n->g);
     size_t weights = z->in * z->out * 9;
-    double size = sqrt((double)(z->images * z->height * z->width));
+    double size = sqrt((double)pixels_out(z));
     float *dw = memory(weights * sizeof(float));
 
     all_weights(v, z, &m, dw);
@@ -294,7 +336,7 @@ static void check_weights(const fk_winograd_kernels *v, const problem *z, const 
 /* x as `norm` makes it: whole numbers, where those of norm are. */
 static void *normalised(const problem *z, const numbers *n, const fk_winograd_norm *norm)
 {
-    size_t count = z->images * z->height * z->width * z->in;
+    size_t count = pixels_in(z) * z->in;
     void *to = memory(count * size_of(n->half));
 
     for (size_t i = 0; i < count; i++) {
@@ -313,7 +355,7 @@ static void *normalised(const problem *z, const numbers *n, const fk_winograd_no
 static void check_normalised(const fk_winograd_kernels *v, const problem *z, const numbers *n,
                              const fk_winograd_norm *norm)
 {
-    size_t out = z->images * z->height * z->width * z->out * size_of(n->half);
+    size_t out = pixels_out(z) * z->out * size_of(n->half);
     size_t weights = z->in * z->out * 9 * sizeof(float);
     void *x[2] = {normalised(z, n, norm), n->x};
     void *y[2] = {memory(out), memory(out)};
@@ -332,6 +374,18 @@ static void check_normalised(const fk_winograd_kernels *v, const problem *z, con
     free(x[0]), free(y[0]), free(y[1]), free(dw[0]), free(dw[1]), free(packed_weights);
 }
 
+/* Kernels there and back, and what they are tried on. */
+typedef struct family {
+    bool half;
+    const fk_winograd_kernels *plain, *back;
+    const problem *problems;
+} family;
+
+static const family FAMILIES[] = {
+    {true, &fk_winograd2_plain16, &fk_winograd2_plain16, PROBLEMS},
+    {false, &fk_winograd4_plain16, &fk_winograd4_plain16, PROBLEMS},
+    {false, &fk_winograd_strided_plain16, &fk_winograd_return_plain16, STRIDED}};
+
 static void inputs_are_normalised(void **unused)
 {
     float vectors[3][128];
@@ -342,32 +396,34 @@ static void inputs_are_normalised(void **unused)
     (void)unused;
     for (size_t i = 0; i < 3 * 128; i++)
         vectors[i / 128][i % 128] = random_value(true, 1.0f);
-    for (size_t i = 0; i < 2 * FK_COUNT(PROBLEMS); i++) {
-        bool half = i % 2;
-        const problem *z = &PROBLEMS[i / 2];
-        numbers n = numbers_of(z, half, true);
-        for (size_t k = 0; k < FK_COUNT(norms); k++) {
-            check_normalised(half ? &fk_winograd2_plain16 : &fk_winograd4_plain16, z, &n,
-                             &norms[k]);
-            if (fk_winograd_best(half))
-                check_normalised(fk_winograd_best(half), z, &n, &norms[k]);
+    for (size_t i = 0; i < FK_COUNT(PROBLEMS); i++) {
+        const family *f = FAMILIES;
+        for (; f < FAMILIES + FK_COUNT(FAMILIES); f++) {
+            numbers n = numbers_of(&f->problems[i], f->half, true);
+            for (size_t k = 0; k < FK_COUNT(norms); k++) {
+                check_normalised(f->plain, &f->problems[i], &n, &norms[k]);
+                if (fk_winograd_best(f->plain->kind))
+                    check_normalised(fk_winograd_best(f->plain->kind), &f->problems[i], &n,
+                                     &norms[k]);
+            }
+            free_numbers(&n);
         }
-        free_numbers(&n);
     }
 }
 
-static void check(bool half, bool whole)
+static void check(const family *f, bool whole)
 {
-    const fk_winograd_kernels *variants[] = {half ? &fk_winograd2_plain16 : &fk_winograd4_plain16,
-                                             fk_winograd_best(half)};
+    const fk_winograd_kernels *there[] = {f->plain, fk_winograd_best(f->plain->kind)};
+    const fk_winograd_kernels *back[] = {f->back, fk_winograd_best(f->back->kind)};
 
     for (size_t i = 0; i < FK_COUNT(PROBLEMS); i++) {
-        numbers n = numbers_of(&PROBLEMS[i], half, whole);
-        for (size_t v = 0; v < FK_COUNT(variants); v++) {
-            if (!variants[v])
+        numbers n = numbers_of(&f->problems[i], f->half, whole);
+        for (size_t v = 0; v < FK_COUNT(there); v++) {
+            if (!there[v])
                 continue;
-            check_maps(variants[v], &PROBLEMS[i], &n, whole);
-            check_weights(variants[v], &PROBLEMS[i], &n, whole);
+            check_maps(there[v], &f->problems[i], &n, whole);
+            check_back(back[v], &f->problems[i], &n, whole);
+            check_weights(there[v], &f->problems[i], &n, whole);
         }
         free_numbers(&n);
     }
@@ -376,19 +432,25 @@ static void check(bool half, bool whole)
 static void whole_numbers_are_exact(void **unused)
 {
     (void)unused;
-    check(true, true);
+    check(&FAMILIES[0], true);
 }
 
 static void others_are_near(void **unused)
 {
     (void)unused;
-    check(true, false);
+    check(&FAMILIES[0], false);
 }
 
 static void f32_is_near(void **unused)
 {
     (void)unused;
-    check(false, false);
+    check(&FAMILIES[1], false);
+}
+
+static void strided_is_near(void **unused)
+{
+    (void)unused;
+    check(&FAMILIES[2], false);
 }
 
 /* --- how fast -------------------------------------------------------------------------------- */
@@ -402,21 +464,23 @@ static double now_s(void)
 }
 
 /* The best of five, by one thread: GFLOP/s as if each output were made from 9 products for every input channel. */
-static void bench(const fk_winograd_kernels *v, const problem *z)
+static void bench(const fk_winograd_kernels *v, const fk_winograd_kernels *back, const problem *z)
 {
-    size_t pixels = z->images * z->height * z->width;
     size_t weights = z->in * z->out * 9;
-    size_t size = size_of(v->tile == 2);
-    void *x = calloc(pixels * z->in, size);
-    void *y = calloc(pixels * z->out, size);
+    size_t size = size_of(v->kind == FK_WINOGRAD_2);
+    void *x = calloc(pixels_in(z) * z->in, size);
+    void *y = calloc(pixels_out(z) * z->out, size);
     fk_winograd_maps m = maps_of(v, z, x, y);
-    double flop = 2e-9 * (double)pixels * (double)weights;
-    double best[3] = {INFINITY, INFINITY, INFINITY};
+    fk_winograd_maps b = maps_back(back, z, y, x);
+    double flop = 2e-9 * (double)pixels_out(z) * (double)weights;
+    double best[5] = {INFINITY, INFINITY, INFINITY, INFINITY, INFINITY};
 
     float *w = calloc(weights, sizeof *w);
-    float *room = memory(fk_winograd_room(&m) * sizeof *room);
+    float *room = memory(fk_max_size(fk_winograd_room(&m), fk_winograd_room(&b)) * sizeof *room);
     void *to = packed(v, z, w, false);
+    void *to_back = packed(back, z, w, true);
     fk_winograd_forward k = {.maps = m, .blocks = fk_winograd_blocks(&m), .weights = to};
+    fk_winograd_forward kb = {.maps = b, .blocks = fk_winograd_blocks(&b), .weights = to_back};
     fk_winograd_weights g = {.maps = m, .dw = w};
     size_t rows = fk_winograd_rows(&m);
     size_t once = fk_min_size(rows, fk_winograd_rows_weights(&m, z->out));
@@ -424,42 +488,61 @@ static void bench(const fk_winograd_kernels *v, const problem *z)
     g.gradients = memory(fk_winograd_spread(&m, z->out, once) * sizeof *g.gradients);
     g.sums = memory(fk_winograd_sums(&m, z->out) * sizeof *g.sums);
     for (int i = 0; i < 5; i++) {
-        double start = now_s();
+        double at[6] = {now_s()};
         v->forward(&k, 0, rows, room);
-        double then = now_s();
+        at[1] = now_s();
+        back->forward(&kb, 0, fk_winograd_rows(&b), room);
+        at[2] = now_s();
         weight_gradient(v, &g, once, z->out);
-        double last = now_s();
-        free(packed(v, z, w, true));
-        best[0] = fmin(best[0], then - start);
-        best[1] = fmin(best[1], last - then);
-        best[2] = fmin(best[2], now_s() - last);
+        at[3] = now_s();
+        pack(back, z, w, true, to_back);
+        at[4] = now_s();
+        pack(v, z, w, false, to);
+        at[5] = now_s();
+        for (int j = 0; j < 5; j++)
+            best[j] = fmin(best[j], at[j + 1] - at[j]);
     }
-    printf("%-4s %3zu images %3zu x %-3zu %4zu to %-4zu forward %4.0f, weights %4.0f GFLOP/s, "
-           "packing %.2f ms\n",
-           v->tile == 2 ? "bf16" : "f32", z->images, z->height, z->width, z->in, z->out,
-           flop / best[0], flop / best[1], 1e3 * best[2]);
-    free(x), free(y), free(w), free(room), free(to);
+    printf("%-4s %3zu images %3zu x %-3zu %4zu to %-4zu%s forward %4.0f, back %4.0f, weights %4.0f "
+           "GFLOP/s, "
+           "packing %.2f, back %.2f ms\n",
+           size == 2 ? "bf16" : "f32", z->images, z->height, z->width, z->in, z->out,
+           z->stride == 2 ? " stride 2" : "", flop / best[0], flop / best[1], flop / best[2],
+           1e3 * best[4], 1e3 * best[3]);
+    free(x), free(y), free(w), free(room), free(to), free(to_back);
     free(g.inputs), free(g.gradients), free(g.sums);
+}
+
+static void bench_all(void)
+{
+    static const problem SPEEDS[] = {{64, 32, 32, 64, 64, 1}, {64, 16, 16, 128, 128, 1},
+                                     {64, 8, 8, 256, 256, 1}, {64, 4, 4, 512, 512, 1},
+                                     {16, 56, 56, 64, 64, 1}, {16, 14, 14, 256, 256, 1},
+                                     {64, 32, 32, 32, 32, 1}};
+    static const problem BY_TWO[] = {{64, 32, 32, 64, 128, 2},  {64, 16, 16, 128, 256, 2},
+                                     {64, 8, 8, 256, 512, 2},   {32, 32, 32, 128, 128, 2},
+                                     {32, 16, 16, 256, 256, 2}, {32, 8, 8, 512, 512, 2}};
+    const fk_winograd_kernels *v[] = {
+        fk_winograd_best(FK_WINOGRAD_2), fk_winograd_best(FK_WINOGRAD_4),
+        fk_winograd_best(FK_WINOGRAD_STRIDED), fk_winograd_best(FK_WINOGRAD_RETURN)};
+
+    for (size_t i = 0; i < 2 * FK_COUNT(SPEEDS); i++)
+        if (v[i / FK_COUNT(SPEEDS)])
+            bench(v[i / FK_COUNT(SPEEDS)], v[i / FK_COUNT(SPEEDS)], &SPEEDS[i % FK_COUNT(SPEEDS)]);
+    for (size_t i = 0; v[2] && i < FK_COUNT(BY_TWO); i++)
+        bench(v[2], v[3], &BY_TWO[i]);
 }
 
 int main(int argc, char **argv)
 {
-    static const problem SPEEDS[] = {
-        {64, 32, 32, 64, 64}, {64, 16, 16, 128, 128}, {64, 8, 8, 256, 256}, {64, 4, 4, 512, 512},
-        {16, 56, 56, 64, 64}, {16, 14, 14, 256, 256}, {64, 32, 32, 32, 32}};
-
     if (argc > 1 && strcmp(argv[1], "bench") == 0) {
-        for (size_t i = 0; i < 2 * FK_COUNT(SPEEDS); i++) {
-            const fk_winograd_kernels *v = fk_winograd_best(i < FK_COUNT(SPEEDS));
-            if (v)
-                bench(v, &SPEEDS[i % FK_COUNT(SPEEDS)]);
-        }
+        bench_all();
         return 0;
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_numbers_are_exact),
         cmocka_unit_test(others_are_near),
         cmocka_unit_test(f32_is_near),
+        cmocka_unit_test(strided_is_near),
         cmocka_unit_test(inputs_are_normalised),
     };
 

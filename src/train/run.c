@@ -199,8 +199,8 @@ static void plan_steps(fk_run *run)
     run->highest_rate = fk_highest_rate(r, run->batch * many, steps);
     if (run->highest_rate < whole)
         fk_say(run->watch,
-               "few images: %" PRIu64 " steps of %" PRIu64
-               " regions, so the learning rate goes up to %.2g, not %.2g",
+               "%" PRIu64 " steps of %" PRIu64
+               " regions in all: the learning rate goes up to %.2g, not %.2g",
                steps, run->batch * many, run->highest_rate, whole);
 }
 
