@@ -51,7 +51,7 @@ static const fk_option KEYS[] = {
           "side of the input in evaluation and in what is exported; 0: as size"),
     WHOLE("epochs", epochs, "90", 1, 1000000, "each shows as many regions as there are images"),
     WHOLE("batch", batch, "0", 0, FK_MAX_BATCH,
-          "regions a step; 0: 64, or 32 or 16 where 64 would make fewer than 300 steps in all"),
+          "regions a step; 0: 64, or 32 or 16 where 64 would make fewer than 600 steps in all"),
     WHOLE("seed", seed, "0", 0, 9007199254740991.0, "of everything random"),
     WHOLE("regions-per-image", regions_per_image, "1", 1, 1024,
           "regions of one image in a batch; the image is decoded once"),

@@ -27,7 +27,7 @@ static bool is_large(const ferkd_recipe *r, uint64_t images, uint32_t batch)
 {
     double steps = (double)(images / batch / (uint64_t)r->accumulate) * (double)r->epochs;
 
-    return batch > images || (batch > 16 && steps < FK_FEW_STEPS);
+    return batch > images || (batch > 16 && steps < FK_MANY_STEPS);
 }
 
 uint32_t fk_batch(const ferkd_recipe *r, uint64_t images)

@@ -5,10 +5,11 @@
 #include "ferkd/train.h"
 
 #define FK_WHOLE_BATCH 64
-#define FK_FEW_STEPS   300.0
+#define FK_FEW_STEPS   300.0 /* fewer bear no high rate */
+#define FK_MANY_STEPS  600.0 /* of fewer, smaller batches make more */
 
 /* Regions a batch of a run over so many images: the recipe's, or, where it names none, FK_WHOLE_BATCH; a half or a
- * quarter of it where that would make fewer than FK_FEW_STEPS steps in all; never more than there are images, nor fewer
+ * quarter of it where that would make fewer than FK_MANY_STEPS steps in all; never more than there are images, nor fewer
  * than regions-per-image. */
 uint32_t fk_batch(const ferkd_recipe *r, uint64_t images);
 

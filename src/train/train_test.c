@@ -248,8 +248,8 @@ static void batches_shrink_for_few_images(void **state)
     assert_int_equal(ferkd_recipe_init(&r), FERKD_OK);
     r.epochs = 10;
     assert_int_equal(fk_batch(&r, 9469), 64);
-    assert_int_equal(fk_batch(&r, 1920), 64); /* 300 steps */
-    assert_int_equal(fk_batch(&r, 1919), 32);
+    assert_int_equal(fk_batch(&r, 3840), 64); /* 600 steps */
+    assert_int_equal(fk_batch(&r, 3839), 32);
     assert_int_equal(fk_batch(&r, 600), 16);
     assert_int_equal(fk_batch(&r, 200), 16);
     assert_int_equal(fk_batch(&r, 15), 8); /* no more than there are */
@@ -257,7 +257,7 @@ static void batches_shrink_for_few_images(void **state)
     assert_int_equal(fk_batch(&r, 200), 32);
     r.regions_per_image = 1;
     r.accumulate = 2;
-    assert_int_equal(fk_batch(&r, 1920), 32);
+    assert_int_equal(fk_batch(&r, 3840), 32);
     r.batch = 48;
     assert_int_equal(fk_batch(&r, 9), 48);
     ferkd_recipe_fini(&r);
