@@ -39,6 +39,7 @@ static fk_winograd_map map_of(const fk_plan *p, const fk_shape *shape, void *dat
                              .pixel = last ? channels : lanes};
 }
 
+/* Of one pixel stride 2 makes the same one as stride 1. */
 static fk_winograd_kind kind_of(const fk_plan *p, const fk_shape *src, const fk_shape *dst)
 {
     if (src->d[2] != dst->d[2] || src->d[3] != dst->d[3])
