@@ -1,6 +1,6 @@
 /* 3x3 convolutions by our own Winograd kernels (kernel/winograd.h): in bf16 with channels last, where the processor has instructions
- * for it but no matrix tiles; in f32, with stride 2 as well, with AVX-512. In inference with BatchNorm, residual and activation inside, in training in all
- * directions; then weights are packed where they are used, so that they come from a cache and take no memory for long. */
+ * for it but no matrix tiles; in f32, with stride 2 as well, with AVX-512. In inference with BatchNorm, residual and activation inside,
+ * in training in all directions; then weights are packed where they are used, so that they come from a cache and take no memory for long. */
 #include "base/compat.h"
 
 #include "engine/step.h"

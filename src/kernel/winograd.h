@@ -35,6 +35,7 @@ typedef struct fk_winograd_norm {
     float low, high;
 } fk_winograd_norm;
 
+/* From which feature map to which. */
 typedef struct fk_winograd_maps {
     fk_winograd_kind kind;
     size_t images;

@@ -17,11 +17,20 @@ FK_INLINE size_t place_of_inputs(size_t channels, size_t v, size_t all, size_t s
     return (block * FK_ABREAST * all + step * n + v % FK_ABREAST) * FK_LANES;
 }
 
+/* A row of spots of the tiles of a step, `spot` words from one to the next. */
+FK_INLINE void put_spots(uint32_t *to, size_t spot, fk_v (*line)[SIDE])
+{
+#pragma GCC unroll 9
+    for (size_t x = 0; x < SIDE; x++)
+        fk_words_put(to + x * spot, line[0][x], line[AT_ONCE - 1][x], HALF);
+}
+
 FK_INLINE void spread_inputs(const fk_winograd_weights *k, tile_row r, size_t as, bool normed)
 {
     const fk_winograd_maps *m = &k->maps;
     size_t each = fk_winograd_steps(m);
     size_t all = k->rows * each;
+    size_t spot = fk_winograd_stride(all * m->in);
 
     for (size_t v = 0; v < m->in / FK_LANES; v++) {
         strip in = inputs_of(m, r, v, normed);
@@ -36,10 +45,7 @@ FK_INLINE void spread_inputs(const fk_winograd_weights *k, tile_row r, size_t as
 #pragma GCC unroll 2
                 for (int j = 0; j < AT_ONCE; j++)
                     across(columns, j, (int)y, line[j]);
-#pragma GCC unroll 9
-                for (size_t x = 0; x < SIDE; x++)
-                    fk_words_put(to + (y * SIDE + x) * fk_winograd_stride(all * m->in), line[0][x],
-                                 line[AT_ONCE - 1][x], HALF);
+                put_spots(to + y * SIDE * spot, spot, line);
             }
         }
     }
@@ -61,6 +67,7 @@ static void spread_gradients(const fk_winograd_weights *k, tile_row r, size_t as
     const fk_winograd_maps *m = &k->maps;
     size_t each = fk_winograd_steps(m);
     size_t all = k->rows * each;
+    size_t spot = fk_winograd_stride(all * k->outputs);
 
     for (size_t v = 0; v < k->outputs / FK_LANES; v++) {
         strip in = strip_of(&m->y, r.image, (ptrdiff_t)r.y, MAKES, k->from / FK_LANES + v);
@@ -82,10 +89,7 @@ static void spread_gradients(const fk_winograd_weights *k, tile_row r, size_t as
 #pragma GCC unroll 2
                 for (int j = 0; j < AT_ONCE; j++)
                     widen_across(columns, j, (int)y, line[j]);
-#pragma GCC unroll 9
-                for (size_t x = 0; x < SIDE; x++)
-                    fk_words_put(to + (y * SIDE + x) * fk_winograd_stride(all * k->outputs),
-                                 line[0][x], line[AT_ONCE - 1][x], HALF);
+                put_spots(to + y * SIDE * spot, spot, line);
             }
         }
     }

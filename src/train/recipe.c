@@ -57,8 +57,8 @@ static const fk_option KEYS[] = {
           "regions of one image in a batch; the image is decoded once"),
     PICK("optimizer", optimizer, "sgd", "sgd|adamw", "the optimiser"),
     REAL("lr", lr, "-1", -1, 1e6,
-         "highest learning rate; -1: 0.1 for SGD (in fewer than 300 steps less in proportion), "
-         "0.001 for AdamW"),
+         "highest learning rate; -1: 0.1 for SGD (less in proportion in batches below 64 and in "
+         "fewer than 300 steps), 0.001 for AdamW"),
     REAL("lr-min", lr_min, "0", 0, 1e6, "learning rate at the end of cosine and one-cycle"),
     REAL("momentum", momentum, "0.9", 0, 1, "of SGD"),
     FLAG("nesterov", nesterov, "true", "Nesterov's momentum"),

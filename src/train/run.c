@@ -56,7 +56,8 @@ static ferkd_status check_recipe(const ferkd_recipe *r)
                        r->size_start, r->size);
     if (fk_batch(r, UINT64_MAX) % r->regions_per_image)
         return fk_fail(FERKD_USAGE,
-                       "--batch %" PRIu32 " is no multiple of --regions-per-image %" PRId64,
+                       "--batch %" PRIu32 " is no multiple of --regions-per-image %" PRId64
+                       ": choose one that is",
                        fk_batch(r, UINT64_MAX), r->regions_per_image);
     if (r->scale_min > r->scale_max || r->ratio_min > r->ratio_max)
         return fk_fail(FERKD_USAGE, "scale or ratio: the smallest is larger than the largest");
@@ -86,7 +87,9 @@ static ferkd_status open_data(fk_run *run)
     run->batch = fk_batch(r, ferkd_dataset_images(run->data));
     run->batches_per_epoch = ferkd_dataset_images(run->data) / run->batch;
     if (run->batches_per_epoch < (uint64_t)r->accumulate)
-        return fk_fail(FERKD_USAGE, "%s: %u images are fewer than one step of %" PRId64 " regions",
+        return fk_fail(FERKD_USAGE,
+                       "%s: %u images are fewer than one step of %" PRId64
+                       " regions: choose a smaller --batch or --accumulate",
                        r->data, ferkd_dataset_images(run->data), run->batch * r->accumulate);
     if (!r->val)
         return FERKD_OK;
