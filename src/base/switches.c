@@ -9,6 +9,7 @@ static const fk_switch SWITCHES[] = {
     {"FERKD_WINOGRAD", "always|never",
      "3x3 convolutions by Winograd kernels of ferkd's own wherever they can be, or nowhere, "
      "instead of where they are faster"},
+    {"FERKD_POINTWISE", "always|never", "the same of 1x1 convolutions in f32, in training"},
     {"FERKD_TILES", "never", "go without the matrix tiles of the processor (AMX)"},
     {"FERKD_KERNELS", "plain", "only kernels without special instructions"},
 };

@@ -60,6 +60,14 @@ FERKD_CHECK ferkd_status fk_compile_conv_rows(fk_plan *p, fk_step *s, fk_conv_ar
 FERKD_CHECK ferkd_status fk_conv_rows_forward(fk_plan *p, fk_step *s);
 FERKD_CHECK ferkd_status fk_conv_rows_backward(fk_plan *p, fk_step *s);
 
+/* The same in f32 in vectors of channels by our own kernels (conv_pointwise.c), where that is faster than oneDNN's. */
+FERKD_CHECK ferkd_status fk_conv_pointwise_at_once(fk_plan *p, const fk_step *s,
+                                                   const fk_conv_args *slice, size_t *pixels);
+FERKD_CHECK ferkd_status fk_compile_conv_pointwise(fk_plan *p, fk_step *s);
+FERKD_CHECK ferkd_status fk_conv_pointwise_forward(fk_plan *p, fk_step *s);
+FERKD_CHECK ferkd_status fk_conv_pointwise_backward(fk_plan *p, fk_step *s);
+void fk_conv_pointwise_refresh(const fk_plan *p, const fk_step *s);
+
 /* The gradient of the weights with channels last (conv_last.c), a product or our own sums: slice k's is added to those before it, and
  * ends up in the parameter's. `product`: role of the primitive. */
 FERKD_CHECK ferkd_status fk_compile_last_weights(fk_plan *p, fk_step *s, fk_conv_args *a,

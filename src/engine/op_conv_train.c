@@ -189,6 +189,10 @@ static ferkd_status refresh(fk_plan *p, fk_step *s)
         fk_conv_tiles_refresh(p, s);
         return FERKD_OK;
     }
+    if (s->rows_at_once && !is_last(p)) {
+        fk_conv_pointwise_refresh(p, s);
+        return FERKD_OK;
+    }
     TRY(fk_run(p, s, LOAD_WEIGHTS));
     return s->prims[LOAD_DATA_WEIGHTS].prim ? fk_run(p, s, LOAD_DATA_WEIGHTS) : FERKD_OK;
 }
@@ -221,7 +225,7 @@ static ferkd_status run_slice(fk_plan *p, fk_step *s, int role, uint32_t k)
 static ferkd_status forward(fk_plan *p, fk_step *s)
 {
     if (s->rows_at_once)
-        return fk_conv_rows_forward(p, s);
+        return is_last(p) ? fk_conv_rows_forward(p, s) : fk_conv_pointwise_forward(p, s);
     const fk_step *behind = p->redoing ? NULL : fk_slice_norm_behind(p, s);
 
     if (behind)
@@ -249,7 +253,7 @@ static ferkd_status weight_gradient(fk_plan *p, fk_step *s, uint32_t k)
 static ferkd_status backward(fk_plan *p, fk_step *s)
 {
     if (s->rows_at_once)
-        return fk_conv_rows_backward(p, s);
+        return is_last(p) ? fk_conv_rows_backward(p, s) : fk_conv_pointwise_backward(p, s);
     const fk_step *before = fk_slice_norm_before(p, s);
     bool data = fk_wants_din(p, s, 0);
 
@@ -454,6 +458,9 @@ static ferkd_status compile_step(fk_plan *p, fk_step *s, const fk_node *n, int i
     TRY(is_last(p) ? fk_md_last(&md, &n->shape, p->o.half)
                    : fk_md_lanes(&md, &n->shape, fk_dn_lanes(), p->o.half));
     TRY(fk_step_output(p, s, md, &n->shape, id));
+    TRY(fk_conv_pointwise_at_once(p, s, a, &s->rows_at_once));
+    if (s->rows_at_once)
+        return fk_compile_conv_pointwise(p, s);
     s->rows_at_once = fk_conv_rows_at_once(p, s, a);
     if (!s->rows_at_once)
         return compile_slices(p, s, a);

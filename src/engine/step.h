@@ -103,7 +103,7 @@ struct fk_step {
     uint32_t slice_images; /* of a convolution in training: images at a time */
     size_t gradient_bytes; /* its output's gradient of one slice */
     size_t
-        rows_at_once; /* of such a one with channels last, by each thread alone (conv_rows.c): pixels; 0: it is not */
+        rows_at_once; /* of such a one by each thread alone (conv_rows.c, conv_pointwise.c): pixels; 0: it is not */
     int moments_by, sums_by,
         spread_by;         /* of a BatchNorm: the steps that do these for it, -1: none */
     fk_channel *map;       /* what moves channels: for each of its output where it comes from */

@@ -1,5 +1,6 @@
 /* Which table: by processor and by channels a vector. */
 #include "kernel/outer.h"
+#include "kernel/pointwise.h"
 #include "kernel/winograd.h"
 
 #include "base/switches.h"
@@ -67,6 +68,7 @@ extern const fk_gather_kernel fk_gather_avx512bf16, fk_gather_avx512, fk_gather_
 extern const fk_winograd_kernels fk_winograd2_avx512bf16, fk_winograd4_avx512,
     fk_winograd_strided_avx512, fk_winograd_return_avx512;
 extern fk_outer_kernel fk_outer_avx512bf16;
+extern const fk_pointwise_kernels fk_pointwise_avx512;
 extern const fk_row_kernels fk_rows_avx512bf16, fk_rows_avx512, fk_rows_avx2;
 
 bool fk_has_avx512(void)
@@ -151,6 +153,11 @@ fk_outer_kernel *fk_outer_best(void)
     return has_avx512bf16() ? fk_outer_avx512bf16 : wants_plain() ? fk_outer_plain16 : NULL;
 }
 
+const fk_pointwise_kernels *fk_pointwise_best(void)
+{
+    return wants_plain() ? &fk_pointwise_plain16 : fk_has_avx512() ? &fk_pointwise_avx512 : NULL;
+}
+
 const fk_row_kernels *fk_rows_best(void)
 {
     return has_avx512bf16()  ? &fk_rows_avx512bf16
@@ -177,6 +184,11 @@ const fk_winograd_kernels *fk_winograd_best(fk_winograd_kind kind)
 fk_outer_kernel *fk_outer_best(void)
 {
     return wants_plain() ? fk_outer_plain16 : NULL;
+}
+
+const fk_pointwise_kernels *fk_pointwise_best(void)
+{
+    return wants_plain() ? &fk_pointwise_plain16 : NULL;
 }
 
 const fk_row_kernels *fk_rows_best(void)

@@ -56,24 +56,20 @@ typedef struct fk_words_product {
     float *c;
     size_t c_row;
     bool add;
+    /* For fk_words_apart() alone: the depth is so many groups of `depth`, and b's and c's vectors need not lie side by side. */
+    size_t groups, a_group, b_group;   /* from a group to the next */
+    size_t b_step, b_vector, c_vector; /* b in depth; from a vector to the next */
 } fk_words_product;
 
 #if defined(__AVX512F__) && FK_LANES == 16
-/* m rows and n vectors, both constants where this is used. */
-FK_INLINE void fk_words_block(const fk_words_product *g, int m, int n, bool pairs)
+/* Some depth of m rows and n vectors, whose sums are in registers. */
+FK_INLINE void fk_words_deep(const fk_words_product *g, int m, int n, bool pairs, const uint32_t *a,
+                             const uint32_t *b, size_t b_step, size_t b_vector,
+                             fk_v (*sum)[FK_ABREAST])
 {
-    fk_v sum[FK_DEEP][FK_ABREAST];
-    const uint32_t *a = g->a;
-    const uint32_t *b = g->b;
     size_t ahead = g->a_row >= FK_LINE ? (size_t)m * g->a_row : 0; /* the rows that come next */
 
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++)
-            sum[i][j] =
-                g->add ? fk_v_at(g->c + (size_t)i * g->c_row + (size_t)j * FK_LANES) : (fk_v){0};
-    for (size_t d = 0; d < g->depth; d++, a += g->a_step, b += n * FK_LANES) {
+    for (size_t d = 0; d < g->depth; d++, a += g->a_step, b += b_step) {
         fk_vu with[FK_ABREAST];
         if (ahead && d % FK_LINE == 0)
 #pragma GCC unroll 8
@@ -82,7 +78,7 @@ FK_INLINE void fk_words_block(const fk_words_product *g, int m, int n, bool pair
                     (const void *)((uintptr_t)a + (ahead + (size_t)i * g->a_row) * sizeof *a));
 #pragma GCC unroll 8
         for (int j = 0; j < n; j++)
-            memcpy(&with[j], b + (size_t)j * FK_LANES, sizeof with[j]);
+            memcpy(&with[j], b + (size_t)j * b_vector, sizeof with[j]);
 #pragma GCC unroll 8
         for (int i = 0; i < m; i++) {
             uint32_t x = a[(size_t)i * g->a_row];
@@ -91,64 +87,90 @@ FK_INLINE void fk_words_block(const fk_words_product *g, int m, int n, bool pair
                 sum[i][j] = fk_word_add(sum[i][j], x, with[j], pairs);
         }
     }
+}
+
+/* m rows and n vectors, both constants where this is used, as are pairs and apart. */
+FK_INLINE void fk_words_block(const fk_words_product *g, int m, int n, bool pairs, bool apart)
+{
+    fk_v sum[FK_DEEP][FK_ABREAST];
+    size_t c_vector = apart ? g->c_vector : FK_LANES;
+
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
 #pragma GCC unroll 8
         for (int j = 0; j < n; j++)
-            fk_v_put(g->c + (size_t)i * g->c_row + (size_t)j * FK_LANES, sum[i][j]);
+            sum[i][j] =
+                g->add ? fk_v_at(g->c + (size_t)i * g->c_row + (size_t)j * c_vector) : (fk_v){0};
+    if (apart)
+        for (size_t i = 0; i < g->groups; i++)
+            fk_words_deep(g, m, n, pairs, g->a + i * g->a_group, g->b + i * g->b_group, g->b_step,
+                          g->b_vector, sum);
+    else
+        fk_words_deep(g, m, n, pairs, g->a, g->b, (size_t)n * FK_LANES, FK_LANES, sum);
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < n; j++)
+            fk_v_put(g->c + (size_t)i * g->c_row + (size_t)j * c_vector, sum[i][j]);
 }
 
 /* m rows, and n vectors, a constant. */
-FK_INLINE void fk_words_rows(const fk_words_product *g, size_t m, int n, bool pairs)
+FK_INLINE void fk_words_rows(const fk_words_product *g, size_t m, int n, bool pairs, bool apart)
 {
     switch (m) {
     case 1:
-        fk_words_block(g, 1, n, pairs);
+        fk_words_block(g, 1, n, pairs, apart);
         break;
     case 2:
-        fk_words_block(g, 2, n, pairs);
+        fk_words_block(g, 2, n, pairs, apart);
         break;
     case 3:
-        fk_words_block(g, 3, n, pairs);
+        fk_words_block(g, 3, n, pairs, apart);
         break;
     case 4:
-        fk_words_block(g, 4, n, pairs);
+        fk_words_block(g, 4, n, pairs, apart);
         break;
     case 5:
-        fk_words_block(g, 5, n, pairs);
+        fk_words_block(g, 5, n, pairs, apart);
         break;
     default:
-        fk_words_block(g, FK_DEEP, n, pairs);
+        fk_words_block(g, FK_DEEP, n, pairs, apart);
     }
 }
 
 /* m rows, at most FK_DEEP, and n vectors, with their sums in registers. */
-FK_INLINE void fk_words_some(const fk_words_product *g, size_t m, size_t n, bool pairs)
+FK_INLINE void fk_words_some(const fk_words_product *g, size_t m, size_t n, bool pairs, bool apart)
 {
     switch (n) {
     case 1:
-        fk_words_rows(g, m, 1, pairs);
+        fk_words_rows(g, m, 1, pairs, apart);
         break;
     case 2:
-        fk_words_rows(g, m, 2, pairs);
+        fk_words_rows(g, m, 2, pairs, apart);
         break;
     case 3:
-        fk_words_rows(g, m, 3, pairs);
+        fk_words_rows(g, m, 3, pairs, apart);
         break;
     default:
-        fk_words_rows(g, m, FK_ABREAST, pairs);
+        fk_words_rows(g, m, FK_ABREAST, pairs, apart);
     }
 }
 #else
 /* The same, one row and vector after the other. */
-FK_INLINE void fk_words_some(const fk_words_product *g, size_t m, size_t n, bool pairs)
+FK_INLINE void fk_words_some(const fk_words_product *g, size_t m, size_t n, bool pairs, bool apart)
 {
+    size_t groups = apart ? g->groups : 1;
+    size_t step = apart ? g->b_step : n * FK_LANES;
+
     for (size_t i = 0; i < m * n; i++) {
-        const uint32_t *a = g->a + i / n * g->a_row;
-        const uint32_t *b = g->b + i % n * FK_LANES;
-        float *c = g->c + i / n * g->c_row + i % n * FK_LANES;
+        float *c = g->c + i / n * g->c_row + i % n * (apart ? g->c_vector : FK_LANES);
         fk_v sum = g->add ? fk_v_at(c) : (fk_v){0};
-        for (size_t d = 0; d < g->depth; d++, a += g->a_step, b += n * FK_LANES) {
+        for (size_t d = 0; d < groups * g->depth; d++) {
+            size_t group = d / g->depth;
+            const uint32_t *a =
+                g->a + i / n * g->a_row + group * g->a_group + d % g->depth * g->a_step;
+            const uint32_t *b = g->b + i % n * (apart ? g->b_vector : FK_LANES) +
+                                group * g->b_group + d % g->depth * step;
             fk_vu with;
             memcpy(&with, b, sizeof with);
             sum = fk_word_add(sum, *a, with, pairs);
@@ -159,15 +181,26 @@ FK_INLINE void fk_words_some(const fk_words_product *g, size_t m, size_t n, bool
 #endif
 
 /* All m rows. */
-FK_INLINE void fk_words_multiply(fk_words_product g, size_t m, size_t n, bool pairs)
+FK_INLINE void fk_words_all(fk_words_product g, size_t m, size_t n, bool pairs, bool apart)
 {
     while (m) {
         size_t now = m > FK_DEEP && m < 2 * FK_DEEP ? (m + 1) / 2 : m < FK_DEEP ? m : FK_DEEP;
-        fk_words_some(&g, now, n, pairs);
+        fk_words_some(&g, now, n, pairs, apart);
         g.a += now * g.a_row;
         g.c += now * g.c_row;
         m -= now;
     }
+}
+
+FK_INLINE void fk_words_multiply(fk_words_product g, size_t m, size_t n, bool pairs)
+{
+    fk_words_all(g, m, n, pairs, false);
+}
+
+/* The same with vectors apart, and in groups. */
+FK_INLINE void fk_words_apart(fk_words_product g, size_t m, size_t n, bool pairs)
+{
+    fk_words_all(g, m, n, pairs, true);
 }
 
 /* Vectors of block `block` of some channels. */
