@@ -434,10 +434,9 @@ static bool suits(const fk_plan *p, const fk_step *s, const fk_conv_args *a)
     size_t values = (size_t)(shape->d[0] * shape->d[2] * shape->d[3] * (a->src.d[1] + a->dst.d[1]));
     bool few = p->threads * weights <= 2 * values || p->o.slice_bytes;
 
-    return !p->half_conv && !p->o.half && !p->o.lean && !p->o.direct &&
-           p->o.layout != FK_LAYOUT_LAST && fk_pointwise_best() &&
-           fk_dn_lanes() == fk_pointwise_best()->lanes && !a->bias && fk_conv_is_pointwise(a) &&
-           !fk_conv_suits_tiles(p, a) && !is_said("never") && few &&
+    return !p->half_conv && !p->o.half && !p->o.direct && p->o.layout != FK_LAYOUT_LAST &&
+           fk_pointwise_best() && fk_dn_lanes() == fk_pointwise_best()->lanes && !a->bias &&
+           fk_conv_is_pointwise(a) && !fk_conv_suits_tiles(p, a) && !is_said("never") && few &&
            (size_t)shape->d[0] >= p->threads;
 }
 
