@@ -55,10 +55,11 @@ static const fk_option KEYS[] = {
     WHOLE("seed", seed, "0", 0, 9007199254740991.0, "of everything random"),
     WHOLE("regions-per-image", regions_per_image, "1", 1, 1024,
           "regions of one image in a batch; the image is decoded once"),
-    PICK("optimizer", optimizer, "sgd", "sgd|adamw", "the optimiser"),
+    PICK("optimizer", optimizer, "auto", "auto|sgd|adamw",
+         "the optimiser; auto: sgd, or adamw for pretrained weights (--init)"),
     REAL("lr", lr, "-1", -1, 1e6,
          "highest learning rate; -1: 0.1 for SGD (less in proportion in batches below 64 and in "
-         "fewer than 300 steps), 0.001 for AdamW"),
+         "fewer than 300 steps), 0.001 for AdamW; a tenth of it for pretrained weights"),
     REAL("lr-min", lr_min, "0", 0, 1e6, "learning rate at the end of cosine and one-cycle"),
     REAL("momentum", momentum, "0.9", 0, 1, "of SGD"),
     FLAG("nesterov", nesterov, "true", "Nesterov's momentum"),

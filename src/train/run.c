@@ -200,6 +200,9 @@ static void plan_steps(fk_run *run)
     double whole = fk_highest_rate(r, FK_WHOLE_BATCH, UINT64_MAX);
 
     run->highest_rate = fk_highest_rate(r, run->batch * many, steps);
+    if (r->init && r->lr < 0.0)
+        fk_say(run->watch, "pretrained weights: %s, the learning rate goes up to %.2g",
+               fk_uses_adamw(r) ? "AdamW" : "SGD", run->highest_rate);
     if (run->highest_rate < whole)
         fk_say(run->watch,
                "%" PRIu64 " steps of %" PRIu64

@@ -10,15 +10,24 @@ static double cosine(double from, double to, double x)
     return to + 0.5 * (from - to) * (1.0 + cos(PI * fmin(fmax(x, 0.0), 1.0)));
 }
 
+bool fk_uses_adamw(const ferkd_recipe *r)
+{
+    return strcmp(r->optimizer, "adamw") == 0 || (strcmp(r->optimizer, "auto") == 0 && r->init);
+}
+
 /* What suits networks from scratch, where the recipe leaves it to us: in batches of 64; of smaller ones each step says
- * less. And a run of few steps has no time to come back from what large ones do to it (docs/results.md, "Few images"). */
+ * less. And a run of few steps has no time to come back from what large ones do to it. Pretrained weights, above all
+ * those with BatchNorms folded into them, are soon lost by steps as large (docs/results.md, "Few images" and "Pretrained
+ * weights"). */
 double fk_highest_rate(const ferkd_recipe *r, uint64_t regions, uint64_t steps)
 {
+    double most = r->init && !r->freeze ? 0.1 : 1.0;
+
     if (r->lr >= 0.0)
         return r->lr;
-    if (strcmp(r->optimizer, "adamw") == 0)
-        return 0.001;
-    return 0.1 * fmin((double)regions / FK_WHOLE_BATCH, 1.0) *
+    if (fk_uses_adamw(r))
+        return 0.001 * most;
+    return most * 0.1 * fmin((double)regions / FK_WHOLE_BATCH, 1.0) *
            fmin((double)steps / FK_FEW_STEPS, 1.0);
 }
 

@@ -13,8 +13,12 @@
  * than regions-per-image. */
 uint32_t fk_batch(const ferkd_recipe *r, uint64_t images);
 
+/* Is AdamW the optimiser: by name, or because weights are pretrained and it names none? */
+bool fk_uses_adamw(const ferkd_recipe *r);
+
 /* The highest learning rate of a run of so many steps of so many regions: the recipe's, or, where it names none, 0.001
- * for AdamW and 0.1 for SGD, less in proportion below FK_WHOLE_BATCH and below FK_FEW_STEPS. */
+ * for AdamW and 0.1 for SGD, less in proportion below FK_WHOLE_BATCH and below FK_FEW_STEPS; for pretrained weights that
+ * move a tenth of it. */
 double fk_highest_rate(const ferkd_recipe *r, uint64_t regions, uint64_t steps);
 
 /* The learning rate at a step of steps_per_epoch * epochs; both count optimiser steps. */

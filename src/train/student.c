@@ -74,7 +74,7 @@ static ferkd_status student_input(fk_run *run)
 
 static fk_optim_options optim_options(const ferkd_recipe *r)
 {
-    return (fk_optim_options){.kind = strcmp(r->optimizer, "adamw") == 0 ? FK_ADAMW : FK_SGD,
+    return (fk_optim_options){.kind = fk_uses_adamw(r) ? FK_ADAMW : FK_SGD,
                               .momentum = r->momentum,
                               .nesterov = r->nesterov,
                               .beta1 = r->beta1,

@@ -220,6 +220,15 @@ static void schedules_go_where_they_say(void **state)
     assert_true(fabs(fk_highest_rate(&r, 256, 1000) - 0.1) < 1e-9);
     assert_true(fabs(fk_highest_rate(&r, 64, 30) - 0.01) < 1e-9);
     assert_true(fabs(fk_highest_rate(&r, 16, 150) - 0.0125) < 1e-9);
+    assert_false(fk_uses_adamw(&r));
+    assert_int_equal(ferkd_recipe_set(&r, "init", "runs/a"), FERKD_OK);
+    assert_true(fk_uses_adamw(&r));
+    assert_true(fabs(fk_highest_rate(&r, 64, 1000) - 0.0001) < 1e-9);
+    assert_int_equal(ferkd_recipe_set(&r, "optimizer", "sgd"), FERKD_OK);
+    assert_false(fk_uses_adamw(&r));
+    assert_true(fabs(fk_highest_rate(&r, 64, 1000) - 0.01) < 1e-9);
+    assert_int_equal(ferkd_recipe_set(&r, "freeze", "true"), FERKD_OK);
+    assert_true(fabs(fk_highest_rate(&r, 64, 1000) - 0.1) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "optimizer", "adamw"), FERKD_OK);
     assert_true(fabs(fk_highest_rate(&r, 16, 30) - 0.001) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "schedule", "cosine"), FERKD_OK);
