@@ -36,14 +36,21 @@ static size_t pixels_at_once(const fk_plan *p, const fk_conv_args *a)
     return fk_max_size(fk_min_size(MOST_FLOATS / each, MOST_PIXELS), LEAST_PIXELS);
 }
 
-/* The piece that begins with pixel `first` of image `image`, of the images before `end`. */
-static piece piece_at(size_t at_once, size_t pixels, size_t image, size_t first, size_t end)
+/* On to the piece behind z, which begins as {.image = the first one}, of the images before `end`; false: there is none. */
+static bool next_piece(piece *z, size_t at_once, size_t pixels, size_t end)
 {
     size_t parts = (pixels + at_once - 1) / at_once;
 
-    if (parts == 1)
-        return (piece){image, fk_min_size(at_once / pixels, end - image), 0, pixels};
-    return (piece){image, 1, first, fk_min_size((pixels + parts - 1) / parts, pixels - first)};
+    z->first += z->pixels;
+    if (z->first >= pixels) {
+        z->first = 0;
+        z->image += z->images;
+    }
+    if (z->image >= end)
+        return false;
+    z->images = parts > 1 ? 1 : fk_min_size(at_once / pixels, end - z->image);
+    z->pixels = fk_min_size((pixels + parts - 1) / parts, pixels - z->first);
+    return true;
 }
 
 typedef void piece_fn(const fk_plan *p, fk_step *s, const piece *z, bool first, size_t t);
@@ -52,19 +59,11 @@ typedef void piece_fn(const fk_plan *p, fk_step *s, const piece *z, bool first, 
 static void by_pieces(const fk_plan *p, fk_step *s, piece_fn *work, size_t t)
 {
     const fk_lay *lay = &p->tensors[s->out].lay;
-    size_t image = lay->images * t / p->threads;
     size_t end = lay->images * (t + 1) / p->threads;
-    size_t first = 0;
+    piece z = {.image = lay->images * t / p->threads};
 
-    for (bool begin = true; image < end; begin = false) {
-        piece z = piece_at(s->rows_at_once, lay->pixels, image, first, end);
-        work(p, s, &z, begin, t);
-        first += z.pixels;
-        if (first < lay->pixels)
-            continue;
-        first = 0;
-        image += z.images;
-    }
+    for (bool first = true; next_piece(&z, s->rows_at_once, lay->pixels, end); first = false)
+        work(p, s, &z, first, t);
 }
 
 /* --- where ----------------------------------------------------------------------------------- */
@@ -383,13 +382,10 @@ static void run_trial(const fk_plan *p, const fk_conv_args *a, const trial *m, s
     size_t out = vectors_of(a->dst.d[1]);
     fk_lay x = {FK_MAX_LANES, images, in, pixels, in * pixels * 16, pixels * 16, 16};
     fk_lay y = {FK_MAX_LANES, images, out, pixels, out * pixels * 16, pixels * 16, 16};
-    size_t image = images * t / p->threads;
     size_t end = images * (t + 1) / p->threads;
-    size_t first = 0;
-    bool add = false;
+    piece z = {.image = images * t / p->threads};
 
-    while (image < end) {
-        piece z = piece_at(pixels_at_once(p, a), pixels, image, first, end);
+    for (bool add = false; next_piece(&z, pixels_at_once(p, a), pixels, end); add = true) {
         fk_pointwise k = {z.images, z.pixels, in, out, stored(&x, &z, m->x), stored(&y, &z, m->y)};
         fk_pointwise back = {z.images, z.pixels, out, in, k.y, k.x};
         for (size_t b = 0; b * FK_POINTWISE_BLOCK < out; b++)
@@ -397,9 +393,6 @@ static void run_trial(const fk_plan *p, const fk_conv_args *a, const trial *m, s
         kernels->outer(&k, m->sums + t * fk_pointwise_packed(in, out), add);
         for (size_t b = 0; b * FK_POINTWISE_BLOCK < in; b++)
             kernels->multiply(&back, m->packed, b);
-        add = true;
-        first = (first + z.pixels) % pixels;
-        image += first ? 0 : z.images;
     }
 }
 
