@@ -30,9 +30,15 @@ static ferkd_status check(const ferkd_recipe *r)
     if (!stored && strcmp(r->method, "ce") != 0)
         return fk_fail(FERKD_USAGE, "a loader has methods ce, fkd and ferkd, not %s", r->method);
     if (stored && !r->labels)
-        return fk_fail(FERKD_USAGE, "method %s needs labels", r->method);
+        return fk_fail(
+            FERKD_USAGE,
+            "method %s needs labels: a store that \"ferkd label\" has made, or method ce",
+            r->method);
     if (fk_batch(r, UINT64_MAX) % r->regions_per_image)
-        return fk_fail(FERKD_USAGE, "batch is no multiple of regions-per-image");
+        return fk_fail(FERKD_USAGE,
+                       "batch %" PRIu32 " is no multiple of regions-per-image %" PRId64
+                       ": choose one that is",
+                       fk_batch(r, UINT64_MAX), r->regions_per_image);
     if (fk_mix_is_on(r, 0) && strcmp(r->mix_scope, "image") != 0)
         return fk_fail(FERKD_USAGE,
                        "a loader mixes within images (mix-scope image); mix across the "
@@ -65,7 +71,7 @@ static ferkd_status open_all(ferkd_loader *l)
     uint32_t batch = fk_batch(r, ferkd_dataset_images(l->data));
     uint64_t each = ferkd_dataset_images(l->data) / batch;
     if (each == 0)
-        return fk_fail(FERKD_USAGE, "%s: %u images are fewer than one batch", r->data,
+        return fk_fail(FERKD_USAGE, "%s: %u images are fewer than one batch: lower batch", r->data,
                        ferkd_dataset_images(l->data));
     l->options = (fk_feed_options){.recipe = r,
                                    .data = l->data,
@@ -132,7 +138,9 @@ void ferkd_loader_about(const ferkd_loader *l, ferkd_loader_info *out)
 ferkd_status ferkd_loader_seek(ferkd_loader *l, uint64_t batch)
 {
     if (batch > l->options.end)
-        return fk_fail(FERKD_USAGE, "batch %" PRIu64 " of %" PRIu64, batch, l->options.end);
+        return fk_fail(FERKD_USAGE,
+                       "batch %" PRIu64 " is behind the last: all epochs have %" PRIu64, batch,
+                       l->options.end);
     fk_feed_free(&l->feed);
     l->batch = NULL;
     l->next = batch;
