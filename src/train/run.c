@@ -191,15 +191,24 @@ static ferkd_status open_teacher(fk_run *run)
     return fk_model_prepare(run->teacher, run->batch);
 }
 
+static bool has_norms(const fk_graph *g)
+{
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].op == FK_BATCHNORM)
+            return true;
+    return false;
+}
+
 /* Few steps teach little, and bear no high learning rate. */
 static void plan_steps(fk_run *run)
 {
     const ferkd_recipe *r = run->r;
     uint64_t many = (uint64_t)r->accumulate;
     uint64_t steps = run->batches_per_epoch / many * (uint64_t)r->epochs;
-    double whole = fk_highest_rate(r, FK_WHOLE_BATCH, UINT64_MAX);
+    bool norms = has_norms(run->graph);
+    double whole = fk_highest_rate(r, norms, FK_WHOLE_BATCH, UINT64_MAX);
 
-    run->highest_rate = fk_highest_rate(r, run->batch * many, steps);
+    run->highest_rate = fk_highest_rate(r, norms, run->batch * many, steps);
     if (r->init && r->lr < 0.0)
         fk_say(run->watch, "pretrained weights: %s, the learning rate goes up to %.2g",
                fk_uses_adamw(r) ? "AdamW" : "SGD", run->highest_rate);

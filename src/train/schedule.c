@@ -19,9 +19,9 @@ bool fk_uses_adamw(const ferkd_recipe *r)
  * less. And a run of few steps has no time to come back from what large ones do to it. Pretrained weights, above all
  * those with BatchNorms folded into them, are soon lost by steps as large (docs/results.md, "Few images" and "Pretrained
  * weights"). */
-double fk_highest_rate(const ferkd_recipe *r, uint64_t regions, uint64_t steps)
+double fk_highest_rate(const ferkd_recipe *r, bool has_norms, uint64_t regions, uint64_t steps)
 {
-    double most = r->init && !r->freeze ? 0.1 : 1.0;
+    double most = !r->init || r->freeze ? 1.0 : has_norms ? 0.3 : 0.03;
 
     if (r->lr >= 0.0)
         return r->lr;

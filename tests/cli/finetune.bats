@@ -68,7 +68,7 @@ EOF
     tune --batch 2 --epochs 2 -o "$WORK/fixed"
     run "$FERKD" train "$WORK/train" --method ce --init "$TEACHER" --mean 0.5 --std 0.5 --size 16 --batch 2 --epochs 1 -o "$WORK/small-steps"
     [ "$status" -eq 0 ]
-    [[ "$output" == *"pretrained weights: AdamW, the learning rate goes up to 0.0001"* ]]
+    [[ "$output" == *"pretrained weights: AdamW, the learning rate goes up to 3e-05"* ]]
     "$FERKD" label "$WORK/train" --teacher "$WORK/fixed" --regions 2 --topk 2 -o "$WORK/fixed.ferkd"
     run "$FERKD" train "$WORK/train" --method ce --init "$TEACHER" --size 16 --batch 2 -o "$WORK/unsaid"
     [ "$status" -eq 2 ]
