@@ -170,26 +170,14 @@ static void take_moments(const fk_plan *p, const fk_step *behind, const fk_lay *
     }
 }
 
-/* Of the first thread, whose time counts for profiles. */
-static double begin(const fk_plan *p, size_t t)
-{
-    return p->o.profile && t == 0 ? fk_now_s() : 0.0;
-}
-
-static void end(const fk_plan *p, fk_step *s, size_t t, double start)
-{
-    if (p->o.profile && t == 0)
-        s->inner_s += fk_now_s() - start;
-}
-
 /* A block of y's vectors; gives the vector behind it. */
 static size_t multiply(const fk_plan *p, fk_step *s, const fk_pointwise *k, int weights, size_t v,
                        size_t t)
 {
-    double start = begin(p, t);
+    double start = fk_slice_begin(p, t);
 
     fk_pointwise_best()->multiply(k, fk_buffer_at(p, s->buffers[weights]), v / FK_POINTWISE_BLOCK);
-    end(p, s, t, start);
+    fk_slice_end(p, s, t, start);
     return fk_min_size(v + FK_POINTWISE_BLOCK, k->out);
 }
 
@@ -279,11 +267,11 @@ static void backward_piece(const fk_plan *p, fk_step *s, const piece *z, bool fi
                       .out = p->tensors[s->out].lay.vectors,
                       .x = input(p, s, z, FK_CONV_X_BACK, t),
                       .y = dy};
-    double start = begin(p, t);
+    double start = fk_slice_begin(p, t);
 
     fk_pointwise_best()->outer(
         &k, (float *)fk_buffer_at(p, s->buffers[FK_CONV_SUMS]) + t * sums_floats(p, s), !first);
-    end(p, s, t, start);
+    fk_slice_end(p, s, t, start);
     if (fk_wants_din(p, s, 0))
         data_of(p, s, z, &dy, t);
 }
@@ -433,25 +421,12 @@ static bool suits(const fk_plan *p, const fk_step *s, const fk_conv_args *a)
            (size_t)shape->d[0] >= p->threads;
 }
 
-static ferkd_status is_faster(fk_plan *p, const fk_conv_args *all, bool *wins)
+static ferkd_status is_faster(fk_plan *p, const fk_conv_args *a, bool *wins)
 {
-    fk_conv_args a = *all;
-    fk_md *src = NULL;
-    fk_md *dst = NULL;
-    ferkd_status st = FERKD_OK;
-
     *wins = true;
     if (is_said("always") || fk_tuner_mode(p->o.tuner) == FK_TUNE_OFF)
         return FERKD_OK;
-    TRY_DONE(fk_md_lanes(&src, &a.src, FK_MAX_LANES, false));
-    TRY_DONE(fk_md_lanes(&dst, &a.dst, FK_MAX_LANES, false));
-    a.src_md = src;
-    a.dst_md = dst;
-    st = fk_conv_against(p, &a, "own products", time_own, wins);
-done:
-    fk_md_free(src);
-    fk_md_free(dst);
-    return st;
+    return fk_conv_against(p, a, "own products", time_own, wins);
 }
 
 ferkd_status fk_conv_pointwise_at_once(fk_plan *p, const fk_step *s, const fk_conv_args *slice,

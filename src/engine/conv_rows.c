@@ -138,26 +138,14 @@ static void take_moments(const fk_plan *p, const fk_step *s, fk_operand y, size_
     fk_norm_kernels_of(lay)->moments(&a, sums, sums + lay->lanes);
 }
 
-/* Of the first thread, whose time counts for profiles. */
-static double begin(const fk_plan *p, size_t t)
-{
-    return p->o.profile && t == 0 ? fk_now_s() : 0.0;
-}
-
-static void end(const fk_plan *p, fk_step *s, size_t t, double start)
-{
-    if (p->o.profile && t == 0)
-        s->inner_s += fk_now_s() - start;
-}
-
 static bool multiply(const fk_plan *p, fk_step *s, int product, size_t t, const void *a,
                      const void *b, void *c)
 {
     int room = product == FORWARD ? FK_CONV_ROOM : FK_CONV_ROOM_BACK;
-    double start = begin(p, t);
+    double start = fk_slice_begin(p, t);
     bool ok = fk_product_run(s->products[product], t, a, b, c, NULL, mine(p, s, room, t));
 
-    end(p, s, t, start);
+    fk_slice_end(p, s, t, start);
     return ok;
 }
 
@@ -227,9 +215,9 @@ static bool weights_by(const fk_plan *p, fk_step *s, fk_operand x, fk_operand dy
 {
     if (s->buffers[FK_CONV_SUMS] >= 0) {
         fk_outer_values z = {&p->tensors[s->in[0]].shape, &s->node->shape, x.data, dy.data};
-        double start = begin(p, t);
+        double start = fk_slice_begin(p, t);
         fk_outer_sums_by(&z, s->rows_at_once, add, t, fk_buffer_at(p, s->buffers[FK_CONV_SUMS]));
-        end(p, s, t, start);
+        fk_slice_end(p, s, t, start);
         return true;
     }
     size_t n = p->g->params[s->node->param[0]].count;

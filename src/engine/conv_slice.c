@@ -4,6 +4,8 @@
 
 #include "engine/conv_slice.h"
 
+#include "base/mem.h"
+
 /* --- where a slice is ------------------------------------------------------------------------ */
 
 static size_t image_elements(const fk_plan *p, int tensor)
@@ -93,6 +95,17 @@ fk_operand fk_slice_din(const fk_plan *p, const fk_step *s, uint32_t k)
 {
     return s->buffers[FK_CONV_DX] >= 0 ? fk_buffer_operand(p, s->buffers[FK_CONV_DX], p->half_conv)
                                        : stored_din(p, s, k);
+}
+
+double fk_slice_begin(const fk_plan *p, size_t t)
+{
+    return p->o.profile && t == 0 ? fk_now_s() : 0.0;
+}
+
+void fk_slice_end(const fk_plan *p, fk_step *s, size_t t, double start)
+{
+    if (p->o.profile && t == 0)
+        s->inner_s += fk_now_s() - start;
 }
 
 /* --- work on the planes of a slice ----------------------------------------------------------- */

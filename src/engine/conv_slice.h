@@ -32,6 +32,10 @@ fk_operand fk_slice_output(const fk_plan *p, const fk_step *s, uint32_t k);
 fk_operand fk_slice_gradient(const fk_plan *p, const fk_step *s, uint32_t k);
 fk_operand fk_slice_din(const fk_plan *p, const fk_step *s, uint32_t k);
 
+/* Around what thread t multiplies: the first one's time counts for profiles. */
+double fk_slice_begin(const fk_plan *p, size_t t);
+void fk_slice_end(const fk_plan *p, fk_step *s, size_t t, double start);
+
 /* Before and after the primitive: the work of the BatchNorms around it, and conversions. */
 void fk_slice_load_input(const fk_plan *p, const fk_step *s, int scratch, uint32_t k);
 void fk_slice_store_output(const fk_plan *p, const fk_step *s, uint32_t k);

@@ -15,13 +15,6 @@ enum { WEIGHTS, BIAS, ROOM, ROOM_DATA, ROOM_WEIGHTS };
 
 /* --- which ----------------------------------------------------------------------------------- */
 
-/* How values lie for it: channels last, or (f32 alone) as vectors of channels. */
-static ferkd_status layout_of(const fk_plan *p, const fk_shape *shape, fk_md **md)
-{
-    return p->o.layout == FK_LAYOUT_LAST ? fk_md_last(md, shape, p->half_conv)
-                                         : fk_md_lanes(md, shape, fk_dn_lanes(), p->half_conv);
-}
-
 /* The map of a shape in that layout. */
 static fk_winograd_map map_of(const fk_plan *p, const fk_shape *shape, void *data)
 {
@@ -194,23 +187,11 @@ static ferkd_status time_own(fk_plan *p, const fk_conv_args *a, double *seconds)
 ferkd_status fk_conv_winograd_wins(fk_plan *p, const fk_conv_args *a, bool *wins)
 {
     fk_winograd_maps m = maps_of(p, &a->src, NULL, &a->dst, NULL);
-    fk_conv_args direct = *a;
-    fk_md *src = NULL;
-    fk_md *dst = NULL;
-    ferkd_status st = FERKD_OK;
 
     *wins = is_said("always") || pays_by_rule(p, &m);
     if (is_said("always") || fk_tuner_mode(p->o.tuner) == FK_TUNE_OFF)
         return FERKD_OK;
-    TRY_DONE(layout_of(p, &a->src, &src));
-    TRY_DONE(layout_of(p, &a->dst, &dst));
-    direct.src_md = src;
-    direct.dst_md = dst;
-    st = fk_conv_against(p, &direct, "own winograd", time_own, wins);
-done:
-    fk_md_free(src);
-    fk_md_free(dst);
-    return st;
+    return fk_conv_against(p, a, "own winograd", time_own, wins);
 }
 
 /* --- running --------------------------------------------------------------------------------- */
@@ -316,7 +297,7 @@ bool fk_winograd_normalises(fk_plan *p, const fk_node *n, const fk_md *md, fk_po
     bool can = (!act.n || act.kind == FK_RELU || act.kind == FK_CLIP) && !fk_is_patches(p, n);
 
     if (!can || !fk_conv_suits_winograd(p, &a) || fk_conv_winograd_wins(p, &a, &can) != FERKD_OK ||
-        !can || layout_of(p, &a.src, &mine) != FERKD_OK)
+        !can || fk_md_own(p, &a.src, &mine) != FERKD_OK)
         return false;
     can = fk_md_equal(mine, md);
     fk_md_free(mine);
@@ -357,8 +338,8 @@ ferkd_status fk_compile_winograd(fk_plan *p, const fk_node *n, int in, const fk_
     int residual = tail->residual;
     ferkd_status st = FERKD_OK;
 
-    TRY(layout_of(p, &p->tensors[in].shape, &src));
-    TRY_DONE(layout_of(p, &n->shape, &dst));
+    TRY(fk_md_own(p, &p->tensors[in].shape, &src));
+    TRY_DONE(fk_md_own(p, &n->shape, &dst));
     if (p->tensors[in].lazy < 0)
         TRY_DONE(fk_want(p, in, src, &in));
     if (residual >= 0)

@@ -207,8 +207,11 @@ fk_conv_args fk_training_conv(const fk_plan *p, const fk_node *n);
 /* The fastest convolution for these arguments, measured or by rule (tune_conv.c); sets a->winograd. */
 FERKD_CHECK ferkd_status fk_choose_conv(fk_plan *p, fk_pd **pd, fk_conv_args *a);
 
-/* Is another way of doing this convolution, called `word` in the tuner's notes, faster than oneDNN's, in training with both gradients?
- * Each is timed once. */
+/* How values lie for kernels of our own: channels last, or as vectors of channels. */
+FERKD_CHECK ferkd_status fk_md_own(const fk_plan *p, const fk_shape *shape, fk_md **md);
+
+/* Is another way of doing this convolution, called `word` in the tuner's notes, faster than oneDNN's in that layout, in training with both
+ * gradients? Each is timed once. */
 typedef ferkd_status fk_time_conv_fn(fk_plan *p, const fk_conv_args *a, double *seconds);
 FERKD_CHECK ferkd_status fk_conv_against(fk_plan *p, const fk_conv_args *a, const char *word,
                                          fk_time_conv_fn *other, bool *wins);

@@ -206,10 +206,29 @@ static ferkd_status compare(fk_plan *p, const fk_conv_args *a, const char *word,
     return FERKD_OK;
 }
 
-ferkd_status fk_conv_against(fk_plan *p, const fk_conv_args *a, const char *word,
+ferkd_status fk_md_own(const fk_plan *p, const fk_shape *shape, fk_md **md)
+{
+    return p->o.layout == FK_LAYOUT_LAST ? fk_md_last(md, shape, p->half_conv)
+                                         : fk_md_lanes(md, shape, fk_dn_lanes(), p->half_conv);
+}
+
+ferkd_status fk_conv_against(fk_plan *p, const fk_conv_args *all, const char *word,
                              fk_time_conv_fn *other, bool *wins)
 {
-    return compare(p, a, "direct", time_directions, word, other, wins);
+    fk_conv_args a = *all;
+    fk_md *src = NULL;
+    fk_md *dst = NULL;
+    ferkd_status st = FERKD_OK;
+
+    TRY_DONE(fk_md_own(p, &a.src, &src));
+    TRY_DONE(fk_md_own(p, &a.dst, &dst));
+    a.src_md = src;
+    a.dst_md = dst;
+    st = compare(p, &a, "direct", time_directions, word, other, wins);
+done:
+    fk_md_free(src);
+    fk_md_free(dst);
+    return st;
 }
 
 ferkd_status fk_weights_against(fk_plan *p, const fk_conv_args *a, const char *word,
