@@ -60,7 +60,7 @@ static const fk_option KEYS[] = {
     REAL("lr", lr, "-1", -1, 1e6,
          "highest learning rate; -1: 0.1 for SGD (less in proportion in batches below 64 and in "
          "fewer than 300 steps), 0.001 for AdamW; for pretrained weights 0.3 of it, without "
-         "BatchNorms 0.03"),
+         "BatchNorms 0.03 (SGD: 0.003)"),
     REAL("lr-min", lr_min, "0", 0, 1e6, "learning rate at the end of cosine and one-cycle"),
     REAL("momentum", momentum, "0.9", 0, 1, "of SGD"),
     FLAG("nesterov", nesterov, "true", "Nesterov's momentum"),

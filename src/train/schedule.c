@@ -21,7 +21,8 @@ bool fk_uses_adamw(const ferkd_recipe *r)
  * weights"). */
 double fk_highest_rate(const ferkd_recipe *r, bool has_norms, uint64_t regions, uint64_t steps)
 {
-    double most = !r->init || r->freeze ? 1.0 : has_norms ? 0.3 : 0.03;
+    bool moves = r->init && !r->freeze;
+    double most = !moves ? 1.0 : has_norms ? 0.3 : fk_uses_adamw(r) ? 0.03 : 0.003;
 
     if (r->lr >= 0.0)
         return r->lr;

@@ -18,7 +18,8 @@ bool fk_uses_adamw(const ferkd_recipe *r);
 
 /* The highest learning rate of a run of so many steps of so many regions: the recipe's, or, where it names none, 0.001
  * for AdamW and 0.1 for SGD, less in proportion below FK_WHOLE_BATCH and below FK_FEW_STEPS; for pretrained weights that
- * move 0.3 of it where the network `has_norms` (BatchNorms), and 0.03 where they are folded into it, or it never had any. */
+ * move 0.3 of it where the network `has_norms` (BatchNorms), and 0.03 (SGD: 0.003) where they are folded into it, or it never had
+ * any. */
 double fk_highest_rate(const ferkd_recipe *r, bool has_norms, uint64_t regions, uint64_t steps);
 
 /* The learning rate at a step of steps_per_epoch * epochs; both count optimiser steps. */

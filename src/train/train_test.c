@@ -228,6 +228,7 @@ static void schedules_go_where_they_say(void **state)
     assert_int_equal(ferkd_recipe_set(&r, "optimizer", "sgd"), FERKD_OK);
     assert_false(fk_uses_adamw(&r));
     assert_true(fabs(fk_highest_rate(&r, true, 64, 1000) - 0.03) < 1e-9);
+    assert_true(fabs(fk_highest_rate(&r, false, 64, 1000) - 0.0003) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "freeze", "true"), FERKD_OK);
     assert_true(fabs(fk_highest_rate(&r, true, 64, 1000) - 0.1) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "optimizer", "adamw"), FERKD_OK);
