@@ -3,29 +3,51 @@
 
 #include "kernel/words.h"
 
-_Static_assert((int)FK_ABREAST == (int)FK_POINTWISE_BLOCK,
-               "a block is what is multiplied at a time");
+_Static_assert((int)FK_ABREAST == (int)FK_POINTWISE_BLOCK && FK_LANES == 16,
+               "a block is what is multiplied at a time; turning rows around is written for 16");
 
 /* --- weights --------------------------------------------------------------------------------- */
+
+#ifdef __clang__
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (fk_vi){__VA_ARGS__})
+#endif
+
+/* Lanes of b that lie `by` before those of a change places with them. */
+FK_INLINE void cross(fk_v *a, fk_v *b, int by)
+{
+    fk_v x = *a;
+    fk_v y = *b;
+
+    switch (by) {
+    case 8:
+        *a = PICK(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+        *b = PICK(x, y, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+        break;
+    case 4:
+        *a = PICK(x, y, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+        *b = PICK(x, y, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+        break;
+    case 2:
+        *a = PICK(x, y, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+        *b = PICK(x, y, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+        break;
+    default:
+        *a = PICK(x, y, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
+        *b = PICK(x, y, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+    }
+}
 
 /* 16 rows of 16: what was a row becomes a lane. */
 FK_INLINE void turn(fk_v *rows)
 {
+#pragma GCC unroll 4
     for (int by = FK_LANES / 2; by; by /= 2)
-        for (int i = 0; i < FK_LANES; i++) {
-            if (i & by)
-                continue;
-            fk_vi low;
-            fk_vi high;
-            for (int l = 0; l < FK_LANES; l++) {
-                low[l] = l & by ? FK_LANES + (l ^ by) : l;
-                high[l] = l & by ? FK_LANES + l : l | by;
-            }
-            fk_v a = rows[i];
-            fk_v b = rows[i | by];
-            rows[i] = __builtin_shuffle(a, b, low);
-            rows[i | by] = __builtin_shuffle(a, b, high);
-        }
+#pragma GCC unroll 16
+        for (int i = 0; i < FK_LANES; i++)
+            if (!(i & by))
+                cross(&rows[i], &rows[i | by], by);
 }
 
 /* Weights of 16 outputs from o on and 16 inputs from i on, a row an output; 0 where there are none. */
