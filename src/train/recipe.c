@@ -56,7 +56,7 @@ static const fk_option KEYS[] = {
     WHOLE("regions-per-image", regions_per_image, "1", 1, 1024,
           "regions of one image in a batch; the image is decoded once"),
     PICK("optimizer", optimizer, "auto", "auto|sgd|adamw",
-         "the optimiser; auto: sgd, or adamw for pretrained weights (--init)"),
+         "the optimiser; auto: sgd, or adamw for pretrained weights (--init) without --lr"),
     REAL("lr", lr, "-1", -1, 1e6,
          "highest learning rate; -1: 0.1 for SGD (less in proportion in batches below 64 and in "
          "fewer than 300 steps), 0.001 for AdamW; for pretrained weights 0.3 of it, without "

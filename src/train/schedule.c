@@ -12,7 +12,9 @@ static double cosine(double from, double to, double x)
 
 bool fk_uses_adamw(const ferkd_recipe *r)
 {
-    return strcmp(r->optimizer, "adamw") == 0 || (strcmp(r->optimizer, "auto") == 0 && r->init);
+    bool left = strcmp(r->optimizer, "auto") == 0 && r->lr < 0.0;
+
+    return strcmp(r->optimizer, "adamw") == 0 || (left && r->init);
 }
 
 /* What suits networks from scratch, where the recipe leaves it to us: in batches of 64; of smaller ones each step says

@@ -13,7 +13,7 @@
  * than regions-per-image. */
 uint32_t fk_batch(const ferkd_recipe *r, uint64_t images);
 
-/* Is AdamW the optimiser: by name, or because weights are pretrained and it names none? */
+/* Is AdamW the optimiser: by name, or because weights are pretrained and it names neither optimiser nor rate? */
 bool fk_uses_adamw(const ferkd_recipe *r);
 
 /* The highest learning rate of a run of so many steps of so many regions: the recipe's, or, where it names none, 0.001

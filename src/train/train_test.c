@@ -223,6 +223,9 @@ static void schedules_go_where_they_say(void **state)
     assert_false(fk_uses_adamw(&r));
     assert_int_equal(ferkd_recipe_set(&r, "init", "runs/a"), FERKD_OK);
     assert_true(fk_uses_adamw(&r));
+    r.lr = 0.01; /* which is said of SGD */
+    assert_false(fk_uses_adamw(&r));
+    r.lr = -1.0;
     assert_true(fabs(fk_highest_rate(&r, true, 64, 1000) - 0.0003) < 1e-9);
     assert_true(fabs(fk_highest_rate(&r, false, 64, 1000) - 0.00003) < 1e-9);
     assert_int_equal(ferkd_recipe_set(&r, "optimizer", "sgd"), FERKD_OK);
