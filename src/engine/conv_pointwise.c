@@ -254,8 +254,7 @@ static void data_of(const fk_plan *p, fk_step *s, const piece *z, const fk_point
 
 static size_t sums_floats(const fk_plan *p, const fk_step *s)
 {
-    return p->tensors[s->in[0]].lay.vectors * p->tensors[s->out].lay.vectors * FK_MAX_LANES *
-           FK_MAX_LANES;
+    return fk_pointwise_packed(p->tensors[s->in[0]].lay.vectors, p->tensors[s->out].lay.vectors);
 }
 
 static void backward_piece(const fk_plan *p, fk_step *s, const piece *z, bool first, size_t t)

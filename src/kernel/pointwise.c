@@ -65,7 +65,7 @@ FK_INLINE void rows_of(const fk_pointwise_pack *k, size_t o, size_t i, fk_v *row
     }
 }
 
-/* Where block `block` of `made` vectors begins, each with `read` vectors behind it; and how many vectors it has. */
+/* Where block `block` of what is made begins, from `read` vectors: those before it are full. */
 FK_INLINE size_t block_at(size_t block, size_t read)
 {
     return block * FK_ABREAST * read * FK_LANES * FK_LANES;

@@ -44,7 +44,7 @@ extern const fk_pointwise_kernels fk_pointwise_plain16;
 /* With AVX-512; with FERKD_KERNELS=plain the plain ones; NULL: there are none that pay. */
 const fk_pointwise_kernels *fk_pointwise_best(void);
 
-/* Floats of packed weights between so many vectors of 16. */
+/* Floats of packed weights between so many vectors of 16, and of the sums of outer(). */
 static inline size_t fk_pointwise_packed(size_t in, size_t out)
 {
     return in * out * 16 * 16;

@@ -32,14 +32,14 @@ static void *memory(size_t bytes)
     return p;
 }
 
-/* Whole numbers within 3; 0 from `there` of each `row` on. */
-static float *numbers(size_t rows, size_t row, size_t there, uint32_t *state)
+/* Whole numbers from -3 to 4. */
+static float *numbers(size_t n, uint32_t *state)
 {
-    float *p = memory(rows * row * sizeof *p);
+    float *p = memory(n * sizeof *p);
 
-    for (size_t i = 0; i < rows * row; i++) {
+    for (size_t i = 0; i < n; i++) {
         *state = *state * 1664525u + 1013904223u;
-        p[i] = i % row < there ? (float)(*state >> 8 & 7) - 3.0f : 0.0f;
+        p[i] = (float)(*state >> 8 & 7) - 3.0f;
     }
     return p;
 }
@@ -50,13 +50,13 @@ typedef struct map {
     size_t channels;
 } map;
 
-static map map_of(const problem *z, size_t channels, bool filled, uint32_t *state)
+static map map_of(const problem *z, size_t channels, uint32_t *state)
 {
     size_t vectors = vectors_of(channels);
     size_t vector = (z->pixels + 2) * LANES;
     map a = {.m = {.image = vectors * vector + 3 * LANES, .vector = vector}, .channels = channels};
 
-    a.m.data = numbers(1, z->images * a.m.image, filled ? z->images * a.m.image : 0, state);
+    a.m.data = numbers(z->images * a.m.image, state);
     for (size_t i = 0; i < z->images * z->pixels * vectors * LANES; i++) {
         size_t lane = i % LANES;
         size_t v = i / LANES % vectors;
@@ -79,9 +79,9 @@ static double at(const map *a, size_t image, size_t pixel, size_t c)
 static void check_product(const fk_pointwise_kernels *kernels, const problem *z, bool turned)
 {
     uint32_t state = 1;
-    map x = map_of(z, z->in, true, &state);
-    map y = map_of(z, z->out, false, &state);
-    float *w = numbers(1, z->in * z->out, z->in * z->out, &state);
+    map x = map_of(z, z->in, &state);
+    map y = map_of(z, z->out, &state);
+    float *w = numbers(z->in * z->out, &state);
     fk_pointwise k = {z->images, z->pixels, vectors_of(z->in), vectors_of(z->out), x.m, y.m};
     fk_pointwise_pack pack = {.weights = w,
                               .outputs = turned ? z->in : z->out,
@@ -109,8 +109,8 @@ static void check_product(const fk_pointwise_kernels *kernels, const problem *z,
 static void check_outer(const fk_pointwise_kernels *kernels, const problem *z)
 {
     uint32_t state = 2;
-    map x = map_of(z, z->in, true, &state);
-    map y = map_of(z, z->out, true, &state);
+    map x = map_of(z, z->in, &state);
+    map y = map_of(z, z->out, &state);
     fk_pointwise k = {z->images, z->pixels / 2, vectors_of(z->in), vectors_of(z->out), x.m, y.m};
     size_t row = k.in * LANES;
     float *sums = memory(k.out * LANES * row * sizeof *sums);
@@ -162,10 +162,10 @@ static double now_s(void)
 static void bench(const fk_pointwise_kernels *kernels, const problem *z)
 {
     uint32_t state = 1;
-    map x = map_of(z, z->in, true, &state);
-    map y = map_of(z, z->out, true, &state);
+    map x = map_of(z, z->in, &state);
+    map y = map_of(z, z->out, &state);
     fk_pointwise k = {z->images, z->pixels, vectors_of(z->in), vectors_of(z->out), x.m, y.m};
-    float *w = numbers(1, z->in * z->out, z->in * z->out, &state);
+    float *w = numbers(z->in * z->out, &state);
     float *sums = memory(z->in * z->out * sizeof *sums);
     fk_pointwise_pack pack = {.weights = w, .outputs = z->out, .inputs = z->in};
     double flop = 2e-9 * (double)(z->images * z->pixels) * (double)(z->in * z->out);
