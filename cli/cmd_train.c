@@ -128,13 +128,15 @@ const cli_command cli_train = {
     "train",
     "train a student, from stored labels or otherwise",
     "DATA --val DATA --labels STORE -o RUN [options], or RECIPE.yaml, or --resume RUN",
-    "Methods: ce trains on hard labels; kd runs the teacher in the loop; fkd trains on every "
-    "stored\n"
-    "region label; ferkd (default) drops the regions that the teacher is least sure of, gives "
-    "hard\n"
-    "ones a smoothed hard label and keeps the rest. RUN receives recipe.yaml, metrics.csv,\n"
-    "metrics.jsonl, last.safetensors and best.safetensors. Ctrl-C stops at a safe point; --resume\n"
-    "goes on as if nothing had happened.\n\n"
+    "Methods: ce trains on hard labels; kd, funmatch and deit run the teacher in the loop; fkd\n"
+    "trains on every stored region label; ferkd (default) calibrates them: some regions are "
+    "dropped,\n"
+    "some labels changed, the rest kept, by rules that follow from the store and the length of "
+    "the\n"
+    "run (it says which and why; --calibrate takes others, \"ferkd calibrate\" shows what they "
+    "do).\n\n"
+    "RUN receives recipe.yaml, metrics.csv, metrics.jsonl, last.safetensors and best.safetensors.\n"
+    "Ctrl-C stops at a safe point; --resume goes on as if nothing had happened.\n\n"
     "  ferkd train photos/train --val photos/val --labels labels.ferkd --model resnet18 \\\n"
     "        --size 128 --epochs 30 -o runs/a\n"
     "  ferkd train --resume runs/a",

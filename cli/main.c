@@ -71,8 +71,9 @@ static ferkd_status help_json(void)
         for (size_t k = 0; k < n; k++)
             (void)json_array_append_new(list, option_json(&table[k]));
         (void)json_object_set_new(all, COMMANDS[i]->name,
-                                  json_pack("{s:s, s:s, s:o}", "line", COMMANDS[i]->line, "usage",
-                                            COMMANDS[i]->usage, "options", list));
+                                  json_pack("{s:s, s:s, s:s, s:o}", "line", COMMANDS[i]->line,
+                                            "usage", COMMANDS[i]->usage, "prose",
+                                            COMMANDS[i]->prose, "options", list));
     }
     (void)json_object_set_new(all, "ferkd", itself_json());
     return cli_print_json(all);

@@ -1,25 +1,45 @@
 #!/usr/bin/env python3
 """Man pages from the program's own tables: ferkd help --json | man.py docs/man; --check compares."""
+import itertools
 import json
-import subprocess
+import re
 import sys
 from pathlib import Path
 
 
 def escape(text):
-    return text.replace("\\", "\\e").replace("-", "\\-").replace("\n.", "\n\\&.")
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return re.sub("^(?=[.'])", r"\\&", text, flags=re.MULTILINE)
+
+
+def is_as_it_stands(line):
+    """A line of a table or an example."""
+    return line.startswith("  ")
+
+
+def description(prose):
+    """Paragraphs are filled; indented lines, which are tables and examples, stay as they are."""
+    out = [".SH DESCRIPTION"]
+    for indented, lines in itertools.groupby(prose.split("\n"), is_as_it_stands):
+        lines = [escape(line) for line in lines]
+        if indented:
+            out += [".RS 2", ".nf", *(line[2:] for line in lines), ".fi", ".RE"]
+        else:
+            out += [line or ".PP" for line in lines]
+    return out
 
 
 def page(name, c, version="ferkd"):
     out = [f'.TH FERKD\\-{name.upper()} 1 "" "{version}" "User Commands"', ".SH NAME",
-           f"ferkd\\-{name} \\- {escape(c['line'])}", ".SH SYNOPSIS", f".B ferkd {name}", escape(c["usage"]), ".SH OPTIONS"]
+           f"ferkd\\-{name} \\- {escape(c['line'])}", ".SH SYNOPSIS", f".B ferkd {name}", escape(c["usage"]),
+           *description(c["prose"]), ".SH OPTIONS"]
     for o in c["options"]:
         arg = "" if o["kind"] == "flag" else " \\fI" + escape(o.get("choices", "VALUE")) + "\\fR"
         default = f" Default: {o['default']}." if "default" in o and o["kind"] != "flag" else ""
         out += [".TP", f"\\fB\\-\\-{escape(o['name'])}\\fR{arg}", escape(o["help"] + "." + default)]
     out += [".SH EXIT STATUS",
             "0 success, 2 usage, 3 absent, 4 input or output, 5 corrupt, 6 unsupported, 7 limit, 8 memory, 9 stopped "
-            "on request, 10 a fault of ferkd itself.", ".SH SEE ALSO", f".B ferkd {name} \\-\\-help"]
+            "on request, 10 a fault of ferkd itself.", ".SH SEE ALSO", ".BR ferkd (1)"]
     return "\n".join(out) + "\n"
 
 

@@ -92,7 +92,10 @@ static ferkd_status read_any(ferkd_dataset *d)
     if (fk_is_folder(d->path))
         return read_folder(d);
     if (!fk_is_file(d->path))
-        return fk_fail(FERKD_ABSENT, "%s: no such file or folder", d->path);
+        return fk_fail(FERKD_ABSENT,
+                       "%s: no such file or folder; name a folder with one folder of images for "
+                       "each class, an IDX file or CIFAR's",
+                       d->path);
     if (fk_ends_with(d->path, ".bin"))
         return fk_cifar_read(d, &d->path, 1);
     return fk_idx_read(d, d->path);
