@@ -138,7 +138,9 @@ const cli_command cli_calibrate = {
     "label,\n"
     "             the rest ground truth), blur W (W soft label, the rest on all classes evenly);\n"
     "             W is a number or a measure\n"
-    "  temperature T, or temperature fit: of the soft labels\n\n"
+    "  temperature T, or temperature fit: of the soft labels\n"
+    "  focus W    where labels are over more classes than the data set's, a share W of each soft\n"
+    "             label is told among these alone\n\n"
     "Presets: auto (the default), ferkd-paper, fkd, relabel.\n\n"
     "  ferkd calibrate labels.ferkd\n"
     "  ferkd calibrate labels.ferkd \"wrong: hard; inside < 20%: discard; else: keep\"",

@@ -52,6 +52,7 @@ typedef struct ferkd_calibration ferkd_calibration;
  *
  *     rules  = rule { ";" rule }
  *     rule   = cond { "and" cond } ":" action | "else" ":" action | "temperature" (NUMBER | "fit")
+ *            | "focus" NUMBER
  *     cond   = MEASURE ("<" | ">") bound | "wrong" | "right"     the teacher's first class is (not)
  *                                                                the ground truth
  *     bound  = value { ".." value } [ "of" ("store" | "class" | "image") ]
@@ -61,6 +62,7 @@ typedef struct ferkd_calibration ferkd_calibration;
  *
  * "a..b..c" moves from a at the first epoch over b to c at the last. "temperature T" divides the
  * stored label's logits by T; "fit" takes the T with which the labels predict the ground truth best.
+ * "focus W": where labels are over more classes than the data set's, a share W of each soft label is told among these alone.
  * Where no rule holds, the label is kept.
  *
  * Or the name of a preset: "auto" (thresholds from the statistics of the store), "ferkd-paper",

@@ -188,6 +188,21 @@ static void expand(const ferkd_soft_label *l, uint32_t classes, double temperatu
         target[c] = (float)((double)target[c] / sum);
 }
 
+/* A share of the label is told among the data set's classes, which are the first, alone: these in their proportions, and
+ * no others. A label without any of them stays as it is. */
+static void focus(float *target, uint32_t classes, uint32_t over, float share)
+{
+    double inside = 0.0;
+
+    for (uint32_t c = 0; c < classes; c++)
+        inside += (double)target[c];
+    if (inside <= 0.0)
+        return;
+    float factor = 1.0f - share + (float)((double)share / inside);
+    for (uint32_t c = 0; c < over; c++)
+        target[c] *= c < classes ? factor : 1.0f - share;
+}
+
 /* The first of the label's classes that is the data set's. */
 static uint32_t choice(const ferkd_soft_label *l, uint32_t classes, uint32_t otherwise)
 {
@@ -210,6 +225,8 @@ void ferkd_calibration_target(const ferkd_calibration *c, ferkd_treatment t,
         return;
     }
     expand(label, c->over, c->rules.temperature, target);
+    if (c->rules.focus > 0.0 && c->over > c->classes)
+        focus(target, c->classes, c->over, (float)c->rules.focus);
     if (t.action != FERKD_MIX && t.action != FERKD_BLUR)
         return;
     for (uint32_t k = 0; k < c->over; k++)

@@ -99,6 +99,20 @@ static bool near(double a, double b)
     return fabs(a - b) < 1e-3;
 }
 
+/* A store of the same labels over all of a teacher's classes, who is always right but for image 7. */
+static ferkd_store *wide_store(void)
+{
+    char wide[160];
+    ferkd_store *s = NULL;
+
+    (void)snprintf(wide, sizeof wide, "%s/wide.ferkd", scratch);
+    (void)remove(wide);
+    always_right = true;
+    assert_int_equal(write_store_of(wide, ALL_CLASSES, ALL_CLASSES, &s), FERKD_OK);
+    always_right = false;
+    return s;
+}
+
 /* --- the language ------------------------------------------------------------------------------ */
 
 static void rules_are_read(void **state)
@@ -108,6 +122,7 @@ static void rules_are_read(void **state)
     (void)state;
     assert_int_equal(fk_rules_parse(&r, "max < 5%: discard; wrong and inside > 0.25: smooth 0.1;\n"
                                         "entropy>10%..20%..5% of class:mix inside; temperature 2;"
+                                        "focus 0.25;"
                                         "else: teacher; "),
                      FERKD_OK);
     assert_int_equal(r.n, 4);
@@ -121,7 +136,7 @@ static void rules_are_read(void **state)
     assert_true(r.rule[2].by_measure && r.rule[2].amount_of == FERKD_INSIDE);
     assert_int_equal(r.rule[3].n, 0);
     assert_int_equal(r.rule[3].action, FERKD_TEACHER);
-    assert_true(r.temperature == 2.0);
+    assert_true(r.temperature == 2.0 && r.focus == 0.25);
     assert_true(near(fk_bound_at(&r.rule[2].when[0].bound, 0.25), 0.15));
     assert_true(near(fk_bound_at(&r.rule[2].when[0].bound, 1.0), 0.05));
 }
@@ -143,6 +158,8 @@ static void faults_are_shown_with_their_place(void **state)
         {"max < 5% of region: keep", "region"},
         {"else: mix entropy", "not entropy"},
         {"temperature 0", "temperature"},
+        {"focus 1.5", "from 0 to 1"},
+        {"focus", "(the end)"},
         {"else: keep else: keep", "else"},
         {"max < 1.2.3: keep", "1.2.3"},
         {"wrong and right and wrong and right and wrong: keep", "four"},
@@ -309,6 +326,35 @@ static void targets_are_as_defined(void **state)
     assert_true(near(t[3], sqrt(0.6) / sum) && near(t[4], sqrt(0.05) / sum));
 }
 
+/* Of a label over more classes than the data set's a share is told among these alone. */
+static void labels_are_focused(void **state)
+{
+    const uint16_t index[] = {60, 3, 0};
+    const float prob[] = {0.4f, 0.3f, 0.203f};
+    ferkd_soft_label l = {3, index, prob, 0.097f, 0.5f, 0.4f, 0.3f, {{0, 0, 0, 0}, false}};
+    ferkd_soft_label none = {1, index, prob, 0.0f, 0.0f, 0.4f, 0.3f, {{0, 0, 0, 0}, false}};
+    float t[ALL_CLASSES];
+    ferkd_calibration *c = NULL;
+    ferkd_store *wide = wide_store();
+
+    (void)state;
+    assert_int_equal(ferkd_calibration_new(&c, "focus 0.5; else: keep", wide, 10.0), FERKD_OK);
+    ferkd_calibration_target(c, (ferkd_treatment){FERKD_KEEP, 1.0f}, &l, 3, t);
+    double inside = 0.3 + 0.203 + 3 * 0.001; /* what is not told is spread evenly: 0.001 each */
+    assert_true(near(t[3], 0.15 + 0.15 / inside) && near(t[4], 0.0005 + 0.0005 / inside));
+    assert_true(near(t[60], 0.2) && near(t[99], 0.0005));
+    ferkd_calibration_target(c, (ferkd_treatment){FERKD_MIX, 0.5f}, &l, 3, t);
+    assert_true(near(t[3], 0.5 + 0.075 + 0.075 / inside) && near(t[60], 0.1));
+    ferkd_calibration_target(c, (ferkd_treatment){FERKD_KEEP, 1.0f}, &none, 3, t);
+    assert_true(near(t[60], 0.4));
+    ferkd_calibration_free(&c);
+    assert_int_equal(ferkd_calibration_new(&c, "focus 1; else: keep", wide, 10.0), FERKD_OK);
+    ferkd_calibration_target(c, (ferkd_treatment){FERKD_KEEP, 1.0f}, &l, 3, t);
+    assert_true(near(t[3], 0.3 / inside) && t[60] == 0.0f && t[99] == 0.0f);
+    ferkd_calibration_free(&c);
+    ferkd_store_close(&wide);
+}
+
 /* The fitted temperature is where the derivative of the mean surprise vanishes. */
 static void the_temperature_fits(void **state)
 {
@@ -415,15 +461,10 @@ static void auto_trusts_a_doubtful_teacher_half(void **state)
 /* Of labels over all the teacher's classes, half is the ground truth, but where the teacher says otherwise. */
 static void auto_makes_the_own_classes_half_of_wide_labels(void **state)
 {
-    char wide[160];
-    ferkd_store *s = NULL;
+    ferkd_store *s = wide_store();
     ferkd_calibration *c = NULL;
 
     (void)state;
-    (void)snprintf(wide, sizeof wide, "%s/wide.ferkd", scratch);
-    always_right = true;
-    assert_int_equal(write_store_of(wide, ALL_CLASSES, ALL_CLASSES, &s), FERKD_OK);
-    always_right = false;
     assert_int_equal(ferkd_calibration_new(&c, "auto", s, 10), FERKD_OK);
     assert_string_equal(ferkd_calibration_rules(c),
                         "area < 0.35 and area < 75% of image: discard; wrong: keep; else: mix 0.5");
@@ -466,6 +507,7 @@ int main(void)
         cmocka_unit_test(quantiles_have_a_scope),
         cmocka_unit_test(regions_have_areas),
         cmocka_unit_test(targets_are_as_defined),
+        cmocka_unit_test(labels_are_focused),
         cmocka_unit_test(the_temperature_fits),
         cmocka_unit_test(the_mislabelled_one_is_found),
         cmocka_unit_test(auto_has_no_use_for_small_regions_in_short_runs),

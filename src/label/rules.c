@@ -199,10 +199,19 @@ static ferkd_status read_temperature(reader *r, fk_rules *out)
     return FERKD_OK;
 }
 
+static ferkd_status read_focus(reader *r, fk_rules *out)
+{
+    if (!take_number(r, &out->focus) || out->focus > 1.0)
+        return fault(r, "a share from 0 to 1");
+    return FERKD_OK;
+}
+
 static ferkd_status read_rule(reader *r, fk_rules *out)
 {
     if (take_word(r, "temperature"))
         return read_temperature(r, out);
+    if (take_word(r, "focus"))
+        return read_focus(r, out);
     if (out->n == FK_MAX_RULES)
         return fault(r, "an end after 16 rules");
     fk_rule *rule = &out->rule[out->n++];

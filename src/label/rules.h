@@ -38,7 +38,8 @@ typedef struct fk_rules {
     int n;
     fk_rule rule[FK_MAX_RULES];
     double temperature;
-    bool fit; /* the temperature is to be found */
+    bool fit;     /* the temperature is to be found */
+    double focus; /* share of a soft label that is told among the data set's classes alone */
 } fk_rules;
 
 /* FERKD_USAGE: the sentence shows where the text goes wrong. */
