@@ -22,7 +22,9 @@ static const struct {
     {"auto", NULL, "what a run of this length has use for; says what and why"},
     {"ferkd-paper", "max < 0.15: discard; max > 0.95: discard; max < 0.3: smooth 0.1; else: keep",
      "FerKD's groups (ICCV 2023): least and most sure regions discarded, hard ones smoothed"},
-    {"fkd", "else: keep", "every soft label as stored (FKD, ECCV 2022)"},
+    {"fkd", "focus 0.5; else: keep",
+     "every soft label (FKD, ECCV 2022), half of it among the data set's classes where it is over "
+     "others as well"},
     {"relabel", "else: teacher 0.1",
      "the teacher's own choice for each region as a smoothed hard label (after ReLabel, CVPR "
      "2021)"},
