@@ -21,11 +21,10 @@ def description(prose):
     """Paragraphs are filled; indented lines, which are tables and examples, stay as they are."""
     out = [".SH DESCRIPTION"]
     for indented, lines in itertools.groupby(prose.split("\n"), is_as_it_stands):
-        lines = [escape(line) for line in lines]
         if indented:
-            out += [".RS 2", ".nf", *(line[2:] for line in lines), ".fi", ".RE"]
+            out += [".RS 2", ".nf", *(escape(line[2:]) for line in lines), ".fi", ".RE"]
         else:
-            out += [line or ".PP" for line in lines]
+            out += [escape(line) or ".PP" for line in lines]
     return out
 
 
