@@ -147,9 +147,11 @@ static const fk_option KEYS[] = {
          "gradient is dropped; not with --clip, --ema, --accumulate"),
     FLAG("memory", memory, "false", "say what the memory is for, before the first step"),
     TEXT("init", init, NULL, "MODEL",
-         "start from the weights of a run folder, or from an ONNX file (which is then the network, "
-         "too); a head for "
-         "other classes starts anew"),
+         "start from the weights of a run folder, of a .pth or .safetensors file of torchvision, "
+         "timm, "
+         "OpenCLIP, OpenAI or DINOv2 for the network that --model names, or of an ONNX file, which "
+         "is "
+         "then the network, too; a head for other classes starts anew"),
     WHOLE("probe-epochs", probe_epochs, "0", 0, 1000000,
           "epochs at the start in which only the head is trained"),
     FLAG(
