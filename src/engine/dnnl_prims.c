@@ -1,6 +1,9 @@
 /* oneDNN behind dnnl_glue.h: what is the same for all its versions. */
 #include "engine/dnnl_inside.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include "base/mem.h"
 #include "base/trace.h"
 
@@ -405,13 +408,32 @@ ferkd_status fk_prim_run_set(fk_dn *dn, const fk_prim *p, int set)
     return fk_dn_check(dnnl_primitive_execute(p->h, dn->stream, a->n, a->args), p->what);
 }
 
+/* oneDNN's sgemm (2.6, with AVX2 as with AVX-512) keeps values far below the stack pointer, where a signal handler puts its
+ * own: Ctrl-C in a product broke the heap. Signals that can wait do. */
+static void hold_signals(sigset_t *before)
+{
+    static const int at_once[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t all;
+
+    (void)sigfillset(&all);
+    for (size_t i = 0; i < FK_COUNT(at_once); i++)
+        (void)sigdelset(&all, at_once[i]);
+    (void)pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
 bool fk_gemm(const fk_gemm_args *g, void *room)
 {
+    sigset_t before;
+
     if (room && fk_tiles_pay(g->m, g->n, g->k)) {
         fk_tiles_gemm(g, room);
         return true;
     }
-    return dnnl_sgemm(g->turn_a ? 'T' : 'N', g->turn_b ? 'T' : 'N', (dnnl_dim_t)g->m,
-                      (dnnl_dim_t)g->n, (dnnl_dim_t)g->k, g->alpha, g->a, (dnnl_dim_t)g->lda, g->b,
-                      (dnnl_dim_t)g->ldb, g->beta, g->c, (dnnl_dim_t)g->ldc) == dnnl_success;
+    hold_signals(&before);
+    dnnl_status_t st =
+        dnnl_sgemm(g->turn_a ? 'T' : 'N', g->turn_b ? 'T' : 'N', (dnnl_dim_t)g->m, (dnnl_dim_t)g->n,
+                   (dnnl_dim_t)g->k, g->alpha, g->a, (dnnl_dim_t)g->lda, g->b, (dnnl_dim_t)g->ldb,
+                   g->beta, g->c, (dnnl_dim_t)g->ldc);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return st == dnnl_success;
 }
