@@ -15,7 +15,7 @@ extern "C" {
 /** A classifier from an ONNX file or a run folder, with its classes and preprocessing. */
 typedef struct ferkd_model ferkd_model;
 
-/** What the user says of an ONNX model's input; it takes the place of what the sidecar says. */
+/** What the user says of a model's input; it takes the place of what an ONNX file's sidecar or a run folder says. */
 typedef struct ferkd_model_options {
     uint32_t size_px;    /**< 0: not said */
     const char *mean;    /**< "0.485,0.456,0.406" on 0..1, or on 0..255 ("127,127,127"); or NULL */

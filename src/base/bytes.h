@@ -92,4 +92,13 @@ static inline float fk_bf16_value(uint32_t h)
     return v;
 }
 
+/* The upper half of a float: nothing is lost of a value that was bf16. */
+static inline uint16_t fk_bf16_bits(float v)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &v, sizeof bits);
+    return (uint16_t)(bits >> 16);
+}
+
 #endif

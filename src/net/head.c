@@ -226,16 +226,6 @@ done:
 
 /* --- other outputs ----------------------------------------------------------------------------- */
 
-void fk_graph_take_values(fk_graph *to, const fk_graph *from, const float *values)
-{
-    assert(to->n_params == from->n_params);
-    for (size_t i = 0; i < to->n_params; i++) {
-        const fk_param *p = &to->params[i];
-        assert(p->count <= from->params[i].count); /* outputs are the first dimension of a head */
-        memcpy(to->values + p->offset, values + from->params[i].offset, p->count * sizeof *values);
-    }
-}
-
 void fk_graph_take_head(fk_graph *to, const fk_graph *from, const uint32_t *rows)
 {
     assert(to->n_params == from->n_params);

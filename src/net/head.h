@@ -7,10 +7,6 @@
 /* The node of the last dense layer or convolution before the output, through which every output comes; -1: none. */
 int fk_graph_head(const fk_graph *g);
 
-/* Values of a graph's parameters go into one of the same network that has as many outputs or fewer: of the head, the
- * first ones. */
-void fk_graph_take_values(fk_graph *to, const fk_graph *from, const float *values);
-
 /* The head of a graph becomes that of another of the same network: output c is the other's output rows[c]. */
 void fk_graph_take_head(fk_graph *to, const fk_graph *from, const uint32_t *rows);
 

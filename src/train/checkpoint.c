@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "base/bytes.h"
 #include "base/mem.h"
 #include "exchange/safetensors.h"
 
@@ -149,12 +150,20 @@ static ferkd_status copy_half(const fk_safetensors *f, const char *name, uint16_
 
     TRY(fk_calloc(&values, n, sizeof *values, name));
     ferkd_status st = fk_safetensors_copy(f, name, values, n);
-    for (size_t i = 0; st == FERKD_OK && i < n; i++) {
-        uint32_t u;
-        memcpy(&u, &values[i], sizeof u);
-        to[i] = (uint16_t)(u >> 16);
-    }
+    for (size_t i = 0; st == FERKD_OK && i < n; i++)
+        to[i] = fk_bf16_bits(values[i]);
     free(values);
+    return st;
+}
+
+ferkd_status fk_checkpoint_progress(const char *path, fk_progress *progress)
+{
+    fk_safetensors *f = NULL;
+    uint64_t step;
+
+    TRY(fk_safetensors_open(&f, path));
+    ferkd_status st = read_progress(f, path, progress, &step);
+    fk_safetensors_close(&f);
     return st;
 }
 

@@ -27,6 +27,9 @@ FERKD_CHECK ferkd_status fk_checkpoint_save(const char *path, const fk_graph *g,
 /* Weights only, from values (laid out as g->values). */
 FERKD_CHECK ferkd_status fk_weights_save(const char *path, const fk_graph *g, const float *values,
                                          const fk_checkpoint_meta *meta);
+/* How far the run is that the checkpoint is of. */
+FERKD_CHECK ferkd_status fk_checkpoint_progress(const char *path, fk_progress *progress);
+/* All of it, into a graph as it was saved of. */
 FERKD_CHECK ferkd_status fk_checkpoint_load(const char *path, fk_graph *g, fk_optim *optim,
                                             float *accumulated, fk_progress *progress);
 

@@ -162,34 +162,6 @@ static ferkd_status copy(const source *s, const item *t, float *values)
     return FERKD_OK;
 }
 
-static size_t root_of(size_t n)
-{
-    size_t r = (size_t)lrint(sqrt((double)n));
-
-    return r * r == n ? r : 0;
-}
-
-/* Are both, but for `extra` tokens, square images of tokens? */
-static bool is_grid(size_t tokens, size_t extra, size_t *side)
-{
-    *side = tokens > extra ? root_of(tokens - extra) : 0;
-    return *side > 0;
-}
-
-/* How many tokens beside the image's positions are for, here and in the file: as many, or one more there, for the class
- * token, where the network has none of that kind (registers). */
-static bool read_tokens(size_t here, size_t there, size_t *new_side, size_t *side, size_t *extra,
-                        size_t *more)
-{
-    for (*extra = 0; *extra < 3; (*extra)++) {
-        for (*more = 0; *more <= (*extra == 0); (*more)++) {
-            if (is_grid(here, *extra, new_side) && is_grid(there, *extra + *more, side))
-                return true;
-        }
-    }
-    return false;
-}
-
 /* The class token's own position goes into the token (Darcet et al. 2023: it is added to nothing else). */
 static void add_to_class_token(fk_graph *g, const float *position, size_t width)
 {
@@ -204,25 +176,18 @@ static void add_to_class_token(fk_graph *g, const float *position, size_t width)
 static ferkd_status resize(const source *s, const item *t, fk_graph *g, const fk_param *p,
                            float *values, bool *done)
 {
-    size_t width = (size_t)p->shape.d[p->shape.n - 1];
-    size_t tokens = p->count / width;
-    size_t side = 0;
-    size_t new_side = 0;
-    size_t extra;
-    size_t more;
+    fk_position_fit fit;
     float *old = NULL;
 
     *done = false;
-    if (!fk_ends_with(p->name, "pos_embed") || t->count % width)
-        return FERKD_OK;
-    if (!read_tokens(tokens, t->count / width, &new_side, &side, &extra, &more))
+    if (!fk_positions_fit(p, t->count, &fit))
         return FERKD_OK;
     TRY(fk_calloc(&old, t->count, sizeof *old, p->name));
     ferkd_status st = copy(s, t, old);
     if (st == FERKD_OK)
-        st = fk_resize_positions(old + more * width, side, values, new_side, extra, width);
-    if (st == FERKD_OK && more)
-        add_to_class_token(g, old, width);
+        st = fk_fit_positions(&fit, old, values);
+    if (st == FERKD_OK && fit.more)
+        add_to_class_token(g, old, fit.width);
     free(old);
     *done = st == FERKD_OK;
     return st;

@@ -195,7 +195,7 @@ static ferkd_status validate(fk_run *run, fk_metrics_row *row)
         quiet = *run->watch;
         quiet.stop = NULL;
     }
-    fk_student_show(run, values);
+    TRY(fk_student_show(run, values));
     TRY(fk_plan_refresh(run->eval_plan));
     TRY_DONE(fk_score_init(&score, &r, run->identity));
     TRY_DONE(fk_evaluate(run->eval_plan, run->val, &o, &score, &quiet));
@@ -231,8 +231,8 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
     at->loss_count = at->hard = at->important = at->dropped = 0;
     fk_checkpoint_meta meta = {fk_student_name(run), run->card, *at};
     TRY(fk_metrics_add(&run->metrics, &row));
-    if (best && run->outputs > run->classes) {
-        fk_student_show(run, values);
+    if (best && run->eval_graph) {
+        TRY(fk_student_show(run, values));
         TRY(fk_weights_save(run->best_path, run->eval_graph, run->eval_graph->values, &meta));
     } else if (best) {
         TRY(fk_weights_save(run->best_path, run->graph, values, &meta));
@@ -374,7 +374,7 @@ ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result)
         fk_say(run->watch, "%s: finished already", run->r->run);
     }
     while (run->at.batch < end) {
-        TRY(fk_student_fit(run));
+        TRY(fk_student_fit(run, run->at.batch));
         TRY(train_stretch(run, stretch_end(run), end, &t, result));
     }
     return FERKD_OK;

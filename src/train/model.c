@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "data/dataset.h"
 #include "exchange/safetensors.h"
+#include "train/fit.h"
 
 /* --- preprocessing --------------------------------------------------------------------------- */
 
@@ -277,6 +278,7 @@ static ferkd_status open_run(ferkd_model *m, const ferkd_model_options *o)
     fk_safetensors *f = NULL;
     json_error_t error;
     char name[64];
+    bool stated = true;
     ferkd_status st = FERKD_OK;
 
     (void)snprintf(name, sizeof name, "%.32s.safetensors", o->weights ? o->weights : "best");
@@ -301,6 +303,8 @@ static ferkd_status open_run(ferkd_model *m, const ferkd_model_options *o)
         st = fk_strdup(&m->zoo_name, model);
     if (st == FERKD_OK)
         st = read_card(m, card, strlen(card), m->weights_file);
+    if (st == FERKD_OK)
+        st = apply_options(m, o, &stated);
     free(card);
     json_decref(meta);
     fk_safetensors_close(&f);
@@ -309,6 +313,22 @@ static ferkd_status open_run(ferkd_model *m, const ferkd_model_options *o)
 
 /* --- graph and plan -------------------------------------------------------------------------- */
 
+/* While it learns a student may have more outputs and other positions than in the end. */
+static ferkd_status load_param(const fk_safetensors *f, const fk_param *p, float *values)
+{
+    size_t there = fk_safetensors_size(f, p->name);
+    float *all = NULL;
+
+    if (there == p->count || there == 0)
+        return fk_safetensors_copy(f, p->name, values, p->count);
+    TRY(fk_calloc(&all, there, sizeof *all, p->name));
+    ferkd_status st = fk_safetensors_copy(f, p->name, all, there);
+    if (st == FERKD_OK)
+        st = fk_fit_param(p, all, there, values);
+    free(all);
+    return st;
+}
+
 static ferkd_status load_weights(const ferkd_model *m, fk_graph *g)
 {
     fk_safetensors *f = NULL;
@@ -316,8 +336,7 @@ static ferkd_status load_weights(const ferkd_model *m, fk_graph *g)
 
     TRY(fk_safetensors_open(&f, m->weights_file));
     for (size_t i = 0; i < g->n_params && st == FERKD_OK; i++)
-        st = fk_safetensors_copy(f, g->params[i].name, fk_graph_values(g, (int)i),
-                                 g->params[i].count);
+        st = load_param(f, &g->params[i], fk_graph_values(g, (int)i));
     fk_safetensors_close(&f);
     return st;
 }

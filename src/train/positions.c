@@ -3,7 +3,42 @@
 
 #include "train/positions.h"
 
+#include "base/file.h"
 #include "base/mem.h"
+
+static size_t root_of(size_t n)
+{
+    size_t r = (size_t)lrint(sqrt((double)n));
+
+    return r * r == n ? r : 0;
+}
+
+/* Are both, but for `extra` tokens, square images of tokens? */
+static bool is_grid(size_t tokens, size_t extra, size_t *side)
+{
+    *side = tokens > extra ? root_of(tokens - extra) : 0;
+    return *side > 0;
+}
+
+bool fk_positions_fit(const fk_param *p, size_t there, fk_position_fit *fit)
+{
+    bool channels_first = p->shape.n == 4;
+    size_t planes = channels_first ? (size_t)p->shape.d[1] : 1;
+    size_t width = channels_first ? 1 : (size_t)p->shape.d[p->shape.n - 1];
+    size_t each = planes * width;
+
+    if (!fk_ends_with(p->name, "pos_embed") || there % each)
+        return false;
+    *fit = (fk_position_fit){.width = width, .planes = planes};
+    for (fit->extra = 0; fit->extra < (channels_first ? 1 : 3); fit->extra++) {
+        for (fit->more = 0; fit->more <= (fit->extra == 0 && !channels_first); fit->more++) {
+            if (is_grid(p->count / each, fit->extra, &fit->new_side) &&
+                is_grid(there / each, fit->extra + fit->more, &fit->side))
+                return true;
+        }
+    }
+    return false;
+}
 
 static double cubic(double x)
 {
@@ -75,4 +110,16 @@ done:
     free(line);
     free(weight);
     return st;
+}
+
+ferkd_status fk_fit_positions(const fk_position_fit *fit, const float *there, float *here)
+{
+    size_t from = (fit->extra + fit->side * fit->side) * fit->width;
+    size_t to = (fit->extra + fit->new_side * fit->new_side) * fit->width;
+
+    there += fit->more * fit->width;
+    for (size_t i = 0; i < fit->planes; i++)
+        TRY(fk_resize_positions(there + i * from, fit->side, here + i * to, fit->new_side,
+                                fit->extra, fit->width));
+    return FERKD_OK;
 }

@@ -365,6 +365,8 @@ static ferkd_status begin_folder(fk_run *run, bool resume)
         TRY(fk_student_save_choices(run));
     }
     if (resume && fk_is_file(run->last_path)) {
+        TRY(fk_checkpoint_progress(run->last_path, &run->at));
+        TRY(fk_student_fit(run, run->at.batch ? run->at.batch - 1 : 0)); /* as it was saved */
         TRY(fk_checkpoint_load(run->last_path, run->graph, &run->optim, run->accumulated,
                                &run->at));
         TRY(fk_plan_refresh(run->plan));

@@ -54,16 +54,16 @@ void fk_run_close(fk_run *run);
 
 /* The student, and what evaluates it; run->r, classes, batch and val are set. */
 FERKD_CHECK ferkd_status fk_student_open(fk_run *run);
-/* Make the plan anew where sizes grow and the epoch at hand has another one. */
-FERKD_CHECK ferkd_status fk_student_fit(fk_run *run);
+/* Make the plan anew where sizes grow and the epoch of that batch has another one. */
+FERKD_CHECK ferkd_status fk_student_fit(fk_run *run, uint64_t batch);
 /* The model's name in checkpoints. */
 const char *fk_student_name(const fk_run *run);
 /* What the tuner chose, into the run folder. */
 FERKD_CHECK ferkd_status fk_student_save_choices(const fk_run *run);
 
 /* The student as it is to be used, with values (of the training graph's size) in it, in run->eval_graph: what it has
- * learnt of classes that are not the data set's is cut off. */
-void fk_student_show(fk_run *run, const float *values);
+ * learnt of classes that are not the data set's is cut off, positions are those of the size it is evaluated at. */
+FERKD_CHECK ferkd_status fk_student_show(fk_run *run, const float *values);
 
 /* From run->at to the last epoch. */
 FERKD_CHECK ferkd_status fk_run_train(fk_run *run, ferkd_train_result *result);

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "net/head.h"
 #include "net/netfile.h"
+#include "train/fit.h"
 #include "train/init.h"
 #include "train/schedule.h"
 
@@ -159,8 +160,8 @@ static ferkd_status make_plan(fk_run *run)
     TRY_DONE(make_graph(run, &net, run->batch, run->how.size_px, run->outputs, &run->graph, &anew));
     run->heads = (uint32_t)run->graph->nodes[run->graph->output].shape.d[1] / run->outputs;
     if (before) {
-        assert(before->n_values == run->graph->n_values);
-        memcpy(run->graph->values, before->values, before->n_values * sizeof *before->values);
+        TRY_DONE(fk_fit_values(run->graph, before, before->values));
+        TRY_DONE(fk_fit_optim(run->graph, before, &run->optim, &run->accumulated));
     } else {
         TRY_DONE(fk_student_start(run, anew));
     }
@@ -177,12 +178,33 @@ static ferkd_status make_view_plan(fk_run *run)
     TRY(fk_tune_plan(&o, FK_PRECISION_F32, make_view_graph, run, run->batch));
     TRY(make_graph(run, &run->network, run->batch / o.slices, run->view_how.size_px, run->classes,
                    &run->eval_graph, NULL));
+    TRY(fk_student_show(run, run->graph->values)); /* can it be shown at that size? */
     return fk_plan_new(&run->eval_plan, run->eval_graph, &o);
 }
 
-void fk_student_show(fk_run *run, const float *values)
+/* Can the network grow to all the sizes that the recipe has for it? Better said now than in the epoch that comes to it. */
+static ferkd_status check_sizes(fk_run *run)
 {
-    fk_graph_take_values(run->eval_graph, run->graph, values);
+    fk_network net = to_train(run);
+    uint32_t size = run->how.size_px;
+    ferkd_status st = FERKD_OK;
+
+    for (uint64_t epoch = 1; epoch < (uint64_t)run->r->epochs && st == FERKD_OK; epoch++) {
+        fk_graph *g = NULL;
+        if (fk_size_at(run->r, epoch) == size)
+            continue;
+        size = fk_size_at(run->r, epoch);
+        st = make_graph(run, &net, run->batch, size, run->outputs, &g, NULL);
+        if (st == FERKD_OK)
+            st = fk_fit_values(g, run->graph, run->graph->values);
+        fk_graph_free(&g);
+    }
+    return st;
+}
+
+ferkd_status fk_student_show(fk_run *run, const float *values)
+{
+    return fk_fit_values(run->eval_graph, run->graph, values);
 }
 
 static ferkd_status make_card(fk_run *run)
@@ -210,6 +232,7 @@ ferkd_status fk_student_open(fk_run *run)
     if (run->r->accumulate > 1)
         TRY(fk_calloc_aligned(&run->accumulated, run->graph->n_trained * sizeof(float),
                               "gradients"));
+    TRY(check_sizes(run));
     if (run->val || run->outputs > run->classes)
         TRY(make_view_plan(run));
     TRY(fk_calloc(&run->identity, run->classes, sizeof *run->identity, "training"));
@@ -229,9 +252,9 @@ ferkd_status fk_student_save_choices(const fk_run *run)
     return st;
 }
 
-ferkd_status fk_student_fit(fk_run *run)
+ferkd_status fk_student_fit(fk_run *run, uint64_t batch)
 {
-    uint32_t size = fk_size_at(run->r, run->at.batch / run->batches_per_epoch);
+    uint32_t size = fk_size_at(run->r, batch / run->batches_per_epoch);
 
     if (size == run->how.size_px)
         return FERKD_OK;

@@ -374,6 +374,38 @@ static void positions_are_resized_as_torch_does(void **state)
     }
 }
 
+/* Channels first (SReT): each plane by itself, as one channel of the others. */
+static void positions_of_planes_are_resized_each(void **state)
+{
+    fk_param last = {
+        .name = (char *)(uintptr_t) "pos_embed", .shape = {3, {1, 16, 2}}, .count = 32};
+    fk_param first = {
+        .name = (char *)(uintptr_t) "pos_embed", .shape = {4, {1, 2, 4, 4}}, .count = 32};
+    fk_position_fit fit;
+    float there[2 * 64];
+    float rows[2 * 64];
+    float by_plane[32];
+    float by_row[32];
+
+    (void)state;
+    for (int i = 0; i < 64; i++) {
+        for (int c = 0; c < 2; c++)
+            there[c * 64 + i] = rows[2 * i + c] = (float)(i * (5 + c) % 17);
+    }
+    assert_true(fk_positions_fit(&first, 128, &fit));
+    assert_int_equal(fit.planes, 2);
+    assert_int_equal(fk_fit_positions(&fit, there, by_plane), FERKD_OK);
+    assert_true(fk_positions_fit(&last, 128, &fit));
+    assert_int_equal(fk_fit_positions(&fit, rows, by_row), FERKD_OK);
+    for (int i = 0; i < 16; i++) {
+        for (int c = 0; c < 2; c++)
+            assert_float_equal(by_plane[c * 16 + i], by_row[2 * i + c], 0.0f);
+    }
+    assert_false(fk_positions_fit(&first, 130, &fit));
+    first.name = (char *)(uintptr_t) "weight";
+    assert_false(fk_positions_fit(&first, 128, &fit));
+}
+
 static void safetensors_refuses_nonsense(void **state)
 {
     static const char *const BAD[] = {
@@ -421,6 +453,7 @@ int main(void)
         cmocka_unit_test(mixing_goes_on_and_off),
         cmocka_unit_test(mixing_keeps_area_and_lambda),
         cmocka_unit_test(positions_are_resized_as_torch_does),
+        cmocka_unit_test(positions_of_planes_are_resized_each),
         cmocka_unit_test(safetensors_refuses_nonsense),
     };
 

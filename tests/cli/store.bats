@@ -167,6 +167,11 @@ EOF
     "$FERKD" eval "$WORK/wide" "$WORK/few" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); assert abs(d["top1"]-float(sys.argv[1])) < 1e-3, d' "$best"
     "$FERKD" export "$WORK/wide" -o "$WORK/wide.onnx"
     "$FERKD" eval "$WORK/wide.onnx" "$WORK/few" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); assert abs(d["top1"]-float(sys.argv[1])) < 1e-3, d' "$best"
+    # The last epoch's weights are as wide as the teacher, and evaluated and exported as the data set is.
+    last=$(python3 -c 'import csv,sys; print(float(list(csv.DictReader(open(sys.argv[1])))[-1]["val_top1"]))' "$WORK/wide/metrics.csv")
+    "$FERKD" eval "$WORK/wide" "$WORK/few" --weights last --json | python3 -c 'import json,sys; d=json.load(sys.stdin); assert d["model_classes"] == 2 and abs(d["top1"]-float(sys.argv[1])) < 1e-3, d' "$last"
+    "$FERKD" export "$WORK/wide" --weights last -o "$WORK/last.onnx"
+    "$FERKD" eval "$WORK/last.onnx" "$WORK/few" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); assert abs(d["top1"]-float(sys.argv[1])) < 1e-3, d' "$last"
     # Killed and gone on with: the same bytes; without validation, too.
     kill_when_saved "$WORK/wide3" learn --epochs 3 --mix both --mix-scope image --save-every 1 -o "$WORK/wide3"
     "$FERKD" train --resume "$WORK/wide3"
