@@ -317,7 +317,7 @@ typedef struct ferkd_recipe {
     char *mirror;
     char *optimizer, *schedule;
     double lr, lr_min, momentum, beta1, beta2, weight_decay, warmup_epochs, step_gamma, clip, ema,
-        layer_decay;
+        layer_decay, head_rate;
     bool nesterov, decay_all;
     int64_t step_epochs;
     double label_smoothing, temperature, kd_alpha, kd_temperature;

@@ -6,15 +6,21 @@
 #include "net/layers.h"
 
 /* Bao, Dong, Piao and Wei 2022 (BEiT), as timm: decay ^ (layers above). */
-static ferkd_status set_rates(fk_optim *s, const fk_graph *g)
+ferkd_status fk_optim_rates(fk_optim *s, const fk_graph *g, double head_rate)
 {
+    double decay = s->o.layer_decay > 0 ? s->o.layer_decay : 1.0;
+    double head = head_rate > 0 ? head_rate : 1.0;
     int *layer = NULL;
 
+    free(s->rate);
+    s->rate = NULL;
+    if (!(decay < 1.0) && !(head < 1.0) && !(head > 1.0))
+        return FERKD_OK;
     TRY(fk_calloc(&layer, g->n_params + 1, sizeof *layer, "the optimiser"));
     ferkd_status st = fk_calloc(&s->rate, g->n_params + 1, sizeof *s->rate, "the optimiser");
     int n = fk_graph_layers(g, layer);
     for (size_t i = 0; st == FERKD_OK && i < g->n_params; i++)
-        s->rate[i] = (float)pow(s->o.layer_decay, n - layer[i]);
+        s->rate[i] = (float)((g->params[i].head ? head : 1.0) * pow(decay, n - layer[i]));
     free(layer);
     return st;
 }
@@ -30,8 +36,7 @@ ferkd_status fk_optim_init(fk_optim *s, const fk_graph *g, const fk_optim_option
         TRY(fk_calloc_aligned(&s->half_v, s->n * sizeof *s->half_v, "the optimiser"));
     else if (o->kind == FK_ADAMW)
         TRY(fk_calloc_aligned(&s->v, s->n * sizeof *s->v, "the optimiser"));
-    if (o->layer_decay > 0 && o->layer_decay != 1.0)
-        TRY(set_rates(s, g));
+    TRY(fk_optim_rates(s, g, o->head_rate));
     if (o->ema > 0) {
         TRY(fk_calloc_aligned(&s->ema, g->n_values * sizeof *s->ema, "the average of weights"));
         memcpy(s->ema, g->values, g->n_values * sizeof *s->ema);

@@ -18,6 +18,7 @@ typedef struct fk_optim_options {
     bool
         half_states; /* momentum and moments in bf16, rounded at random so that small steps count on average */
     double layer_decay; /* of the learning rate, a layer from the head down (net/layers.h); 0: 1 */
+    double head_rate;   /* factor of the learning rate for the head; 0: 1 */
 } fk_optim_options;
 
 /* One step's. */
@@ -43,6 +44,8 @@ typedef struct fk_optim {
 } fk_optim;
 
 FERKD_CHECK ferkd_status fk_optim_init(fk_optim *s, const fk_graph *g, const fk_optim_options *o);
+/* The learning rates of the parameters, by layer_decay and by another factor for the head (0: 1). */
+FERKD_CHECK ferkd_status fk_optim_rates(fk_optim *s, const fk_graph *g, double head_rate);
 void fk_optim_fini(fk_optim *s);
 
 /* One step with learning rate lr; grads (laid out as g->values) are scaled by `scale` first. Gives

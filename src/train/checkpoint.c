@@ -44,12 +44,12 @@ static char *metadata(const fk_checkpoint_meta *m, uint64_t optim_step)
     const fk_progress *p = &m->progress;
     json_error_t error;
     json_t *card = json_loads(m->card, 0, &error);
-    json_t *meta = json_pack("{s:s, s:i, s:s, s:o, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:f}",
-                             "format", "ferkd", "version", 1, "model", m->model, "card", card,
-                             "batch", (json_int_t)p->batch, "optim_step", (json_int_t)optim_step,
-                             "loss_sum", p->loss_sum, "loss_count", (json_int_t)p->loss_count,
-                             "hard", (json_int_t)p->hard, "important", (json_int_t)p->important,
-                             "dropped", (json_int_t)p->dropped, "best_top1", p->best_top1);
+    json_t *meta = json_pack(
+        "{s:s, s:i, s:s, s:o, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:f, s:f}", "format", "ferkd",
+        "version", 1, "model", m->model, "card", card, "batch", (json_int_t)p->batch, "optim_step",
+        (json_int_t)optim_step, "loss_sum", p->loss_sum, "loss_count", (json_int_t)p->loss_count,
+        "hard", (json_int_t)p->hard, "important", (json_int_t)p->important, "dropped",
+        (json_int_t)p->dropped, "best_top1", p->best_top1, "head_rate", p->head_rate);
     char *text = meta ? json_dumps(meta, JSON_COMPACT) : NULL;
 
     json_decref(meta);
@@ -127,10 +127,11 @@ static ferkd_status read_progress(const fk_safetensors *f, const char *path, fk_
     json_int_t important;
     json_int_t dropped;
 
-    int bad =
-        json_unpack(meta, "{s:I, s:I, s:F, s:I, s:I, s:I, s:I, s:F}", "batch", &batch, "optim_step",
-                    &step, "loss_sum", &p->loss_sum, "loss_count", &count, "hard", &hard,
-                    "important", &important, "dropped", &dropped, "best_top1", &p->best_top1);
+    p->head_rate = 1.0;
+    int bad = json_unpack(meta, "{s:I, s:I, s:F, s:I, s:I, s:I, s:I, s:F, s?F}", "batch", &batch,
+                          "optim_step", &step, "loss_sum", &p->loss_sum, "loss_count", &count,
+                          "hard", &hard, "important", &important, "dropped", &dropped, "best_top1",
+                          &p->best_top1, "head_rate", &p->head_rate);
     json_decref(meta);
     if (bad || batch < 0 || step < 0 || count < 0)
         return fk_fail(FERKD_CORRUPT, "%s: not a checkpoint that can be resumed", path);

@@ -12,6 +12,7 @@ typedef struct fk_progress {
     uint64_t loss_count;
     uint64_t hard, important, dropped; /* regions of this epoch so far */
     double best_top1;                  /* -1: none yet */
+    double head_rate; /* factor of the learning rate for the head: what it began with decides */
 } fk_progress;
 
 typedef struct fk_checkpoint_meta {

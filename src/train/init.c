@@ -197,6 +197,7 @@ static ferkd_status resize(const source *s, const item *t, fk_graph *g, const fk
 
 typedef struct tally {
     size_t wanted, taken, missing, reshaped;
+    bool head_anew;
 } tally;
 
 static ferkd_status take(source *s, fk_graph *g, size_t i, tally *n, const ferkd_watch *watch)
@@ -206,6 +207,7 @@ static ferkd_status take(source *s, fk_graph *g, size_t i, tally *n, const ferkd
     bool resized = false;
 
     n->wanted++;
+    n->head_anew = n->head_anew || (p->head && (!t || t->count != p->count));
     if (!t) {
         if (n->missing++ < NAMED)
             fk_say(watch, "%s: starts anew (not in %s)", p->name, s->from);
@@ -241,7 +243,7 @@ static void say_left_over(const source *s, const ferkd_watch *watch)
         fk_say(watch, "... and %zu more tensors of %s are not used", left - NAMED, s->from);
 }
 
-ferkd_status fk_load_init(fk_graph *g, const char *from, const ferkd_watch *watch)
+ferkd_status fk_load_init(fk_graph *g, const char *from, const ferkd_watch *watch, bool *head_anew)
 {
     source s;
     tally n = {0};
@@ -262,6 +264,8 @@ ferkd_status fk_load_init(fk_graph *g, const char *from, const ferkd_watch *watc
         if (n.missing + n.reshaped > 0)
             fk_say(watch, "%zu are missing there, %zu have another size", n.missing, n.reshaped);
     }
+    if (head_anew)
+        *head_anew = n.head_anew;
     fk_safetensors_close(&s.safe);
     fk_torch_close(&s.torch);
     free(s.items);

@@ -7,8 +7,10 @@
 
 /* Fill g from a run folder, a .safetensors file or what torch.save wrote (.pth, .pt, .bin), by the parameters' names.
  * A tensor of another size (the head, for other classes) keeps what it has; what was taken, missing and left over is
- * said through watch. FERKD_USAGE: nothing in the file has a name that is wanted. */
-FERKD_CHECK ferkd_status fk_load_init(fk_graph *g, const char *from, const ferkd_watch *watch);
+ * said through watch; *head_anew (or NULL): is the head among what was not taken? FERKD_USAGE: nothing in the file has a name that
+ * is wanted. */
+FERKD_CHECK ferkd_status fk_load_init(fk_graph *g, const char *from, const ferkd_watch *watch,
+                                      bool *head_anew);
 
 struct fk_run;
 /* The weights that the run's graph starts from: drawn, of an ONNX file, or of what fk_load_init() reads. anew: the head

@@ -24,7 +24,7 @@ static ferkd_status from_zoo(const ferkd_run_options *o, const fk_shape *x,
     z.channels = x->d[1];
     z.size = x->d[2];
     TRY(fk_zoo_build(&g, o->model, &z));
-    ferkd_status st = fk_load_init(g, o->weights, watch);
+    ferkd_status st = fk_load_init(g, o->weights, watch, NULL);
     if (st == FERKD_OK)
         *out = g;
     else

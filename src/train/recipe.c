@@ -81,6 +81,9 @@ static const fk_option KEYS[] = {
          "factor of the learning rate for each layer (block) further from the head; 0.65 to 0.75 "
          "when "
          "fine-tuning transformers"),
+    REAL("head-rate", head_rate, "0", 0, 1000,
+         "factor of the learning rate for the head; 0: 10 where it starts anew beside pretrained "
+         "weights and --lr says nothing, else 1"),
     WHOLE("accumulate", accumulate, "1", 1, 65536, "batches a step of the optimiser"),
     REAL("label-smoothing", label_smoothing, "0", 0, 1, "of hard labels (ce, kd)"),
     REAL("temperature", temperature, "1", 0.01, 1000, "of the student's softmax (fkd, ferkd)"),

@@ -210,8 +210,9 @@ static void plan_steps(fk_run *run)
 
     run->highest_rate = fk_highest_rate(r, norms, run->batch * many, steps);
     if (r->init && r->lr < 0.0)
-        fk_say(run->watch, "pretrained weights: %s, the learning rate goes up to %.2g",
-               fk_uses_adamw(r) ? "AdamW" : "SGD", run->highest_rate);
+        fk_say(run->watch, "pretrained weights: %s, the learning rate goes up to %.2g%s",
+               fk_uses_adamw(r) ? "AdamW" : "SGD", run->highest_rate,
+               run->at.head_rate > 1.0 ? ", for the new head to ten times that" : "");
     if (run->highest_rate < whole)
         fk_say(run->watch,
                "%" PRIu64 " steps of %" PRIu64
@@ -367,6 +368,7 @@ static ferkd_status begin_folder(fk_run *run, bool resume)
     if (resume && fk_is_file(run->last_path)) {
         TRY(fk_checkpoint_progress(run->last_path, &run->at));
         TRY(fk_student_fit(run, run->at.batch ? run->at.batch - 1 : 0)); /* as it was saved */
+        TRY(fk_optim_rates(&run->optim, run->graph, run->at.head_rate));
         TRY(fk_checkpoint_load(run->last_path, run->graph, &run->optim, run->accumulated,
                                &run->at));
         TRY(fk_plan_refresh(run->plan));

@@ -34,6 +34,7 @@ typedef struct fk_run {
     fk_network network;
     fk_tuner *tuner;
     fk_graph *graph;
+    bool head_anew; /* does it start anew beside pretrained weights? */
     fk_plan *plan;
     fk_optim optim;
     float *accumulated; /* gradients under accumulation, or NULL */
@@ -51,6 +52,9 @@ typedef struct fk_run {
 /* Data, labels, teacher, network, optimiser: everything but the run folder. */
 FERKD_CHECK ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *watch);
 void fk_run_close(fk_run *run);
+
+/* Of a head that starts anew beside pretrained weights, in learning rates. */
+#define FK_HEAD_RATE 10.0
 
 /* The student, and what evaluates it; run->r, classes, batch and val are set. */
 FERKD_CHECK ferkd_status fk_student_open(fk_run *run);

@@ -3,6 +3,7 @@
 
 #include "train/init.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "net/head.h"
 #include "train/model.h"
@@ -63,6 +64,7 @@ static ferkd_status start_from_onnx(fk_run *run, bool anew)
     } else {
         if (!anew)
             fk_graph_init_head(run->graph, (uint64_t)run->r->seed);
+        run->head_anew = true;
         fk_say(run->watch, "%s: its head starts anew, for %u classes", run->r->init, run->outputs);
     }
 done:
@@ -71,17 +73,32 @@ done:
     return st;
 }
 
+/* Of a run that is resumed the checkpoint has all weights; what it began with may be gone. */
+static ferkd_status has_checkpoint(const fk_run *run, bool *yes)
+{
+    char *path = NULL;
+
+    TRY(fk_path_join(&path, run->r->run, "last.safetensors"));
+    *yes = fk_is_file(path);
+    free(path);
+    return FERKD_OK;
+}
+
 ferkd_status fk_student_start(fk_run *run, bool anew)
 {
     uint64_t seed = (uint64_t)run->r->seed;
+    bool resumed;
 
     if (run->onnx)
         return start_from_onnx(run, anew);
     fk_graph_init(run->graph, seed);
-    if (!run->r->init)
+    TRY(has_checkpoint(run, &resumed));
+    if (!run->r->init || resumed)
         return FERKD_OK;
-    TRY(fk_load_init(run->graph, run->r->init, run->watch));
-    if (run->outputs > run->classes) /* the file's may be as many, but in another order */
+    TRY(fk_load_init(run->graph, run->r->init, run->watch, &run->head_anew));
+    if (run->outputs > run->classes) { /* the file's may be as many, but in another order */
         fk_graph_init_head(run->graph, seed);
+        run->head_anew = true;
+    }
     return FERKD_OK;
 }

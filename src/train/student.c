@@ -86,7 +86,8 @@ static fk_optim_options optim_options(const ferkd_recipe *r)
                               .half_states = r->lean,
                               .clip = r->clip,
                               .ema = r->ema,
-                              .layer_decay = r->layer_decay};
+                              .layer_decay = r->layer_decay,
+                              .head_rate = 1.0};
 }
 
 static ferkd_status make_graph(const fk_run *run, const fk_network *net, uint32_t batch,
@@ -220,6 +221,16 @@ static ferkd_status make_card(fk_run *run)
     return st;
 }
 
+/* A head that starts anew has all to learn where the rest has little: unless somebody has thought about rates. */
+static double head_rate(const fk_run *run)
+{
+    const ferkd_recipe *r = run->r;
+
+    if (r->head_rate > 0)
+        return r->head_rate;
+    return run->head_anew && !r->freeze && r->lr < 0.0 ? FK_HEAD_RATE : 1.0;
+}
+
 ferkd_status fk_student_open(fk_run *run)
 {
     fk_optim_options o = optim_options(run->r);
@@ -228,6 +239,8 @@ ferkd_status fk_student_open(fk_run *run)
     TRY(student_input(run));
     TRY(open_tuner(run));
     TRY(make_plan(run));
+    run->at.head_rate = head_rate(run);
+    o.head_rate = run->at.head_rate;
     TRY(fk_optim_init(&run->optim, run->graph, &o));
     if (run->r->accumulate > 1)
         TRY(fk_calloc_aligned(&run->accumulated, run->graph->n_trained * sizeof(float),

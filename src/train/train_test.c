@@ -146,13 +146,14 @@ static void sgd_is_torchs(void **state)
     free(grads);
 }
 
-/* A stem, three blocks and a head, one number each; the rates are those of timm's layer decay, 0.5 to the layers above. */
+/* A stem, three blocks and a head, one number each; the rates are those of timm's layer decay, 0.5 to the layers above,
+ * and ten times as much for the head. */
 static void deeper_layers_move_less(void **state)
 {
     static const char *const names[] = {"stem.weight", "blocks.0.w", "blocks.0.b",
                                         "blocks.1.w",  "blocks.2.w", "head.weight"};
-    static const double rates[] = {0.0625, 0.125, 0.125, 0.25, 0.5, 1.0};
-    fk_optim_options o = {.kind = FK_SGD, .layer_decay = 0.5};
+    static const double rates[] = {0.0625, 0.125, 0.125, 0.25, 0.5, 10.0};
+    fk_optim_options o = {.kind = FK_SGD, .layer_decay = 0.5, .head_rate = 10.0};
     fk_graph *g = NULL;
     fk_optim s;
     float zero = 0.0f;

@@ -53,11 +53,41 @@ assert set(moved(probe)) == {"fc.weight", "fc.bias"}, moved(probe)
 assert probe["fc.weight"][0][0] == 3
 assert len(moved(all_)) == len(trained), set(trained) - set(moved(all_))
 EOF
+    # A head that starts anew moves ten times as fast, one that is kept does not.
+    alike() { # [--init MODEL ...] HOW: as --head-rate HOW
+        local how="${@: -1}"
+        "$FERKD" train "$WORK/three" --method ce "${@:1:$#-1}" --size 28 --batch 8 --epochs 2 --head-rate $how -o "$WORK/said-$how"
+        "$FERKD" train "$WORK/three" --method ce "${@:1:$#-1}" --size 28 --batch 8 --epochs 2 -o "$WORK/unsaid-$how"
+        cmp "$WORK/said-$how/last.safetensors" "$WORK/unsaid-$how/last.safetensors"
+        rm -r "$WORK"/*said-$how
+    }
+    alike --init "$WORK/four.onnx" 10
+    alike --init "$WORK/four.onnx" --freeze 1
+    alike --init "$WORK/four.onnx" --lr 0.001 1
+    alike --init "$WORK/probe" --model small28 1
     tune --epochs 4 -o "$WORK/whole4"
     kill_when_saved "$WORK/cut4" tune --epochs 4 --save-every 1 -o "$WORK/cut4"
     rm -f "$WORK/four.onnx"
     "$FERKD" train --resume "$WORK/cut4"
     cmp "$WORK/whole4/last.safetensors" "$WORK/cut4/last.safetensors"
+    # The same from a run's weights, which may be gone by then.
+    zoo() { "$FERKD" train "$WORK/three" --val "$WORK/three" --method ce --model small28 --init "$WORK/four" --size 28 --batch 8 --epochs 4 "$@"; }
+    zoo -o "$WORK/zoo"
+    kill_when_saved "$WORK/zoo-cut" zoo --save-every 1 -o "$WORK/zoo-cut"
+    mv "$WORK/four" "$WORK/four-gone"
+    "$FERKD" train --resume "$WORK/zoo-cut"
+    mv "$WORK/four-gone" "$WORK/four"
+    cmp "$WORK/zoo/last.safetensors" "$WORK/zoo-cut/last.safetensors"
+}
+
+@test "a run goes on without the weights that it began with" {
+    train "$WORK/begin" --method ce
+    cp "$WORK/begin/best.safetensors" "$WORK/begin.safetensors"
+    train "$WORK/go" --method ce --init "$WORK/begin.safetensors"
+    kill_when_saved "$WORK/gone" train "$WORK/gone" --method ce --init "$WORK/begin.safetensors" --save-every 1
+    rm "$WORK/begin.safetensors"
+    "$FERKD" train --resume "$WORK/gone"
+    cmp "$WORK/go/last.safetensors" "$WORK/gone/last.safetensors"
 }
 
 @test "a teacher of others' making is fine-tuned as it is: a fixed batch, a softmax at the end" {
