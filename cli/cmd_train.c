@@ -56,7 +56,10 @@ static ferkd_status print_result(const options *o, const ferkd_train_result *r)
     cli_progress_end();
     if (r->skipped)
         (void)printf("%u images could not be read, the first: %s\n", r->skipped, r->first_bad);
-    (void)printf("best top-1 %.2f\n", r->best_top1);
+    if (r->best_top1 >= 0.0)
+        (void)printf("best top-1 %.2f\n", r->best_top1);
+    else if (r->seconds > 0.0) /* not finished already */
+        (void)printf("training loss %.4f; --val DATA says how good that is\n", r->train_loss);
     return FERKD_OK;
 }
 

@@ -349,7 +349,8 @@ FERKD_API FERKD_CHECK ferkd_status ferkd_recipe_save(const ferkd_recipe *r, cons
 
 typedef struct ferkd_train_result {
     uint32_t epochs;
-    double train_loss, val_top1, val_top5, best_top1, seconds, images_per_s;
+    double train_loss, val_top1, val_top5, seconds, images_per_s;
+    double best_top1; /**< -1: nothing to evaluate on */
     uint32_t skipped;
     char first_bad[256];
 } ferkd_train_result;

@@ -357,8 +357,11 @@ static ferkd_status image_shape(const fk_reader *r, const Onnx__TensorShapeProto
         int64_t d = dim_of(s, i);
         out->d[i] = d > 0 ? d : channel ? 3 : size_px;
         if (!channel && size_px && d > 0 && d != size_px)
-            return fk_fail(FERKD_USAGE, "%s: made for images of %" PRId64 " pixels, not %u",
-                           r->path, d, size_px);
+            return fk_fail(
+                FERKD_USAGE,
+                "%s: made for images of %" PRId64 " pixels, not %u; give it %" PRId64
+                " as their size (--size of a student, --teacher-size), or export it for another",
+                r->path, d, size_px, d);
     }
     return FERKD_OK;
 }

@@ -226,7 +226,8 @@ static ferkd_status end_epoch(fk_run *run, double start, double rate, ferkd_trai
     TRY(validate(run, &row));
     row.seconds = run->metrics.seconds_before + fk_now_s() - start;
     bool best = !run->val || row.val_top1 > at->best_top1;
-    at->best_top1 = best ? row.val_top1 : at->best_top1;
+    if (run->val && best)
+        at->best_top1 = row.val_top1;
     at->loss_sum = 0.0;
     at->loss_count = at->hard = at->important = at->dropped = 0;
     fk_checkpoint_meta meta = {fk_student_name(run), run->card, *at};

@@ -80,6 +80,14 @@ EOF
     cmp "$WORK/zoo/last.safetensors" "$WORK/zoo-cut/last.safetensors"
 }
 
+@test "without data to evaluate on no accuracy is told" {
+    run "$FERKD" train "$WORK/train" --method ce --model small28 --size 28 --batch 8 --epochs 1 -o "$WORK/blind"
+    [ "$status" -eq 0 ]
+    [[ "$output" != *"top-1"* ]]
+    [[ "$output" == *"training loss "*"--val DATA"* ]]
+    "$FERKD" eval "$WORK/blind" "$WORK/val"
+}
+
 @test "a run goes on without the weights that it began with" {
     train "$WORK/begin" --method ce
     cp "$WORK/begin/best.safetensors" "$WORK/begin.safetensors"
