@@ -17,7 +17,7 @@ ferkd_status fk_fit_param(const fk_param *p, const float *values, size_t there, 
         memcpy(out, values, p->count * sizeof *out);
         return FERKD_OK;
     }
-    if (p->kind == FK_BUFFER) /* which token goes where, at this size */
+    if (p->kind == FK_BUFFER && p->init == FK_INIT_GIVEN) /* which token goes where, at this size */
         return FERKD_OK;
     if (fk_positions_fit(p, there, &fit) && fit.more == 0)
         return fk_fit_positions(&fit, values, out);

@@ -5,7 +5,7 @@
 #include "engine/optim.h"
 
 /* The values of a parameter that are `there` elsewhere, for p, float[p->count]: of a head with more outputs the first, position
- * embeddings resized (train/positions.h), of what is not trained out as it is if they are others, else as they are.
+ * embeddings resized (train/positions.h), of constants of the network out as it is, else as they are.
  * FERKD_UNSUPPORTED: they are for one size of image only. */
 FERKD_CHECK ferkd_status fk_fit_param(const fk_param *p, const float *values, size_t there,
                                       float *out);
