@@ -8,9 +8,9 @@
  * the student is for: where the teacher agrees with the ground truth, half of the label is that. Where it does not, its
  * word stands, so images that are labelled wrongly do no harm.
  *
- * A teacher that is hardly better than its student teaches little, and least in small regions: where it is often wrong of images
- * that it does not dispute altogether (those may be labelled wrongly), half of each label is the ground truth and only
- * large regions are kept, however long the run.
+ * A teacher that is hardly better than its student teaches little, and least in small regions: where it is often wrong in large
+ * regions of images that it does not dispute altogether (those may be labelled wrongly), half of each label is the ground truth
+ * and only large regions are kept, however long the run. In small ones any teacher is.
  *
  * Labels among the data set's classes alone say nothing of regions in which the teacher sees something else: there each
  * image keeps those with most of it inside these classes, as many as the run looks at two and a half times each. */
@@ -101,12 +101,13 @@ void fk_auto_choose(const fk_survey *s, const ferkd_store_info *info, double vis
 
     if (wide || info->teacher_classes == info->classes) {
         double area = least_area(visits);
-        double wrong = wrong_above(s, area);
+        double from = share_below(s, AREA_MOST) < 0.9 ? AREA_MOST : area;
+        double wrong = wrong_above(s, from);
         if (wrong > DOUBTFUL) {
             (void)snprintf(doubt, sizeof doubt,
                            "the teacher is wrong in %.0f%% of those from %g on, images aside that "
                            "it disputes altogether: half of each label is the ground truth\n",
-                           100.0 * wrong, area);
+                           100.0 * wrong, from);
             by_area(s, AREA_MOST, "too small for so doubtful a teacher", rule, why);
         } else {
             by_area(s, area, "too small for so short a run", rule, why);

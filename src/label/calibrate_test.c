@@ -25,10 +25,14 @@ static bool is_wrong(uint32_t i, uint32_t r)
 }
 
 static bool always_right; /* the teacher, but for image 7 */
+static float right_from;  /* if above 0: right in regions from this area on, but for image 7 */
+static float areas[IMAGES][REGIONS];
 
 static void make(float *probs, uint32_t i, uint32_t r)
 {
-    uint32_t first = (i + (is_wrong(i, r) && !(always_right && i != 7))) % CLASSES;
+    bool wrong = right_from > 0.0f ? i == 7 || areas[i][r] < right_from
+                                   : is_wrong(i, r) && !(always_right && i != 7);
+    uint32_t first = (i + wrong) % CLASSES;
     float top = 0.5f + (float)r / 10.0f;
 
     for (uint32_t c = 0; c < CLASSES; c++)
@@ -463,6 +467,33 @@ static void auto_trusts_a_doubtful_teacher_half(void **state)
     }
 }
 
+/* A teacher that errs in small regions alone is believed, also in long runs, which look at them. */
+static void auto_does_not_doubt_a_teacher_for_small_regions(void **state)
+{
+    static const double visits[] = {5, 30, 100, 1000};
+    ferkd_soft_label l[REGIONS] = {0};
+    ferkd_calibration *c = NULL;
+
+    (void)state;
+    for (uint32_t i = 0; i < IMAGES; i++) {
+        ferkd_store_place(store, i, 0, 0, l);
+        for (uint32_t r = 0; r < REGIONS; r++)
+            areas[i][r] = l[r].area;
+    }
+    for (int small = 0; small < 2; small++) {
+        right_from = small ? 0.3f : 0.9f;
+        ferkd_store *own = store_of_own_teacher(true);
+        for (size_t i = 0; i < FK_COUNT(visits); i++) {
+            assert_int_equal(ferkd_calibration_new(&c, "auto", own, visits[i]), FERKD_OK);
+            assert_int_equal(strstr(ferkd_calibration_words(c), "the teacher is wrong in") == NULL,
+                             small);
+            ferkd_calibration_free(&c);
+        }
+        ferkd_store_close(&own);
+    }
+    right_from = 0.0f;
+}
+
 /* Of labels over all the teacher's classes, half is the ground truth, but where the teacher says otherwise. */
 static void auto_makes_the_own_classes_half_of_wide_labels(void **state)
 {
@@ -517,6 +548,7 @@ int main(void)
         cmocka_unit_test(the_mislabelled_one_is_found),
         cmocka_unit_test(auto_has_no_use_for_small_regions_in_short_runs),
         cmocka_unit_test(auto_trusts_a_doubtful_teacher_half),
+        cmocka_unit_test(auto_does_not_doubt_a_teacher_for_small_regions),
         cmocka_unit_test(auto_makes_the_own_classes_half_of_wide_labels),
         cmocka_unit_test(auto_follows_the_length_of_the_run),
     };
