@@ -107,7 +107,7 @@ def main():
             words = [ferkd, "train", "train"] + draw(r) + ["-o", "run"]
             shutil.rmtree("run", ignore_errors=True)
             status, said = call(words)
-            if status in (2, 6, 7):  # usage, unsupported, too little of something
+            if status in (2, 6, 7):  # usage, unsupported, a limit
                 refused[said] = refused.get(said, 0) + 1
                 continue
             after = ([["eval", "run", "val", "--weights", w] for w in ("best", "last")] +
