@@ -65,7 +65,7 @@ typedef struct cli_teacher {
      8192,                                                                                      \
      NULL,                                                                                      \
      "PX",                                                                                      \
-     "side of the model's input; 0: as its JSON, or its run, says"},                                         \
+     "side of the model's input; 0: as its JSON, or its run, says"},                            \
         {"teacher-mean",                                                                        \
          0,                                                                                     \
          FK_OPT_TEXT,                                                                           \

@@ -105,10 +105,11 @@ static ferkd_status unknown(const char *word)
 static void wait_calmly(char **argv)
 {
     char path[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
 
-    if (n <= 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") ||
-        setenv("GOMP_SPINCOUNT", SPIN_COUNT, 1))
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY"))
+        return;
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0 || setenv("GOMP_SPINCOUNT", SPIN_COUNT, 1))
         return;
     path[n] = '\0';
     (void)execv(path, argv); /* where that is forbidden: as it is */

@@ -251,9 +251,9 @@ ferkd_status fk_run_open(fk_run *run, const ferkd_recipe *r, const ferkd_watch *
         TRY(open_labels(run));
     if (uses_teacher(r))
         TRY(open_teacher(run));
-    TRY(fk_student_open(run));
     TRY(fk_path_join(&run->last_path, r->run, "last.safetensors"));
     TRY(fk_path_join(&run->best_path, r->run, "best.safetensors"));
+    TRY(fk_student_open(run));
     size_t floats = (size_t)run->how.channels * (size_t)r->size * (size_t)r->size;
     if (run->teacher) {
         const ferkd_preprocess *t = &run->teacher->how;

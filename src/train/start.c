@@ -73,27 +73,15 @@ done:
     return st;
 }
 
-/* Of a run that is resumed the checkpoint has all weights; what it began with may be gone. */
-static ferkd_status has_checkpoint(const fk_run *run, bool *yes)
-{
-    char *path = NULL;
-
-    TRY(fk_path_join(&path, run->r->run, "last.safetensors"));
-    *yes = fk_is_file(path);
-    free(path);
-    return FERKD_OK;
-}
-
 ferkd_status fk_student_start(fk_run *run, bool anew)
 {
     uint64_t seed = (uint64_t)run->r->seed;
-    bool resumed;
 
     if (run->onnx)
         return start_from_onnx(run, anew);
     fk_graph_init(run->graph, seed);
-    TRY(has_checkpoint(run, &resumed));
-    if (!run->r->init || resumed)
+    if (!run->r->init ||
+        fk_is_file(run->last_path)) /* which has all weights: the file may be gone */
         return FERKD_OK;
     TRY(fk_load_init(run->graph, run->r->init, run->watch, &run->head_anew));
     if (run->outputs > run->classes) { /* the file's may be as many, but in another order */

@@ -86,8 +86,7 @@ static fk_optim_options optim_options(const ferkd_recipe *r)
                               .half_states = r->lean,
                               .clip = r->clip,
                               .ema = r->ema,
-                              .layer_decay = r->layer_decay,
-                              .head_rate = 1.0};
+                              .layer_decay = r->layer_decay};
 }
 
 static ferkd_status make_graph(const fk_run *run, const fk_network *net, uint32_t batch,

@@ -15,11 +15,6 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TEACHER = f"{TESTS}/data/onnx/mixed17.onnx"
 SAID = "--teacher-size 16 --teacher-mean 0.5 --teacher-std 0.5"
 CLASSES = {"ant": ("rgb",), "bee": ("exif",), "cat": ("palette",), "dog": ("grey", "la")}
-VIT = """{"network": "vit", "size": 32,
- "blocks": {"block": [{"residual": [{"layernorm": true, "name": "norm1"}, {"attention": 2, "name": "attn"}]}]},
- "layers": [{"conv": 16, "kernel": 8, "stride": 8, "padding": 0, "name": "patch"}, "tokens", {"classtoken": true, "name": "cls_token"},
-            {"positions": true, "name": "pos_embed"}, {"block": "block", "name": "blocks", "repeat": 2},
-            {"token": 0}, {"linear": "classes", "name": "head"}]}"""
 
 # Of each line one at random, or none: the share of runs that have any comes first.
 OPTIONS = [
@@ -65,8 +60,7 @@ def prepare(ferkd):
             for f in os.listdir(f"{TESTS}/data/images"):
                 if f.startswith(beginnings) and f.endswith((".jpg", ".png")):
                     shutil.copy(f"{TESTS}/data/images/{f}", f"{split}/{name}")
-    with open("vit.json", "w", encoding="utf-8") as f:
-        f.write(VIT)
+    shutil.copy(f"{TESTS}/data/vit.json", "vit.json")
     small = "--method ce --batch 8 --epochs 1"
     for words in (f"label train --teacher {TEACHER} {SAID} --regions 8 --topk 4 --seed 1 -o l.ferkd",
                   f"train train {small} --model small28 --size 28 -o r28", f"train train {small} --model vit.json --size 32 -o rvit",
